@@ -1,0 +1,1 @@
+"""Distill Studio's engine: distil, fine-tune, evaluate and compare language models."""

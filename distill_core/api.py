@@ -1,0 +1,277 @@
+"""The one door: every call that the app and the command line may make.
+
+In: recipes, run ids, answers. Out: plain data (dictionaries, lists, text) ready for JSON, or a
+`DistillError`. Heavy libraries are imported inside the calls that need them.
+
+A RUN is an id, `latest`, or a path. `runs_dir` defaults to `$DISTILL_RUNS_DIR`, else `./runs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill_core.errors import Problem
+from distill_core.events import Event
+from distill_core.recipe import Recipe
+
+# --- this machine, models, recipes ----------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine.
+
+    `{"device": "cpu|cuda|mps", "name": "CPU · 2 cores · AVX2", "dtype": "fp32|bf16",
+    "note": "fp32 student …", "cores": 2, "memory_total_bytes", "memory_free_bytes",
+    "device_memory_total_bytes" | None, "device_memory_free_bytes" | None}`
+    """
+    raise NotImplementedError
+
+
+def models() -> list[dict[str, Any]]:
+    """List the built-in models, then models found in this machine's cache.
+
+    Each: `{"name": "pocket-teacher", "title", "parameters", "bytes", "layers", "hidden_size",
+    "vocab_size", "license", "license_note", "max_seq_len", "offline": bool, "download_bytes"}`.
+    """
+    raise NotImplementedError
+
+
+def model_facts(name: str) -> dict[str, Any]:
+    """Read a model's facts from its configuration alone, no weights loaded.
+
+    The keys of `models()`, and `"architecture"`, `"tied_embeddings"`, `"attention_heads"`,
+    `"intermediate_size"`, `"has_chat_template"`. Raises `ModelError`, `HubUnreachable`.
+    """
+    raise NotImplementedError
+
+
+def student_facts(teacher: str, student: dict[str, Any]) -> dict[str, Any]:
+    """Size a student before anything is built (`student` as in a recipe).
+
+    `{"parameters", "bytes", "layers", "hidden_size", "size_ratio": teacher/student,
+    "layer_map": "layers 1–6 of 30" | ""}`. Raises `RecipeError`, `ModelError`.
+    """
+    raise NotImplementedError
+
+
+def ready_recipes() -> list[dict[str, Any]]:
+    """List the recipes that come with the studio: `{"name", "title", "description", "yaml"}`."""
+    raise NotImplementedError
+
+
+def load_recipe(source: str | Path | dict[str, Any], overrides: list[str] | None = None) -> Recipe:
+    """Make a recipe of a ready recipe's name, a file, YAML text or a mapping.
+
+    Raises `RecipeError` with all problems.
+    """
+    raise NotImplementedError
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Write a recipe as YAML."""
+    raise NotImplementedError
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe: every setting with type, default, description and range."""
+    raise NotImplementedError
+
+
+def check(recipe: Recipe) -> list[Problem]:
+    """Find everything that is wrong or doubtful, across fields and pairs; loads no weights."""
+    raise NotImplementedError
+
+
+def estimate(recipe: Recipe) -> dict[str, Any]:
+    """Forecast memory and time.
+
+    `{"memory_bytes": {"context", "teacher", "student", "optimiser", "activations", "loss"},
+    "total_memory_bytes", "available_memory_bytes", "fits": bool, "time_s": [low, high],
+    "time_basis": "measured on an earlier run | formula", "steps", "download_bytes",
+    "disk_bytes"}`
+    """
+    raise NotImplementedError
+
+
+def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
+    """Show one training row as the model will see it, and the facts of the data.
+
+    `{"facts": {"sources": [{"title", "rows", "columns": {"prompt": …}, "guessed": bool}],
+    "rows", "labelled", "unlabelled", "held_out", "overlap", "duplicates"},
+    "index", "rows", "origin": "rows.jsonl:12", "labelled": bool, "truncated": bool,
+    "tokens": [{"text", "supervised": bool}], "supervised_tokens"}`. Raises `DataError`,
+    `ModelError`.
+    """
+    raise NotImplementedError
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def supervise(runs_dir: str | Path | None = None) -> None:
+    """Start this process's supervisor thread for a runs folder (idempotent): queue, watch, adopt."""
+    raise NotImplementedError
+
+
+def start(recipe: Recipe, *, runs_dir: str | Path | None = None) -> str:
+    """Create a run, put it in the queue, return its id; raises `RecipeError` when check finds errors."""
+    raise NotImplementedError
+
+
+def run_here(
+    recipe: Recipe, *, runs_dir: str | Path | None = None, run: str | None = None
+) -> Iterator[Event]:
+    """Run in this process, yielding events as they are written (`run`: resume that one)."""
+    raise NotImplementedError
+
+
+def runs(runs_dir: str | Path | None = None) -> list[dict[str, Any]]:
+    """List runs, newest first, from small files only.
+
+    Each: `{"run", "name", "path", "created_time_s", "status": <show's status>, "summary":
+    {"teacher", "student_parameters", "size_ratio", "exact_match", "retention", …} | {}}`.
+    """
+    raise NotImplementedError
+
+
+def show(run: str, *, runs_dir: str | Path | None = None) -> dict[str, Any]:
+    """Describe one run.
+
+    `{"run", "name", "path", "status": {"state", "phase", "message", "stage", "stages", "step",
+    "total_steps", "done", "total", "progress": 0–1, "eta_s" | None, "error" | None, "pid",
+    "heartbeat_time", "queue_position" | None}, "recipe": {…}, "recipe_yaml", "evaluation": {…} |
+    None, "environment": {…}}`.
+    """
+    raise NotImplementedError
+
+
+def read_events(
+    run: str, offset: int = 0, *, runs_dir: str | Path | None = None
+) -> tuple[list[Event], int]:
+    """Read the events written since `offset` (bytes); returns them with the new offset."""
+    raise NotImplementedError
+
+
+def read_series(
+    run: str, offset: int = 0, *, max_points: int = 1000, runs_dir: str | Path | None = None
+) -> tuple[dict[str, dict[str, list[float]]], int]:
+    """Read curves since `offset`: `{"0/forward_kl": {"step": […], "value": […]}}`, new offset.
+
+    Keys are `<stage>/<metric>`; at most `max_points` points a series. A caller that passes the
+    returned offset gets only what is new.
+    """
+    raise NotImplementedError
+
+
+def read_log(run: str, *, lines: int = 200, runs_dir: str | Path | None = None) -> str:
+    """Return the last lines of the worker's log."""
+    raise NotImplementedError
+
+
+def stop(run: str, *, runs_dir: str | Path | None = None) -> None:
+    """Ask a run to save and end; it can be resumed. Raises `RunError`."""
+    raise NotImplementedError
+
+
+def pause(run: str, *, runs_dir: str | Path | None = None) -> None:
+    """Ask a run to save and give its memory back until it is resumed. Raises `RunError`."""
+    raise NotImplementedError
+
+
+def resume(run: str, *, runs_dir: str | Path | None = None) -> None:
+    """Put a paused, stopped, failed or lost run back in the queue, from its last checkpoint."""
+    raise NotImplementedError
+
+
+def delete(run: str, *, runs_dir: str | Path | None = None) -> None:
+    """Delete a run's folder; refused with `RunError` while it is active."""
+    raise NotImplementedError
+
+
+# --- after training ---------------------------------------------------------------------------
+
+
+def evaluate(
+    run: str,
+    *,
+    data: str | None = None,
+    rows: int | None = None,
+    runs_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Score teacher, student and baselines on held-out rows or a file (shape: README)."""
+    raise NotImplementedError
+
+
+def comparable(run: str, *, runs_dir: str | Path | None = None) -> list[dict[str, Any]]:
+    """List whose weights can answer beside a run: teacher, student, untrained student, baseline,
+    and the students of other runs.
+
+    Each: `{"key": "teacher|student|untrained_student|fine_tuned_on_labels|run:<id>", "title",
+    "role": "teacher|student|untrained|baseline|other", "parameters", "bytes",
+    "fingerprint": "3f9c1a"}`.
+    """
+    raise NotImplementedError
+
+
+def held_out_prompts(
+    run: str, *, limit: int = 50, runs_dir: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """Held-out prompts to try: `{"prompt", "response"}` each."""
+    raise NotImplementedError
+
+
+def compare(
+    run: str,
+    prompt: str,
+    *,
+    models: list[str] | None = None,
+    max_new_tokens: int = 64,
+    sampling_temperature: float = 0.0,
+    runs_dir: str | Path | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Let several models answer the same prompt, streaming.
+
+    Yields `{"type": "loading", "model"}`, `{"type": "loaded", "model", "parameters", "bytes",
+    "fingerprint"}`, then per token `{"type": "token", "model", "text", "index"}`, then per model
+    `{"type": "answer", "model", "text", "tokens", "tokens_per_s", "latency_ms"}`, then per model
+    other than the teacher `{"type": "tokens", "model", "mean_kl", "top1_agreement", "tokens":
+    [{"text", "kl": nats, "agree": bool, "student_top": [{"text", "probability"}×5],
+    "teacher_top": […]}]}`: both distributions after the same prefix, the student's own answer.
+    """
+    raise NotImplementedError
+
+
+def export(
+    run: str,
+    *,
+    format: str = "hf",
+    out: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+) -> Path:
+    """Write the student as a Hugging Face folder with a model card; returns the folder."""
+    raise NotImplementedError
+
+
+# --- advisor, learning ------------------------------------------------------------------------
+
+
+def advisor_questions() -> list[dict[str, Any]]:
+    """The questions in order: `{"field": "data.labelled_rows", "step", "title", "help", "kind":
+    "choice|number|yes_no", "choices": [{"value", "label"}], "default", "unit"}`."""
+    raise NotImplementedError
+
+
+def advise(answers: dict[str, Any]) -> dict[str, Any]:
+    """Recommend; shape in `distill_core/advisor/rules.py`. Raises `DistillError` on bad answers."""
+    raise NotImplementedError
+
+
+def temperature_example() -> dict[str, Any]:
+    """Real logits of the starter teacher for one prompt, position by position.
+
+    `{"prompt", "answer", "positions": [{"token": "…", "candidates": [{"text", "logit"}×12],
+    "rest_logits": […]}]}`: `rest_logits` are all other logits, so that softmax is exact.
+    """
+    raise NotImplementedError

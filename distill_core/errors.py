@@ -1,0 +1,84 @@
+"""What can go wrong, as types.
+
+In: nothing. Out: the exception tree and `Problem`. Knows nothing of torch, files or the app.
+
+DistillError (ValueError)
+├── RecipeError        the recipe is wrong; carries its problems
+├── DataError          a file or row is wrong; names file and line
+├── ModelError         a model cannot be found, read or paired
+│   └── HubUnreachable the hub did not answer; says what works offline
+├── RunError           a run does not exist or is in the wrong state
+├── NonFiniteError     a loss or gradient is NaN or infinite
+└── DiskFullError      no room for what has to be written
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Severity = Literal["error", "warning", "info"]
+
+
+class Problem(BaseModel):
+    """Something wrong with a recipe, found before anything is loaded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    severity: Severity
+    field: str
+    """Dotted path into the recipe, such as `stages.0.optim.learning_rate`; "" for the whole."""
+    message: str
+    """What is wrong with the value seen, and why."""
+    fix: str = ""
+    """What to do about it."""
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        cure = f" {self.fix}" if self.fix else ""
+        return f"{where}{self.message}{cure}"
+
+
+class DistillError(ValueError):
+    """Base of every error that a user can mend; its message says what, why and how."""
+
+
+class RecipeError(DistillError):
+    """A recipe with at least one problem of severity `error`."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class DataError(DistillError):
+    """A data file, column or row that cannot be used; `field` is the recipe field it came from."""
+
+    def __init__(self, message: str, *, field: str = "data.sources") -> None:
+        self.field = field
+        super().__init__(message)
+
+
+class ModelError(DistillError):
+    """A model that cannot be found, read or paired; `field` is the recipe field it came from."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        self.field = field
+        super().__init__(message)
+
+
+class HubUnreachable(ModelError):
+    """The Hugging Face hub did not answer in time."""
+
+
+class RunError(DistillError):
+    """A run that does not exist, or is not in a state that allows the call."""
+
+
+class NonFiniteError(DistillError):
+    """A loss or gradient that is not a finite number; names the term and the rows."""
+
+
+class DiskFullError(DistillError):
+    """The disk has no room for what has to be written; nothing half-written is left."""

@@ -1,0 +1,99 @@
+"""Events: what a run tells while it goes on, one JSON line each.
+
+In: the training loop's facts. Out: small dictionaries, and one table of every metric with unit and
+words, which the plots, the command line and the README read. Knows nothing of torch or files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Event = dict[str, Any]
+"""Always `type`, `time_s` (seconds since the epoch); most carry `stage` and `step` too."""
+
+EventType = Literal[
+    "run_started",  # recipe, stages: [{"index", "title", "kind", "total_steps", "baseline"}]
+    "stage_started",  # stage, title, kind, baseline, total_steps, rows, student, teacher
+    "progress",  # phase, message, done, total (work that is not a training step)
+    "step",  # stage, step, metrics
+    "evaluation",  # stage, step, metrics (names begin with held_out_), rows, final
+    "sample",  # stage, step, prompt, teacher, student, reference, match (student = reference)
+    "checkpoint",  # stage, step, path
+    "warning",  # message, field
+    "stage_finished",  # stage, steps, seconds, metrics, path
+    "run_finished",  # seconds, evaluation
+    "run_stopped",  # reason: stopped | paused; stage, step
+    "run_failed",  # message, field, kind
+]
+
+Phase = Literal[
+    "preparing",
+    "downloading",
+    "loading",
+    "caching teacher",
+    "training",
+    "evaluating",
+    "saving",
+]
+
+PHASES: tuple[str, ...] = Phase.__args__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity: its `title`, `unit`, what it means, and which way is better."""
+
+    title: str
+    unit: str
+    description: str
+    better: Literal["lower", "higher", ""] = ""
+
+
+METRICS: Mapping[str, Metric] = {
+    "loss": Metric("loss", "nats", "Weighted sum of the terms; what is differentiated.", "lower"),
+    "forward_kl": Metric(
+        "forward KL",
+        "nats per token",
+        "KL(teacher ‖ student) at the term's temperature, times its square.",
+        "lower",
+    ),
+    "cross_entropy": Metric(
+        "cross-entropy", "nats per token", "−log probability of the label.", "lower"
+    ),
+    "learning_rate": Metric("learning rate", "", "Of the step just taken."),
+    "grad_norm": Metric("gradient norm", "L2", "Before clipping."),
+    "tokens_per_s": Metric("tokens per second", "tokens/s", "Tokens read, padding excluded."),
+    "memory_bytes": Metric("memory", "bytes", "Held by the training process."),
+    "held_out_forward_kl": Metric(
+        "held-out KL to the teacher",
+        "nats per token",
+        "KL(teacher ‖ student) at temperature 1 on held-out rows.",
+        "lower",
+    ),
+    "held_out_cross_entropy": Metric(
+        "held-out cross-entropy", "nats per token", "On the labels of held-out rows.", "lower"
+    ),
+    "held_out_exact_match": Metric(
+        "exact match", "0–1", "Share of held-out prompts answered exactly as labelled.", "higher"
+    ),
+    "held_out_top1_agreement": Metric(
+        "agrees with teacher",
+        "0–1",
+        "Share of supervised tokens where both prefer the same token.",
+        "higher",
+    ),
+}
+"""Every metric that an event can carry, raw terms first; `weighted_<term>` is weight × term."""
+
+
+def event(type: EventType, **fields: Any) -> Event:
+    """Make an event, stamped with the time now."""
+    return {"type": type, "time_s": round(time.time(), 3), **fields}
+
+
+def progress(phase: Phase, message: str, *, done: int = 0, total: int = 0) -> Event:
+    """Work that is not a training step: `done` of `total`, 0 of 0 when unknown."""
+    return event("progress", phase=phase, message=message, done=done, total=total)

@@ -1,0 +1,1 @@
+"""Where the teacher's view of a batch comes from."""
