@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill_core.errors import Problem
+from distill_core.errors import DistillError as DistillError  # callers need no second import
+from distill_core.errors import Problem as Problem
+from distill_core.events import METRICS as METRICS
 from distill_core.events import Event
 from distill_core.recipe import Recipe
 

@@ -13,7 +13,6 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from distill_core.errors import DistillError
 
 STORAGE_SECRET = "distill-studio"
 """Fixed, so that drafts survive a restart of the app. It hides nothing: they hold no secrets."""
@@ -55,7 +54,7 @@ def list_runs(runs_dir: str) -> list[dict[str, Any]]:
     """All runs, newest first; none when the folder cannot be read."""
     try:
         return api.runs(runs_dir)
-    except (DistillError, OSError):
+    except (api.DistillError, OSError):
         return []
 
 
@@ -64,6 +63,6 @@ def show_run(value: object, runs_dir: str) -> dict[str, Any] | None:
     for run in dict.fromkeys((safe_run_id(value), "latest")):
         try:
             return api.show(run, runs_dir=runs_dir)
-        except (DistillError, OSError):
+        except (api.DistillError, OSError):
             continue
     return None
