@@ -7,7 +7,7 @@ pieces are put together is `generator`'s.
 
 from typing import Final, NamedTuple
 
-__all__ = ["ANSWERS", "DEVICES", "EVERYWHERE", "FRAMES", "ROOMS", "Device", "Frame"]
+__all__ = ["DEVICES", "EVERYWHERE", "FRAMES", "KEYS", "ROOMS", "Device", "Frame"]
 
 
 class Device(NamedTuple):
@@ -153,5 +153,5 @@ FRAMES: Final[dict[str, tuple[Frame, ...]]] = {
     ),
 }
 
-# opening words of a polite or hesitant request, and the ones that end it
-ANSWERS: Final = ("do", "what", "room", "to", "by", "at", "in", "for")
+# the answer's keys, in the order in which they are written
+KEYS: Final = ("do", "what", "room", "to", "by", "at", "in", "for")
