@@ -1,0 +1,151 @@
+"""From encoded rows to padded tensors, and which rows each step takes.
+
+In: encoded rows. Out: `Batch`, whose `supervised` and `targets` do the one and only shift; and for
+each step its rows, as a pure function of seed and step. Knows nothing of models and losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill_core.data.tokenize import IGNORE_INDEX, Encoded
+
+__all__ = ["Batch", "BatchOrder", "batch_order", "collate", "micro_batches"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Padded rows: all tensors (B, T), `labelled` (B,)."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    """1 on real tokens, 0 on padding; padding is never told by its id."""
+    position_ids: Tensor
+    """Place among the row's real tokens, so that left padding changes nothing."""
+    labels: Tensor
+    """Not shifted: the token at its own position, `IGNORE_INDEX` where not supervised."""
+    labelled: Tensor
+    rows: list[int]
+    """Which row of the data each row is, for messages."""
+
+    @property
+    def supervised(self) -> Tensor:
+        """Bool (B, T): positions whose next token is supervised; the last one never is."""
+        supervised = torch.zeros_like(self.labels, dtype=torch.bool)
+        real = (self.attention_mask[:, :-1] * self.attention_mask[:, 1:]).bool()
+        supervised[:, :-1] = (self.labels[:, 1:] != IGNORE_INDEX) & real
+        return supervised
+
+    @property
+    def targets(self) -> Tensor:
+        """Long (N,): the next tokens of the supervised positions, row by row."""
+        return self.labels.roll(-1, dims=1)[self.supervised]
+
+    @property
+    def target_labelled(self) -> Tensor:
+        """Bool (N,): whether each target comes from a row that the data has labelled."""
+        return self.labelled[:, None].expand_as(self.labels)[self.supervised]
+
+    @property
+    def real_tokens(self) -> int:
+        """Number of tokens without padding."""
+        return int(self.attention_mask.sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch with all tensors on a device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            position_ids=self.position_ids.to(device),
+            labels=self.labels.to(device),
+            labelled=self.labelled.to(device),
+        )
+
+
+def collate(
+    items: Sequence[Encoded],
+    *,
+    pad_token_id: int,
+    rows: Sequence[int],
+    padding_side: Literal["left", "right"] = "right",
+    pad_to: int | None = None,
+) -> Batch:
+    """Pad rows to (B, T): T is the longest row's length, or `pad_to` if that is more."""
+    assert len(items) == len(rows) > 0, "each item comes with its row"
+    width = max(pad_to or 0, *(len(item.input_ids) for item in items))
+    ids = np.full((len(items), width), pad_token_id, dtype=np.int64)
+    labels = np.full_like(ids, IGNORE_INDEX)
+    mask = np.zeros_like(ids)
+    for line, item in enumerate(items):
+        length = len(item.input_ids)
+        place = slice(0, length) if padding_side == "right" else slice(width - length, width)
+        ids[line, place], labels[line, place], mask[line, place] = item.input_ids, item.labels, 1
+    return Batch(
+        input_ids=torch.from_numpy(ids),
+        attention_mask=torch.from_numpy(mask),
+        position_ids=torch.from_numpy((mask.cumsum(axis=1) - 1).clip(min=0)),
+        labels=torch.from_numpy(labels),
+        labelled=torch.tensor([item.labelled for item in items], dtype=torch.bool),
+        rows=list(rows),
+    )
+
+
+# --- which rows, in which order ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOrder:
+    """`order[step]`: the rows of a step. A function of seed and step, so resuming needs no state.
+
+    Every epoch is a permutation of all rows of its own; a batch may cross from one to the next.
+    """
+
+    n_rows: int
+    global_batch_size: int
+    steps: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> list[int]:
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} of {self.steps}")
+        rows: list[int] = []
+        place = step * self.global_batch_size
+        while len(rows) < self.global_batch_size:
+            epoch, start = divmod(place + len(rows), self.n_rows)
+            wanted = self.global_batch_size - len(rows)
+            rows += _permutation(self.n_rows, self.seed, epoch)[start : start + wanted].tolist()
+        return rows
+
+
+def batch_order(n_rows: int, *, global_batch_size: int, steps: int, seed: int) -> BatchOrder:
+    """Return the rows of each step, lazily; memory: two permutations of the rows."""
+    assert n_rows > 0, "there are rows to learn from"
+    return BatchOrder(n_rows, global_batch_size, steps, seed)
+
+
+@lru_cache(maxsize=2)
+def _permutation(n_rows: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(n_rows)
+
+
+def micro_batches(items: Sequence[Encoded], micro_batch_size: int) -> list[list[int]]:
+    """Split the rows of a step into places (0 … len-1), similar lengths together, longest first.
+
+    Longest first: what does not fit into memory fails at once. Ties keep their order.
+    """
+    longest_first = sorted(range(len(items)), key=lambda i: -len(items[i].input_ids))
+    return [
+        longest_first[start : start + micro_batch_size]
+        for start in range(0, len(items), micro_batch_size)
+    ]

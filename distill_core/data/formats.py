@@ -1,0 +1,298 @@
+"""What a row is, whatever shape it had in its file.
+
+In: one record (a mapping of columns) and the settings that say which column holds what.
+Out: a `Row`, a chat or a plain text. Knows nothing of files, tokens or torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from distill_core.errors import DataError
+from distill_core.recipe import ColumnSettings, DataSettings
+
+__all__ = ["JOIN", "Message", "Row", "columns_read", "content_key", "guess_columns", "to_row"]
+
+Message = dict[str, str]
+
+JOIN: Final = " + "
+"""Joins two columns into one prompt, as in `instruction + input`."""
+
+_PROMPT_NAMES: Final = ("prompt", "question", "instruction", "query", "input", "sentence", "text")
+_RESPONSE_NAMES: Final = (
+    *("response", "answer", "output", "completion", "solution", "target", "label", "labels"),
+)
+_TEXT_NAMES: Final = ("text", "content", "document", "sentence")
+_MESSAGE_NAMES: Final = ("messages", "conversations", "conversation", "chat", "dialogue")
+
+_ROLES: Final = {
+    **{"system": "system", "developer": "system"},
+    **{"user": "user", "human": "user", "prompter": "user"},
+    **{"assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: a chat in `messages`, or a plain `text`; the other one is None."""
+
+    messages: tuple[Message, ...] | None
+    text: str | None
+    origin: str
+    """Where it came from: `rows.jsonl:12`, `starter/labelled:3`."""
+    answered_by_teacher: bool = False
+
+    @property
+    def _ends_in_answer(self) -> bool:
+        return bool(self.messages) and self.messages[-1]["role"] == "assistant"  # type: ignore[index]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the data itself says what to answer; a teacher's answer is no label."""
+        return self.text is not None or (self._ends_in_answer and not self.answered_by_teacher)
+
+    @property
+    def prompt_messages(self) -> tuple[Message, ...]:
+        """All messages before the last answer; all messages when there is none yet."""
+        messages = self.messages or ()
+        return messages[:-1] if self._ends_in_answer else messages
+
+    @property
+    def response(self) -> str | None:
+        """The last answer, or None."""
+        return self.messages[-1]["content"] if self.messages and self._ends_in_answer else None
+
+    @property
+    def prompt_text(self) -> str:
+        """The last thing the user said, or the plain text: for display."""
+        asked = (item["content"] for item in self.prompt_messages[::-1] if item["role"] == "user")
+        return next(asked, self.text or "")
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 in hexadecimal of what is asked (or the text), whatever the answer is.
+
+        Case, Unicode form and white space do not matter: such twins are the same prompt.
+        """
+        return content_key(self.prompt_messages if self.text is None else self.text)
+
+    def answered(self, response: str) -> Row:
+        """Return the row with the teacher's answer in the place of its own, if it had one."""
+        assert self.text is None, "a plain text asks nothing"
+        answer = {"role": "assistant", "content": response}
+        return replace(self, messages=(*self.prompt_messages, answer), answered_by_teacher=True)
+
+
+def content_key(content: str | Sequence[Message]) -> str:
+    """SHA-256 in hexadecimal of messages or text, normalised (NFKC, case folded, single spaces)."""
+    if isinstance(content, str):
+        parts = ["text", content]
+    else:
+        parts = [part for message in content for part in (message["role"], message["content"])]
+    digest = hashlib.sha256()
+    for part in parts:
+        words = unicodedata.normalize("NFKC", part).casefold().split()
+        digest.update(" ".join(words).encode() + b"\0")
+    return digest.hexdigest()
+
+
+# --- which column holds what ----------------------------------------------------------------
+
+
+def guess_columns(names: Sequence[str], first_rows: Sequence[Mapping[str, Any]]) -> ColumnSettings:
+    """Guess which column is what from well-known names; all four are None when nothing fits.
+
+    A `text` beside a `label` is a prompt with its answer, a `text` alone is learnt from whole;
+    `instruction` takes a filled `input` column with it.
+    """
+    by_name = {name.strip().lower(): name for name in reversed(names)}
+
+    def first(candidates: Iterable[str], *, but: str | None = None) -> str | None:
+        found = (by_name[name] for name in candidates if name in by_name)
+        return next((name for name in found if name != but), None)
+
+    chat = first(_MESSAGE_NAMES)
+    if chat and any(_looks_like_chat(row.get(chat)) for row in first_rows):
+        return ColumnSettings(messages=chat)
+    prompt = first(_PROMPT_NAMES)
+    response = first(_RESPONSE_NAMES, but=prompt)
+    text = first(_TEXT_NAMES)
+    if text and not response and prompt in (None, text):
+        return ColumnSettings(text=text)
+    if prompt and prompt.strip().lower() == "instruction" and "input" in by_name:
+        context = by_name["input"]
+        if any(not _is_missing(row.get(context)) for row in first_rows):
+            prompt = f"{prompt}{JOIN}{context}"
+    return ColumnSettings(prompt=prompt, response=response if prompt else None)
+
+
+def columns_read(columns: ColumnSettings, names: Iterable[str]) -> list[str]:
+    """Return the names of the columns that the settings read, joined ones one by one."""
+    present = set(names)
+    used = [columns.messages, columns.text, columns.prompt, columns.response]
+    return [part for name in used if name for part in _parts(name, present)]
+
+
+def _parts(name: str, present: Iterable[str]) -> list[str]:
+    return [name] if name in present else name.split(JOIN)
+
+
+# --- one record -----------------------------------------------------------------------------
+
+
+def to_row(
+    record: Mapping[str, Any], columns: ColumnSettings, data: DataSettings, origin: str
+) -> Row:
+    """Make a row of one record.
+
+    Raises:
+        DataError: the prompt, text or chat is empty or of the wrong type; names file, line, column.
+    """
+    if columns.messages:
+        return _chat_row(record.get(columns.messages), columns.messages, data, origin)
+    if columns.text:
+        text = _string(record.get(columns.text), columns.text, origin, "data.columns.text")
+        if not text.strip():
+            raise _empty(columns.text, origin, "data.columns.text")
+        return Row(messages=None, text=text, origin=origin)
+    assert columns.prompt, "columns are settled before rows are read"
+    field = "data.columns.prompt"
+    parts = [
+        _string(record.get(name), name, origin, field) for name in _parts(columns.prompt, record)
+    ]
+    prompt = "\n\n".join(part for part in parts if part.strip())
+    if not prompt.strip():
+        raise _empty(columns.prompt, origin, field)
+    messages = [{"role": "user", "content": prompt}]
+    if columns.response:
+        answer = record.get(columns.response)
+        response = _string(answer, columns.response, origin, "data.columns.response")
+        if response.strip():
+            messages.append({"role": "assistant", "content": response})
+    return Row(messages=_framed(messages, data), text=None, origin=origin)
+
+
+def _chat_row(value: Any, column: str, data: DataSettings, origin: str) -> Row:
+    """Make a row of a chat in OpenAI's form (role, content) or ShareGPT's (from, value)."""
+    field = "data.columns.messages"
+    if isinstance(value, str) and value.lstrip().startswith("["):  # a chat in a CSV cell
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{origin}: column {column!r} starts like a list of messages but is not JSON "
+                f"({error.msg}). Write it as JSON.",
+                field=field,
+            ) from None
+    if _is_missing(value):
+        raise _empty(column, origin, field)
+    if not _is_list(value):
+        raise DataError(
+            f"{origin}: column {column!r} holds {_seen(value)}, not a list of messages. "
+            'Write [{"role": "user", "content": "…"}, …].',
+            field=field,
+        )
+    messages = [_message(item, place, column, origin) for place, item in enumerate(value, 1)]
+    if messages and messages[-1]["role"] == "assistant" and not messages[-1]["content"].strip():
+        messages.pop()  # an answer still to be given
+    if not any(message["role"] == "user" and message["content"].strip() for message in messages):
+        raise DataError(
+            f"{origin}: the chat in column {column!r} has no user message with text, so there is "
+            "nothing to answer. Add one or remove the row.",
+            field=field,
+        )
+    return Row(messages=_framed(messages, data), text=None, origin=origin)
+
+
+def _message(item: Any, place: int, column: str, origin: str) -> Message:
+    field = "data.columns.messages"
+    if not isinstance(item, Mapping):
+        raise DataError(
+            f"{origin}: message {place} in column {column!r} is {_seen(item)}, not a mapping. "
+            'Write {"role": "user", "content": "…"}.',
+            field=field,
+        )
+    role = item.get("role", item.get("from"))
+    known = _ROLES.get(role.lower()) if isinstance(role, str) else None
+    if known is None:
+        raise DataError(
+            f"{origin}: message {place} in column {column!r} has the role {role!r}. "
+            "Use system, user (human) or assistant (gpt).",
+            field=field,
+        )
+    content = item["content"] if "content" in item else item.get("value")
+    return {"role": known, "content": _string(content, column, origin, field)}
+
+
+def _framed(messages: list[Message], data: DataSettings) -> tuple[Message, ...]:
+    """Put the recipe's template around every prompt, and its system prompt before a chat."""
+    if data.prompt_template is not None:
+        messages = [
+            {**message, "content": data.prompt_template.replace("{prompt}", message["content"])}
+            if message["role"] == "user"
+            else message
+            for message in messages
+        ]
+    if data.system_prompt and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": data.system_prompt}, *messages]
+    return tuple(messages)
+
+
+# --- values ---------------------------------------------------------------------------------
+
+
+def _string(value: Any, column: str, origin: str, field: str) -> str:
+    """Return a value as text, "" when it is missing; refuses lists and mappings."""
+    if _is_missing(value):
+        return ""
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise DataError(
+                f"{origin}: column {column!r} holds half a character (a lone surrogate), which no "
+                "tokenizer can read. Write the text again as UTF-8.",
+                field=field,
+            )
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes) or _is_list(value) or isinstance(value, Mapping):
+        raise DataError(
+            f"{origin}: column {column!r} holds {_seen(value)}, not text. "
+            "Name a column of texts in data.columns.",
+            field=field,
+        )
+    return str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _looks_like_chat(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.lstrip().startswith("[")
+    return _is_list(value) and len(value) > 0 and isinstance(value[0], Mapping)
+
+
+def _seen(value: Any) -> str:
+    kind = "a list" if _is_list(value) else "a mapping" if isinstance(value, Mapping) else "a value"
+    text = repr(value)
+    return f"{kind} ({text if len(text) <= 40 else text[:39] + '…'})"
+
+
+def _empty(column: str, origin: str, field: str) -> DataError:
+    return DataError(
+        f"{origin}: column {column!r} is empty, so there is nothing to learn from. "
+        "Fill it in or remove the row.",
+        field=field,
+    )

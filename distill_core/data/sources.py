@@ -1,0 +1,216 @@
+"""Rows of a recipe's sources, and which of them are held out.
+
+In: the data settings. Out: training rows, held-out rows and the facts that the preview shows.
+Knows nothing of tokens and models; `files` and `hub` do the reading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill_core.data.files import Records, read_file
+from distill_core.data.formats import Row, columns_read, content_key, guess_columns, to_row
+from distill_core.data.hub import read_hub, title_of
+from distill_core.errors import DataError
+from distill_core.recipe import ColumnSettings, DataSettings, FileSource, Source, StarterSource
+
+__all__ = ["Loaded", "Prepared", "load_rows", "load_source", "prepare"]
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The rows of one source, and which columns they were made of."""
+
+    title: str
+    rows: list[Row]
+    columns: ColumnSettings
+    guessed: bool
+    skipped: int = 0
+    """Plain texts left out because they are empty."""
+
+    def facts(self) -> dict[str, Any]:
+        """Describe the source: `{"title", "rows", "columns", "guessed", "skipped"}`."""
+        columns = self.columns.model_dump(exclude_none=True)
+        return {
+            **{"title": self.title, "rows": len(self.rows), "columns": columns},
+            **{"guessed": self.guessed, "skipped": self.skipped},
+        }
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What a run learns from, what it is scored on, and the facts of both."""
+
+    train: list[Row]
+    held_out: list[Row]
+    facts: dict[str, Any]
+
+
+def load_rows(data: DataSettings, *, source: Source, field: str = "data.sources.0") -> list[Row]:
+    """Read the rows of one source.
+
+    Raises:
+        DataError: the file, a column or a row cannot be used.
+        HubUnreachable: the hub does not answer, and there is no copy on this machine.
+    """
+    return load_source(data, source=source, field=field).rows
+
+
+def load_source(data: DataSettings, *, source: Source, field: str = "data.sources.0") -> Loaded:
+    """Read one source, with the columns it was read by; raises as `load_rows`."""
+    title, found = _read(source, field)
+    if isinstance(source, StarterSource):
+        columns, guessed = ColumnSettings(prompt="prompt", response="response"), False
+    else:
+        columns, guessed = _settle_columns(data.columns, found, title)
+    records = found.records
+    if columns.text:
+        records = [item for item in records if str(item[1].get(columns.text) or "").strip()]
+    rows = [to_row(record, columns, data, origin) for origin, record in records]
+    if not rows:
+        raise DataError(f"{title}: column {columns.text!r} is empty in all rows.", field=field)
+    return Loaded(title, rows, columns, guessed, skipped=len(found.records) - len(rows))
+
+
+def _read(source: Source, field: str) -> tuple[str, Records]:
+    if isinstance(source, StarterSource):
+        from distill_core import starter
+
+        title = f"starter/{source.split}"
+        rows = starter.rows(source.split)[: source.limit]
+        named = [(f"{title}:{place}", dict(row)) for place, row in enumerate(rows, 1)]
+        return title, Records(["prompt", "response"], named)
+    if isinstance(source, FileSource):
+        found = read_file(source.path, limit=source.limit, field=field)
+        return Path(source.path).name, found
+    return title_of(source), read_hub(source, field=field)
+
+
+def _settle_columns(
+    wanted: ColumnSettings, found: Records, title: str
+) -> tuple[ColumnSettings, bool]:
+    """Return the columns to read and whether any of them was guessed."""
+    names = found.names
+    guess = guess_columns(names, [record for _, record in found.records[:100]])
+    there = f"Its columns: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}."
+    kinds = [kind for kind in ("messages", "text", "prompt") if getattr(wanted, kind)]
+    kind = kinds[0] if kinds else next((kind for kind, _ in guess if getattr(guess, kind)), None)
+    if kind is None:
+        raise DataError(
+            f"{title}: no column has a name that says prompt, text or messages. {there}\n"
+            "Name one in data.columns.",
+            field="data.columns.prompt",
+        )
+    if not kinds and kind == "text" and wanted.response:
+        guess, kind = ColumnSettings(prompt=guess.text), "prompt"
+    if len(kinds) > 1 or (wanted.response and kind != "prompt"):
+        raise DataError(
+            f"{title}: the columns name {' and '.join(kinds or [kind, 'response'])}, but a row has "
+            "one form. Name `messages` alone, `text` alone, or `prompt` with `response`.",
+            field=f"data.columns.{kinds[-1] if len(kinds) > 1 else 'response'}",
+        )
+    main = getattr(wanted if kinds else guess, kind)
+    columns = ColumnSettings.model_validate({kind: main})
+    if missing := [name for name in columns_read(columns, names) if name not in names]:
+        raise DataError(
+            f"{title} has no column {missing[0]!r}. {there}", field=f"data.columns.{kind}"
+        )
+    if kind != "prompt":
+        return columns, not kinds
+    response = wanted.response or guess.response
+    if response not in names or response in columns_read(columns, names):
+        if wanted.response and guess.response and wanted.response not in names:
+            raise DataError(
+                f"{title} has no column {response!r}. {there}", field="data.columns.response"
+            )
+        response = None  # prompts alone, perhaps beside another source with answers
+    guessed = not kinds or (wanted.response is None and response is not None)
+    return ColumnSettings(prompt=main, response=response), guessed
+
+
+# --- training and held-out rows -------------------------------------------------------------
+
+
+def prepare(data: DataSettings, *, seed: int) -> Prepared:
+    """Read all sources and set the held-out rows aside.
+
+    Which rows a share holds out depends on each row's own content alone: not on `seed`, which is
+    taken so that callers need not know this, nor on the order, nor on other rows. No prompt is on
+    both sides: training rows that ask a held-out prompt are dropped and counted as `overlap`.
+
+    Raises:
+        DataError: a source, column or row cannot be used, or one of the two sides is empty.
+        HubUnreachable: the hub does not answer, and there is no copy on this machine.
+    """
+    loaded = [
+        load_source(data, source=source, field=f"data.sources.{place}")
+        for place, source in enumerate(data.sources)
+    ]
+    _check_response_found(data, loaded)
+    rows = [row for source in loaded for row in source.rows]
+    keys = [row.content_hash for row in rows]
+    if isinstance(data.held_out, float):
+        share = data.held_out
+        held_out = [row for row in rows if row.labelled and _share_of(row) < share]
+        candidates = [
+            (key, row)
+            for key, row in zip(keys, rows, strict=True)
+            if not (row.labelled and _share_of(row) < share)
+        ]
+        if not held_out:
+            raise DataError(
+                f"None of the {sum(row.labelled for row in rows):,} labelled rows fell into the "
+                f"held-out share of {share:g}. Raise it, or name a source of labelled rows.",
+                field="data.held_out",
+            )
+    else:
+        source = load_source(data, source=data.held_out, field="data.held_out")
+        held_out = [row for row in source.rows if row.labelled]
+        candidates = list(zip(keys, rows, strict=True))
+        if not held_out:
+            raise DataError(
+                f"{source.title} has no row with an answer, so nothing can be scored on it. "
+                "Name a source of labelled rows.",
+                field="data.held_out",
+            )
+    asked = {row.content_hash for row in held_out}
+    train = [row for key, row in candidates if key not in asked]
+    if not train:
+        raise DataError(
+            f"No row is left to learn from: all {len(rows):,} are held out. "
+            "Add a source, or hold out fewer.",
+            field="data.held_out",
+        )
+    labelled = sum(row.labelled for row in train)
+    facts = {
+        **{"sources": [source.facts() for source in loaded], "rows": len(train)},
+        **{"labelled": labelled, "unlabelled": len(train) - labelled, "held_out": len(held_out)},
+        **{"overlap": len(candidates) - len(train), "duplicates": len(keys) - len(set(keys))},
+    }
+    return Prepared(train, held_out, facts)
+
+
+def _share_of(row: Row) -> float:
+    """Return a number in 0–1 that the row's opening alone decides.
+
+    The opening is all that stands before the first answer: chats that begin alike stay together.
+    """
+    if row.messages is None:
+        return int(row.content_hash[:12], 16) / 16**12
+    roles = [message["role"] for message in row.messages]
+    opening = row.messages[: roles.index("assistant")] if "assistant" in roles else row.messages
+    return int(content_key(opening)[:12], 16) / 16**12
+
+
+def _check_response_found(data: DataSettings, loaded: list[Loaded]) -> None:
+    """Refuse a response column that no source has: a slip would make every row unlabelled."""
+    pairs = zip(data.sources, loaded, strict=True)
+    named = [item.columns for source, item in pairs if not isinstance(source, StarterSource)]
+    if data.columns.response and named and not any(columns.response for columns in named):
+        raise DataError(
+            f"No source has a column {data.columns.response!r}, so no row would have an answer. "
+            "Correct the name, or leave it empty if that is meant.",
+            field="data.columns.response",
+        )
