@@ -1,42 +1,42 @@
 """The window: sidebar, six tabs, and the launch of the server.
 
-In: a runs folder, an address. Out: the app. Knows nothing of what a tab does.
+In: a runs folder, an address. Out: the app. Knows nothing of what a tab does, and never trains:
+runs live in their own processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from pathlib import Path
 
 import gradio as gr
 
-from ui import text, theme
+from distill_core import api
+from ui import server, sidebar, text, theme
 from ui.state import STORAGE_SECRET, TABS, Page
 
-ASSETS = Path(__file__).parent.parent / "assets"
 TICK_S = 1.5
 
 
 def build(runs_dir: str | None = None) -> gr.Blocks:
-    """Lay out the whole app for one runs folder."""
+    """Lay out the whole app for one runs folder (`$DISTILL_RUNS_DIR`, else `./runs`)."""
     folder = str(Path(runs_dir or os.environ.get("DISTILL_RUNS_DIR") or "runs").absolute())
     with gr.Blocks(
         title=text.APP_TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)
     ) as demo:
-        recipe_yaml = gr.BrowserState("", storage_key="ds-recipe", secret=STORAGE_SECRET)
-        run_id = gr.BrowserState("", storage_key="ds-run", secret=STORAGE_SECRET)
-        timer = gr.Timer(TICK_S)
-        tabs = gr.Tabs(selected="build", elem_id="ds-tabs")
         page = Page(
             demo=demo,
-            tabs=tabs,
-            recipe_yaml=recipe_yaml,
-            run_id=run_id,
-            timer=timer,
+            tabs=gr.Tabs(selected="build", elem_id="ds-tabs", render=False),
+            recipe_yaml=gr.BrowserState("", storage_key="ds-recipe", secret=STORAGE_SECRET),
+            run_id=gr.BrowserState("", storage_key="ds-run", secret=STORAGE_SECRET),
+            timer=gr.Timer(TICK_S),
             runs_dir=folder,
         )
-        with tabs:
+        sidebar.build(page)
+        page.tabs.render()
+        with page.tabs:
             for name in TABS:
                 with gr.Tab(text.TAB_LABELS[name], id=name):
                     _build_tab(name, page)
@@ -49,7 +49,7 @@ def _build_tab(name: str, page: Page) -> None:
     except ModuleNotFoundError as error:
         if error.name != f"ui.tab_{name}":
             raise
-        gr.HTML(theme.empty("Not here yet", "This tab is still to come."))
+        gr.HTML(theme.empty(text.TAB_MISSING, text.TAB_MISSING_NEXT))
         return
     module.build(page)
 
@@ -63,16 +63,37 @@ def launch(
     inbrowser: bool = True,
     prevent_thread_lock: bool = False,
 ) -> gr.Blocks:
-    """Build the app and serve it."""
+    """Build the app, start the supervisor of its runs, and serve.
+
+    Args:
+        host: Address to listen on; any other than this machine's own needs `auth`.
+        port: Port to listen on; the next free one where it is taken. Default 7860.
+        auth: User and password, as a pair or as `user:password`.
+        runs_dir: Where runs are; `$DISTILL_RUNS_DIR` or `./runs` when left out.
+        inbrowser: Open the browser.
+        prevent_thread_lock: Return at once; the server stops with the program.
+
+    Raises:
+        ValueError: `host` can be reached from outside and there is no `auth`.
+    """
+    credentials = server.credentials(auth)
+    server.refuse_open_door(host, credentials)
+    free = server.free_port(host, port or server.DEFAULT_PORT)
     demo = build(runs_dir)
+    with contextlib.suppress(NotImplementedError):
+        api.supervise(runs_dir)
     demo.queue(default_concurrency_limit=8, max_size=64)
     demo.launch(
         server_name=host,
-        server_port=port,
+        server_port=free,
+        auth=credentials,
         inbrowser=inbrowser,
-        prevent_thread_lock=prevent_thread_lock,
+        prevent_thread_lock=True,
         theme=theme.theme(),
-        css_paths=[ASSETS / "style.css"],
-        quiet=True,
+        app_kwargs=server.app_options(host, credentials),
+        **server.LAUNCH_OPTIONS,
     )
+    server.announce(demo.local_url or "", asked=port, got=free)
+    if not prevent_thread_lock:
+        demo.block_thread()
     return demo

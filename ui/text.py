@@ -1,9 +1,11 @@
 """Every sentence and number format that several tabs use.
 
-In: numbers. Out: words. Knows nothing of Gradio.
+In: numbers and a run's status. Out: words. Knows nothing of Gradio.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 APP_TITLE = "Distill Studio"
 
@@ -64,3 +66,75 @@ def percent_text(share: float | None, digits: int = 1) -> str:
 def factor_text(value: float | None) -> str:
     """Write a ratio: 9.5 ×."""
     return "–" if value is None else f"{value:.3g} ×"
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+ACTIVE_STATES = ("queued", "running", "stopping")
+RESUMABLE_STATES = ("paused", "stopped", "failed", "lost")
+
+STATE_LOOKS: dict[str, tuple[str, str]] = {
+    "queued": ("◔", "neutral"),
+    "running": ("▶", "student"),
+    "stopping": ("■", "warn"),
+    "paused": ("❚❚", "warn"),
+    "finished": ("✓", "good"),
+    "stopped": ("■", "neutral"),
+    "failed": ("✕", "bad"),
+    "lost": ("✕", "bad"),
+}
+"""Icon and tone of each state: never colour alone."""
+
+STATE_NEXT = {
+    "queued": "Waits for the run before it; starts by itself.",
+    "stopping": "Saves a checkpoint, then ends.",
+    "paused": "Saved, and its memory is free. Resume goes on from the last checkpoint.",
+    "stopped": "Saved and ended. Resume goes on from the last checkpoint.",
+    "finished": "Done. Compare the student with its teacher, or export it from Runs.",
+    "failed": "Mend what the message names, then resume: it goes on from the last checkpoint.",
+    "lost": "The training process ended without a word, as when it is killed or memory runs out. "
+    "Resume goes on from the last checkpoint.",
+}
+
+NOTHING_RUNS = "Nothing is running. Press Start in Build: the default recipe works as it is."
+NO_RUNS = "No runs yet"
+NO_RUNS_NEXT = (
+    "Press Start in Build: the default recipe distils a pocket-sized student in about four minutes."
+)
+TAB_MISSING = "This tab is not installed"
+TAB_MISSING_NEXT = "Everything else works; install the studio again to get it back."
+
+
+def phase(status: dict[str, Any]) -> str:
+    """What a run is doing, in a word or two."""
+    if status["state"] == "running":
+        return str(status.get("phase") or "starting")
+    return str(status["state"])
+
+
+def step_of(status: dict[str, Any]) -> str:
+    """How far: `step 640 of 1,200`, `3,200 of 20,000`, or nothing yet."""
+    if status.get("phase") not in (None, "", "training") and status.get("total"):
+        return f"{status.get('done') or 0:,} of {status['total']:,}"
+    if status.get("total_steps"):
+        return f"step {status.get('step') or 0:,} of {status['total_steps']:,}"
+    return ""
+
+
+def stage_of(status: dict[str, Any]) -> str:
+    """Which stage: `stage 1 of 2`, counted from one."""
+    stages = status.get("stages")
+    count = len(stages) if isinstance(stages, list) else stages
+    return f"stage {(status.get('stage') or 0) + 1} of {count}" if count else ""
+
+
+def time_left(status: dict[str, Any]) -> str:
+    """`1 min 20 s left`, or nothing when it is not known or no longer matters."""
+    if status["state"] != "running" or status.get("eta_s") is None:
+        return ""
+    return f"{duration_text(status['eta_s'])} left"
+
+
+def queued(count: int) -> str:
+    """`2 queued`, or nothing."""
+    return f"{count} queued" if count else ""

@@ -1,0 +1,46 @@
+// The window's own behaviour: light or dark, and the sidebar on narrow screens.
+(() => {
+  const KEY = "ds-theme";
+  const dark = () => document.body.classList.contains("dark");
+  const wanted = () => localStorage.getItem(KEY);
+
+  function apply(mode) {
+    document.body.classList.toggle("dark", mode === "dark");
+    document.documentElement.style.colorScheme = mode;
+  }
+
+  // The system's choice holds until the reader makes one; then theirs, here and after a reload.
+  function enforce() {
+    const mode = wanted();
+    if (mode && (mode === "dark") !== dark()) apply(mode);
+  }
+
+  function closeSidebarOnPhones() {
+    if (window.innerWidth > 768) return;
+    const button = document.querySelector(".sidebar.open .toggle-button");
+    if (button) button.click();
+  }
+
+  window.distillFrame = {
+    toggleTheme() {
+      const mode = dark() ? "light" : "dark";
+      localStorage.setItem(KEY, mode);
+      apply(mode);
+    },
+    onThemeChange(callback) {
+      new MutationObserver(callback).observe(document.body, {
+        attributes: true,
+        attributeFilter: ["class"],
+      });
+    },
+    started() {
+      enforce();
+      closeSidebarOnPhones();
+    },
+  };
+  enforce();
+  new MutationObserver(enforce).observe(document.body, {
+    attributes: true,
+    attributeFilter: ["class"],
+  });
+})();

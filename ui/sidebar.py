@@ -1,0 +1,97 @@
+"""The sidebar: this machine, what is running now, and the colours.
+
+In: the api's facts. Out: HTML, refreshed by the page's timer. Knows nothing of the tabs.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from distill_core import api
+from ui import text, theme
+from ui.state import Page, list_runs
+
+
+def build(page: Page) -> None:
+    """Lay out the sidebar and keep it fresh."""
+    with gr.Sidebar(width=248, elem_id="ds-sidebar"):
+        gr.HTML(LOGO)
+        facts = gr.HTML(_snapshot(page.runs_dir), elem_id="ds-machine")
+        gr.HTML(LEGEND)
+        toggle = gr.Button("◐ Light or dark", size="sm", elem_id="ds-theme-toggle")
+    toggle.click(None, js="() => { window.distillFrame.toggleTheme(); }")
+    page.demo.load(None, js="() => { window.distillFrame && window.distillFrame.started(); }")
+    seen = gr.State("")
+
+    def refresh(last: str) -> tuple[Any, Any]:
+        html = _snapshot(page.runs_dir)
+        return (gr.skip(), gr.skip()) if html == last else (html, html)
+
+    gr.on(
+        [page.timer.tick, page.demo.load],
+        refresh,
+        seen,
+        [facts, seen],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _snapshot(runs_dir: str) -> str:
+    try:
+        machine = machine_html(api.machine())
+    except NotImplementedError:
+        machine = ""
+    return machine + running_html(list_runs(runs_dir))
+
+
+def machine_html(machine: dict[str, Any]) -> str:
+    """What trains here: device, number format, memory in use."""
+    on_device = machine.get("device_memory_total_bytes") is not None
+    kind = "device_memory" if on_device else "memory"
+    total, free = machine[f"{kind}_total_bytes"], machine[f"{kind}_free_bytes"]
+    used = max(0, total - free)
+    words = f"Memory {used / 2**30:.1f} of {total / 2**30:.1f} GiB"
+    return (
+        '<section class="ds-card ds-side"><h2>This machine</h2>'
+        f"<b>{escape(machine['name'])}</b>"
+        f'<div class="ds-muted">{escape(machine.get("note") or machine["dtype"])}</div>'
+        f'<div class="ds-small">{words}</div>'
+        + theme.bar(used / total if total else 0.0, label=words, colour="var(--neutral-bar)")
+        + "</section>"
+    )
+
+
+def running_html(runs: list[dict[str, Any]]) -> str:
+    """What is running now and how many wait, or what to do when nothing is."""
+    active = [run for run in runs if run["status"]["state"] in text.ACTIVE_STATES]
+    queued = sum(run["status"]["state"] == "queued" for run in active)
+    current = next((run for run in active if run["status"]["state"] != "queued"), None)
+    head = '<section class="ds-card ds-side" aria-label="Running now"><h2>Running now</h2>'
+    if current is None and not queued:
+        return f'{head}<div class="ds-muted">{escape(text.NOTHING_RUNS)}</div></section>'
+    if current is None:
+        return f'{head}<div class="ds-muted">{text.queued(queued)}</div></section>'
+    status = current["status"]
+    words = " · ".join(filter(None, (text.phase(status), text.step_of(status))))
+    rest = [text.time_left(status), text.queued(queued)]
+    return (
+        f"{head}<b>{escape(current['name'])}</b>"
+        f'<div class="ds-muted">{escape(words)}</div>'
+        + theme.bar(status.get("progress") or 0.0, label=f"Progress of {current['name']}")
+        + f'<div class="ds-small">{escape(" · ".join(filter(None, rest)))}</div></section>'
+    )
+
+
+LOGO = '<div class="ds-logo"><span>distill</span> <b>studio</b></div>'
+
+LEGEND = (
+    '<div class="ds-legend"><span class="ds-ink-teacher">● teacher</span>'
+    '<span class="ds-ink-student">◆ student</span>'
+    '<span class="ds-ink-other">○ untrained or baseline</span>'
+    "<small>the same marks and colours everywhere</small></div>"
+)
