@@ -28,7 +28,9 @@ def machine() -> dict[str, Any]:
     "note": "fp32 student …", "cores": 2, "memory_total_bytes", "memory_free_bytes",
     "device_memory_total_bytes" | None, "device_memory_free_bytes" | None}`
     """
-    raise NotImplementedError
+    from distill_core import device
+
+    return device.facts()
 
 
 def models() -> list[dict[str, Any]]:
@@ -37,7 +39,9 @@ def models() -> list[dict[str, Any]]:
     Each: `{"name": "pocket-teacher", "title", "parameters", "bytes", "layers", "hidden_size",
     "vocab_size", "license", "license_note", "max_seq_len", "offline": bool, "download_bytes"}`.
     """
-    raise NotImplementedError
+    from distill_core import model_facts
+
+    return model_facts.listed()
 
 
 def model_facts(name: str) -> dict[str, Any]:
@@ -46,7 +50,9 @@ def model_facts(name: str) -> dict[str, Any]:
     The keys of `models()`, and `"architecture"`, `"tied_embeddings"`, `"attention_heads"`,
     `"intermediate_size"`, `"has_chat_template"`. Raises `ModelError`, `HubUnreachable`.
     """
-    raise NotImplementedError
+    from distill_core import model_facts
+
+    return model_facts.facts(name)
 
 
 def student_facts(teacher: str, student: dict[str, Any]) -> dict[str, Any]:
@@ -55,12 +61,16 @@ def student_facts(teacher: str, student: dict[str, Any]) -> dict[str, Any]:
     `{"parameters", "bytes", "layers", "hidden_size", "size_ratio": teacher/student,
     "layer_map": "layers 1–6 of 30" | ""}`. Raises `RecipeError`, `ModelError`.
     """
-    raise NotImplementedError
+    from distill_core import ready_recipes, student_size
+
+    return student_size.student_facts(teacher, ready_recipes.parse_student(student))
 
 
 def ready_recipes() -> list[dict[str, Any]]:
     """List the recipes that come with the studio: `{"name", "title", "description", "yaml"}`."""
-    raise NotImplementedError
+    from distill_core import ready_recipes
+
+    return ready_recipes.listed()
 
 
 def load_recipe(source: str | Path | dict[str, Any], overrides: list[str] | None = None) -> Recipe:
@@ -68,22 +78,28 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: list[str] | None
 
     Raises `RecipeError` with all problems.
     """
-    raise NotImplementedError
+    from distill_core import ready_recipes
+
+    return ready_recipes.read(source, overrides)
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML."""
-    raise NotImplementedError
+    from distill_core import recipe_yaml
+
+    return recipe_yaml.dumps(recipe)
 
 
 def recipe_schema() -> dict[str, Any]:
     """JSON schema of a recipe: every setting with type, default, description and range."""
-    raise NotImplementedError
+    return Recipe.model_json_schema()
 
 
 def check(recipe: Recipe) -> list[Problem]:
     """Find everything that is wrong or doubtful, across fields and pairs; loads no weights."""
-    raise NotImplementedError
+    from distill_core import checks
+
+    return checks.check(recipe)
 
 
 def estimate(recipe: Recipe) -> dict[str, Any]:
@@ -94,7 +110,9 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     "time_basis": "measured on an earlier run | formula", "steps", "download_bytes",
     "disk_bytes"}`
     """
-    raise NotImplementedError
+    from distill_core import estimate
+
+    return estimate.estimate(recipe)
 
 
 def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:

@@ -40,9 +40,12 @@ def parse(data: object) -> Recipe:
         raise RecipeError([_problem(detail) for detail in details]) from None
 
 
-def loads(text: str) -> Recipe:
-    """Read YAML text; raises `RecipeError`, for YAML mistakes with line and column."""
-    return parse(_yaml(text))
+def loads(text: str, overrides: list[str] | None = None) -> Recipe:
+    """Read YAML text and apply `a.b=c` overrides; raises `RecipeError`, with line and column."""
+    data = _yaml(text)
+    for override in overrides or []:
+        data = _override(data, override)
+    return parse(data)
 
 
 def load(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -61,10 +64,7 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Recipe:
                 )
             ]
         ) from None
-    data = _yaml(text)
-    for override in overrides or []:
-        data = _override(data, override)
-    return parse(data)
+    return loads(text, overrides)
 
 
 def dumps(recipe: Recipe) -> str:

@@ -20,11 +20,12 @@ ROOT = Path(__file__).parent.parent
 # --- who may import whom --------------------------------------------------------------------
 
 GROUPS = {
-    "facts": "recipe recipe_yaml errors events runs journal series status files cache_folder",
-    "names": "models weights hub offline_copy device starter",
+    "facts": "recipe recipe_yaml ready_recipes errors events runs journal series status files "
+    "cache_folder",
+    "names": "licences models model_facts weights hub offline_copy device starter",
     "parts": "losses teachers students data",
     "loop": "trainer pipeline evaluate generate export checkpoints starter.build",
-    "advice": "checks advisor estimate",
+    "advice": "checks advisor estimate student_size",
     "processes": "supervisor worker",
     "api": "api",
     "cli": "cli",

@@ -1,0 +1,151 @@
+"""Weights on disk: reading a model folder into memory, and telling its contents apart.
+
+In: a local folder with config.json, safetensors and a tokenizer. Out: the model, its tokenizer, or
+a fingerprint of the weights. Reads no pickles, runs no code from the folder, asks no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_core.cache_folder import cache_folder
+from distill_core.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_INDEX = "model.safetensors.index.json"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model, every shard of it, sorted; empty if any is missing."""
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError):
+            return []
+        files = [folder / name for name in names]
+        return files if all(file.is_file() for file in files) else []
+    whole = folder / "model.safetensors"
+    return [whole] if whole.is_file() else []
+
+
+def load_model(
+    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str
+) -> PreTrainedModel:
+    """Load a causal language model in eval mode; every weight comes from the folder.
+
+    Raises:
+        ModelError: if the folder's files are damaged, incomplete or of an unknown kind.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = Path(folder)
+    with quiet():
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        except Exception as error:  # transformers and safetensors raise a dozen types here
+            raise ModelError(
+                f"The model in {folder} cannot be loaded: {first_line(error)}\n"
+                "Check that its files are complete; download or copy it again."
+            ) from error
+    model, report = loaded
+    absent = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
+    if absent:
+        raise ModelError(
+            f"The weights in {folder} lack {len(absent)} tensors, such as {absent[0]}: they would "
+            "stay random.\nThe files do not fit config.json; download or copy the model again."
+        )
+    return model.to(device).eval()
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer.
+
+    Raises:
+        ModelError: if the folder has none that can be read.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet():
+        try:
+            return AutoTokenizer.from_pretrained(
+                Path(folder), local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # as above
+            raise ModelError(
+                f"The tokenizer in {folder} cannot be loaded: {first_line(error)}\n"
+                "A model folder needs tokenizer.json and tokenizer_config.json beside its weights."
+            ) from error
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Six hex digits that change when any byte of the weights does.
+
+    Large files are read once; the result is remembered by path, size and modification time.
+
+    Raises:
+        ModelError: if the folder has no safetensors weights.
+    """
+    files = weight_files(Path(folder).resolve())
+    if not files:
+        raise ModelError(
+            f"{folder} has no complete .safetensors weights.\nChoose a folder with a trained model."
+        )
+    stamp = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    key = hashlib.sha256(str(files[0].parent).encode()).hexdigest()[:16]
+    note = cache_folder() / "fingerprints" / f"{key}.json"
+    try:
+        known = json.loads(note.read_text())
+        if known["files"] == stamp:
+            return str(known["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    value = digest.hexdigest()[:6]
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"files": stamp, "fingerprint": value}))
+    except OSError:
+        pass  # only slower next time
+    return value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and warnings off the terminal for a while."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in one short line."""
+    lines: list[Any] = str(error).strip().splitlines() or [type(error).__name__]
+    text = str(lines[0]).strip()
+    return text if len(text) <= 160 else text[:157] + "…"
