@@ -1,0 +1,166 @@
+"""The README's generated tables: settings, metrics, commands.
+
+In: the recipe's schema, the metric table, the command line. Out: Markdown between the README's
+markers: `python tests/readme_tables.py` writes it, `tests/test_readme.py` checks it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from distill_core import cli
+from distill_core.events import METRICS
+from distill_core.recipe import Recipe
+
+README = Path(__file__).parent.parent / "README.md"
+BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
+
+
+def settings_table() -> str:
+    """One row per setting of a recipe."""
+    lines = ["| setting | default | values | meaning |", "|---|---|---|---|"]
+    for path, field in _settings(Recipe, ""):
+        lines.append(
+            f"| `{path}` | {_default(field)} | {_values(field)} | {_cell(field.description)} |"
+        )
+    return "\n".join(lines)
+
+
+def metrics_table() -> str:
+    """One row per metric that an event can carry."""
+    lines = ["| metric | unit | meaning |", "|---|---|---|"]
+    lines += [f"| `{name}` | {m.unit} | {_cell(m.description)} |" for name, m in METRICS.items()]
+    return "\n".join(lines)
+
+
+def commands_table() -> str:
+    """One row per sub-command, with its usage and the first sentence of its help."""
+    group: Any = typer.main.get_command(cli.app)
+    lines = ["| command | what it does |", "|---|---|"]
+    for name, command in group.commands.items():
+        arguments = [
+            f"[{item.human_readable_name}]"
+            if not item.required
+            else item.human_readable_name + ("..." if item.nargs == -1 else "")
+            for item in command.params
+            if item.param_type_name == "argument"
+        ]
+        usage = " ".join(["distill-studio", name, *arguments])
+        lines.append(f"| `{usage}` | {_cell(command.get_short_help_str(200))} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_table,
+    "commands": commands_table,
+}
+
+
+def filled(text: str) -> str:
+    """Return the README's text with every generated table renewed."""
+    for name, table in TABLES.items():
+        start, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
+        block = f"{start}\n{table()}\n{end}"
+        text, count = re.subn(
+            f"{re.escape(start)}.*?{re.escape(end)}", lambda _, b=block: b, text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise ValueError(f"README.md needs exactly one pair of {start} and {end}, has {count}.")
+    return text
+
+
+# --- walking the schema ---------------------------------------------------------------------
+
+
+def _settings(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{name}"
+        models, is_list = _models(field.annotation)
+        tag = {"kind", "init", "name"} & {name}
+        if tag and typing.get_origin(field.annotation) is Literal:
+            continue  # stands in the path of its group
+        yield path, field
+        for inner in models:
+            mark = _tag(inner)
+            yield from _settings(inner, f"{path}{'[]' if is_list else ''}{mark}.")
+
+
+def _models(annotation: Any) -> tuple[list[type[BaseModel]], bool]:
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _models(typing.get_args(annotation)[0])
+    if origin is list:
+        return _models(typing.get_args(annotation)[0])[0], True
+    if origin in {typing.Union, types.UnionType}:
+        found = [_models(part) for part in typing.get_args(annotation)]
+        return [m for models, _ in found for m in models], any(is_list for _, is_list in found)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation], False
+    return [], False
+
+
+def _tag(model: type[BaseModel]) -> str:
+    for name in ("kind", "init", "name"):
+        field = model.model_fields.get(name)
+        if field is not None and typing.get_origin(field.annotation) is Literal:
+            return f"({typing.get_args(field.annotation)[0]})"
+    return ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    if field.default_factory is not None or isinstance(field.default, BaseModel):
+        return ""
+    value = field.default
+    return "empty" if value is None or value is PydanticUndefined else f"`{value}`"
+
+
+def _values(field: FieldInfo) -> str:
+    choices = [
+        str(choice)
+        for part in _flat(field.annotation)
+        if typing.get_origin(part) is Literal
+        for choice in typing.get_args(part)
+    ]
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    bounds = [
+        text.format(f"{getattr(item, name):,g}")
+        for item in field.metadata
+        for name, text in BOUNDS.items()
+        if isinstance(getattr(item, name, None), int | float)
+    ]
+    return ", ".join(bounds)
+
+
+def _flat(annotation: Any) -> Iterator[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is Literal or origin is None:
+        yield annotation
+        return
+    for part in typing.get_args(annotation):
+        yield from _flat(part)
+
+
+def _cell(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    before = README.read_text(encoding="utf-8")
+    after = filled(before)
+    README.write_text(after, encoding="utf-8")
+    sys.stderr.write("README.md is current.\n" if before == after else "README.md renewed.\n")
