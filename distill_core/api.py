@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distill_core import run_control
+from distill_core import runs as run_folders
 from distill_core.errors import DistillError as DistillError  # callers need no second import
 from distill_core.errors import Problem as Problem
+from distill_core.errors import RecipeError
 from distill_core.events import METRICS as METRICS
 from distill_core.events import Event
 from distill_core.recipe import Recipe
@@ -131,20 +134,42 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
 
 
 def supervise(runs_dir: str | Path | None = None) -> None:
-    """Start this process's supervisor thread for a runs folder (idempotent): queue, watch, adopt."""
-    raise NotImplementedError
+    """Start this process's supervisor thread for a runs folder, once: queue, watch, adopt."""
+    from distill_core import supervisor
+
+    supervisor.supervise(run_folders.default_runs_dir(runs_dir))
+
+
+def supervise_apart(runs_dir: str | Path | None = None) -> None:
+    """Let a process of its own supervise a runs folder until its queue is empty.
+
+    Does nothing where the folder is supervised already; runs go on when the caller ends.
+    """
+    from distill_core import supervisor
+
+    supervisor.ensure(run_folders.default_runs_dir(runs_dir))
 
 
 def start(recipe: Recipe, *, runs_dir: str | Path | None = None) -> str:
-    """Create a run, put it in the queue, return its id; raises `RecipeError` when check finds errors."""
-    raise NotImplementedError
+    """Create a run, put it in the queue, return its id; raises `RecipeError` on errors.
+
+    Whoever supervises the folder starts it: the app, this process after `supervise`, or a process
+    of its own after `supervise_apart`.
+    """
+    _refuse_errors(recipe)
+    return run_folders.create(recipe, run_folders.default_runs_dir(runs_dir)).name
 
 
 def run_here(
     recipe: Recipe, *, runs_dir: str | Path | None = None, run: str | None = None
 ) -> Iterator[Event]:
     """Run in this process, yielding events as they are written (`run`: resume that one)."""
-    raise NotImplementedError
+    from distill_core import worker
+
+    _refuse_errors(recipe)
+    folder = run_folders.default_runs_dir(runs_dir)
+    resumed = run_folders.resolve(run, folder) if run else None
+    return worker.run_here(recipe, folder, resume=resumed)
 
 
 def runs(runs_dir: str | Path | None = None) -> list[dict[str, Any]]:
@@ -153,7 +178,7 @@ def runs(runs_dir: str | Path | None = None) -> list[dict[str, Any]]:
     Each: `{"run", "name", "path", "created_time_s", "status": <show's status>, "summary":
     {"teacher", "student_parameters", "size_ratio", "exact_match", "retention", …} | {}}`.
     """
-    raise NotImplementedError
+    return run_folders.list_runs(run_folders.default_runs_dir(runs_dir))
 
 
 def show(run: str, *, runs_dir: str | Path | None = None) -> dict[str, Any]:
@@ -164,14 +189,16 @@ def show(run: str, *, runs_dir: str | Path | None = None) -> dict[str, Any]:
     "heartbeat_time", "queue_position" | None}, "recipe": {…}, "recipe_yaml", "evaluation": {…} |
     None, "environment": {…}}`.
     """
-    raise NotImplementedError
+    return run_folders.show(_folder(run, runs_dir))
 
 
 def read_events(
     run: str, offset: int = 0, *, runs_dir: str | Path | None = None
 ) -> tuple[list[Event], int]:
     """Read the events written since `offset` (bytes); returns them with the new offset."""
-    raise NotImplementedError
+    from distill_core import journal
+
+    return journal.read(_folder(run, runs_dir), offset)
 
 
 def read_series(
@@ -180,34 +207,48 @@ def read_series(
     """Read curves since `offset`: `{"0/forward_kl": {"step": […], "value": […]}}`, new offset.
 
     Keys are `<stage>/<metric>`; at most `max_points` points a series. A caller that passes the
-    returned offset gets only what is new.
+    returned offset gets only what is new. A resumed run goes back to its checkpoint: when a new
+    series begins at a step that is not beyond the caller's last one, the caller's points from that
+    step on are superseded (a read from offset 0 has dropped them already).
     """
-    raise NotImplementedError
+    from distill_core import series
+
+    return series.read_series(_folder(run, runs_dir), offset, max_points=max_points)
 
 
 def read_log(run: str, *, lines: int = 200, runs_dir: str | Path | None = None) -> str:
     """Return the last lines of the worker's log."""
-    raise NotImplementedError
+    return run_folders.read_log(_folder(run, runs_dir), lines=lines)
 
 
 def stop(run: str, *, runs_dir: str | Path | None = None) -> None:
     """Ask a run to save and end; it can be resumed. Raises `RunError`."""
-    raise NotImplementedError
+    run_control.stop(_folder(run, runs_dir))
 
 
 def pause(run: str, *, runs_dir: str | Path | None = None) -> None:
     """Ask a run to save and give its memory back until it is resumed. Raises `RunError`."""
-    raise NotImplementedError
+    run_control.pause(_folder(run, runs_dir))
 
 
 def resume(run: str, *, runs_dir: str | Path | None = None) -> None:
     """Put a paused, stopped, failed or lost run back in the queue, from its last checkpoint."""
-    raise NotImplementedError
+    run_control.resume(_folder(run, runs_dir))
 
 
 def delete(run: str, *, runs_dir: str | Path | None = None) -> None:
     """Delete a run's folder; refused with `RunError` while it is active."""
-    raise NotImplementedError
+    run_control.delete(_folder(run, runs_dir))
+
+
+def _folder(run: str, runs_dir: str | Path | None) -> Path:
+    return run_folders.resolve(run, run_folders.default_runs_dir(runs_dir))
+
+
+def _refuse_errors(recipe: Recipe) -> None:
+    errors = [problem for problem in check(recipe) if problem.severity == "error"]
+    if errors:
+        raise RecipeError(errors)
 
 
 # --- after training ---------------------------------------------------------------------------
@@ -279,7 +320,8 @@ def export(
 
 def advisor_questions() -> list[dict[str, Any]]:
     """The questions in order: `{"field": "data.labelled_rows", "step", "title", "help", "kind":
-    "choice|number|yes_no", "choices": [{"value", "label"}], "default", "unit"}`."""
+    "choice|number|yes_no", "choices": [{"value", "label"}], "default", "unit"}`.
+    """
     raise NotImplementedError
 
 

@@ -21,14 +21,14 @@ ROOT = Path(__file__).parent.parent
 
 GROUPS = {
     "facts": "recipe recipe_yaml ready_recipes errors events runs journal series status files "
-    "cache_folder",
+    "run_control recorder cache_folder",
     "names": "licences models model_facts weights hub offline_copy device starter",
     "parts": "losses teachers students data",
     "loop": "trainer pipeline evaluate generate export checkpoints starter.build",
     "advice": "checks advisor estimate student_size",
-    "processes": "supervisor worker",
+    "processes": "supervisor worker processes",
     "api": "api",
-    "cli": "cli",
+    "cli": "cli terminal",
 }
 """Modules and packages of `distill_core`, the lowest first; a new one gets its place here."""
 

@@ -1,0 +1,229 @@
+"""One run in one process: `python -m distill_core.worker RUN_DIR`.
+
+In: a run's folder. Out: the same folder, with events, status and whatever the pipeline saves.
+Stops politely when asked by a file or by SIGTERM. Knows nothing of queues and of the app; the
+pipeline, and torch with it, is imported only here, in the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from distill_core import files, run_control, runs
+from distill_core import status as run_status
+from distill_core.errors import DistillError, RecipeError, RunError
+from distill_core.events import Event, event, progress
+from distill_core.recipe import Recipe
+from distill_core.recorder import Recorder
+
+
+class Pipeline(Protocol):
+    """Runs the stages of a recipe, yielding events; see `pipeline.run`."""
+
+    def __call__(
+        self, recipe: Recipe, run_dir: Path, *, should_stop: Callable[[], str | None]
+    ) -> Iterator[Event]:
+        """Run, resuming from what lies in `run_dir`."""
+
+
+REASONS = {run_control.STOP: "stopped", run_control.PAUSE: "paused"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the run of the given folder; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m distill_core.worker RUN_DIR\n")
+        return 2
+    asked: list[str] = []
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: asked.append(run_control.STOP))
+    run_dir = Path(arguments[0]).absolute()
+    try:
+        claim(run_dir)
+    except DistillError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return work(run_dir, also_asked=lambda: asked[-1] if asked else None)
+
+
+def claim(run_dir: Path) -> None:
+    """Make this process the run's own; raises `RunError` when another one has it."""
+    with run_control.changing(run_dir.parent):
+        status = run_status.current(run_dir)
+        free = status["state"] == "queued" or (
+            status["state"] == "running" and status["pid"] in (None, os.getpid())
+        )
+        if not free:
+            raise RunError(f"The run {run_dir.name} is {status['state']}; it cannot be started.")
+        mine = run_status.this_process() | {"state": "running", "foreground": False}
+        run_status.write(run_dir, status | mine)
+
+
+def work(
+    run_dir: Path,
+    *,
+    pipeline: Pipeline | None = None,
+    also_asked: Callable[[], str | None] = lambda: None,
+) -> int:
+    """Run to the end, whatever happens; returns 0, or 1 when the run failed."""
+    try:
+        for _ in follow(run_dir, pipeline=pipeline, also_asked=also_asked):
+            pass
+    except Exception:
+        traceback.print_exc()  # into worker.log
+        return 1
+    return 0
+
+
+def run_here(recipe: Recipe, runs_dir: Path, *, resume: Path | None = None) -> Iterator[Event]:
+    """Run in this process without a queue, in a new folder or going on in that of `resume`."""
+    run_dir = resume
+    if run_dir is None:
+        run_dir = runs.create(recipe, runs_dir, state="running")
+    else:
+        with run_control.changing(run_dir.parent):
+            mine = run_status.this_process() | {"state": "running", "foreground": True}
+            run_control.take_over(run_dir, mine)
+    yield from follow(run_dir)
+
+
+def follow(
+    run_dir: Path,
+    *,
+    pipeline: Pipeline | None = None,
+    also_asked: Callable[[], str | None] = lambda: None,
+) -> Iterator[Event]:
+    """Run in this process, yielding each event once it is written; the run must be claimed.
+
+    The first event carries `run`. A failure is recorded, yielded as `run_failed`, then raised.
+    """
+
+    def should_stop() -> str | None:
+        return also_asked() or run_control.asked(run_dir)
+
+    with Recorder(run_dir) as recorder:
+        ended = False
+        try:
+            first = progress("preparing", "Starting") | {"run": run_dir.name}
+            recorder.record(first)
+            yield first
+            recipe = runs.load_recipe(run_dir)
+            _write_environment(run_dir, recipe)
+            for item in (pipeline or _real_pipeline())(recipe, run_dir, should_stop=should_stop):
+                recorder.record(item)
+                ended = item["type"] in ("run_finished", "run_stopped")
+                yield item
+            if not ended:
+                raise RuntimeError("the pipeline ended without saying how")
+        except (GeneratorExit, KeyboardInterrupt):
+            if not ended:
+                recorder.record_failure(_stopped(recorder, should_stop()))
+            raise
+        except Exception as error:
+            failed = describe_failure(error, run_dir)
+            recorder.record_failure(failed)
+            yield failed
+            raise
+
+
+def describe_failure(error: Exception, run_dir: Path) -> Event:
+    """Make a `run_failed` event: a message of at most two lines, and the recipe field if known."""
+    field = str(getattr(error, "field", ""))
+    if files.is_disk_full(error):
+        return _failed(str(files.disk_full(run_dir)), "checkpoints", "disk_full")
+    if isinstance(error, RecipeError):
+        return _failed(str(error.problems[0]), error.problems[0].field, "recipe")
+    if isinstance(error, DistillError):
+        return _failed(str(error), field, _snake(type(error).__name__))
+    if _is_out_of_memory(error):
+        free = psutil.virtual_memory().available / 1e9
+        return _failed(
+            f"Memory ran out ({free:.1f} GB of main memory are free now).\n"
+            "Lower micro_batch_size or max_seq_len, train a LoRA adapter, or take a smaller model.",
+            "stages.0.optim.micro_batch_size",
+            "out_of_memory",
+        )
+    first_line = (str(error).strip().splitlines() or ["no message"])[0][:300]
+    return _failed(
+        f"Training broke off with {type(error).__name__}: {first_line}\n"
+        "The whole report is in the run's worker.log.",
+        "",
+        "internal",
+    )
+
+
+def _failed(message: str, field: str, kind: str) -> Event:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    short = "\n".join(lines[:1] + ([" ".join(lines[1:])] if lines[1:] else []))
+    return event("run_failed", message=short, field=field, kind=kind)
+
+
+def _stopped(recorder: Recorder, asked: str | None) -> Event:
+    status = recorder.status
+    reason = REASONS.get(asked or run_control.STOP, "stopped")
+    return event("run_stopped", reason=reason, stage=status["stage"], step=status["step"])
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error).lower()
+    told = ("out of memory", "can't allocate memory", "not enough memory")
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(words in text for words in told)
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
+
+
+def _real_pipeline() -> Pipeline:
+    from distill_core import pipeline
+
+    return pipeline.run
+
+
+_PACKAGES = (
+    *("distill-studio", "torch", "transformers", "accelerate", "peft"),
+    *("datasets", "tokenizers", "safetensors", "numpy"),
+)
+
+
+def _write_environment(run_dir: Path, recipe: Recipe) -> None:
+    """Write down what the run was made with; enough to repeat it."""
+    versions: dict[str, Any] = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    files.replace_json(
+        run_dir / "environment.json",
+        {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "machine": platform.machine(),
+            "host": platform.node(),
+            "device": recipe.device,
+            "cpu_count": os.cpu_count(),
+            "memory_total_bytes": psutil.virtual_memory().total,
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "versions": versions,
+            "command": [sys.executable, *sys.argv],
+            "started_time_s": time.time(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
