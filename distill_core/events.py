@@ -79,6 +79,9 @@ METRICS: Mapping[str, Metric] = {
     "held_out_exact_match": Metric(
         "exact match", "0–1", "Share of held-out prompts answered exactly as labelled.", "higher"
     ),
+    "held_out_teacher_exact_match": Metric(
+        "teacher's exact match", "0–1", "The teacher on the same held-out prompts.", "higher"
+    ),
     "held_out_top1_agreement": Metric(
         "agrees with teacher",
         "0–1",

@@ -1,0 +1,140 @@
+"""Checkpoints: everything that a stage needs to go on as if it had never stopped.
+
+In: model, optimiser, schedule and step. Out: `checkpoints/stage_0/step_000200/`, written beside and
+renamed, so that a folder with that name is whole. Keeps the last n. Which rows come next is a
+function of seed and step (`data/batches.py`), so no sampler state is stored.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from distill_core import files
+from distill_core.errors import DiskFullError, RunError
+
+
+class Checkpoints:
+    """The checkpoints of one stage, newest last."""
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def steps(self) -> list[int]:
+        """The steps that have a whole checkpoint, ascending."""
+        found = (path.name.removeprefix("step_") for path in self.folder.glob("step_*"))
+        return sorted(int(name) for name in found if name.isdigit())
+
+    def path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return self.folder / f"step_{step:06d}"
+
+    def save(
+        self,
+        step: int,
+        *,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        device: torch.device,
+    ) -> Path:
+        """Write the state after `step` optimiser steps; raises `DiskFullError`, old ones kept."""
+        target, partial = self.path(step), self.folder / f".partial_{step:06d}"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            save_file(_trained_tensors(model), partial / "trained.safetensors")
+            torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+            torch.save(_random_state(device), partial / "random.pt")
+            state = {"step": step, "scheduler": _plain(scheduler.state_dict())}
+            (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+        except (OSError, RuntimeError, ValueError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if files.is_disk_full(error):
+                raise DiskFullError(
+                    f"The disk is full: no checkpoint could be written at step {step}. "
+                    "Make room, then resume; the checkpoints before are kept."
+                ) from None
+            raise
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(self.path(old), ignore_errors=True)
+        return target
+
+    def load_latest(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        device: torch.device,
+    ) -> int:
+        """Put the newest checkpoint's state in place; returns its step, 0 when there is none."""
+        steps = self.steps()
+        if not steps:
+            return 0
+        folder = self.path(steps[-1])
+        try:
+            trained = load_file(folder / "trained.safetensors", device=str(device))
+            targets = dict(_trained_parameters(model))
+            if trained.keys() != targets.keys():
+                raise KeyError("other weights")
+            with torch.no_grad():
+                for name, value in trained.items():
+                    targets[name].copy_(value)
+            optimizer.load_state_dict(
+                torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
+            )
+            _restore_random_state(torch.load(folder / "random.pt", weights_only=True), device)
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            scheduler.load_state_dict(state["scheduler"])
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"The checkpoint {folder.name} cannot be read ({error}). "
+                "Delete that folder to go on from the one before."
+            ) from None
+        return int(state["step"])
+
+    def clear(self) -> None:
+        """Remove all of them, when the stage is done and its model is saved."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """What training changes: all weights, or the adapter's; tied ones once."""
+    return [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+
+
+def _trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().contiguous() for name, value in _trained_parameters(model)}
+
+
+def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A schedule's numbers, without the functions that made them."""
+    kept = (int, float, list)
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(value, kept) and key != "lr_lambdas"
+    }

@@ -1,0 +1,130 @@
+"""Whose weights can answer in a run, and how to load them.
+
+In: a run's folder. Out: its members (teacher, student, untrained student, baseline) and each
+one's model and tokenizer. Written by the pipeline, read by evaluation, comparison and export.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, TypeAdapter
+
+from distill_core import files, models
+from distill_core.errors import RunError
+from distill_core.recipe import Student
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FILE = "lineup.json"
+
+TEACHER, STUDENT = "teacher", "student"
+UNTRAINED, BASELINE = "untrained_student", "fine_tuned_on_labels"
+
+TITLES = {
+    TEACHER: "teacher",
+    STUDENT: "student",
+    UNTRAINED: "untrained student",
+    BASELINE: "fine-tuned on labels only",
+}
+
+Role = Literal["teacher", "student", "untrained", "baseline", "other"]
+ROLES: dict[str, Role] = {
+    TEACHER: "teacher",
+    STUDENT: "student",
+    UNTRAINED: "untrained",
+    BASELINE: "baseline",
+}
+
+
+class Member(BaseModel):
+    """One model of a run: a saved one (`source` alone), or one built anew from `source`."""
+
+    key: str
+    title: str
+    source: str
+    """A model's name, or a folder inside the run."""
+    build: Student | None = None
+    seed: int = 0
+    parameters: int = 0
+    bytes: int = 0
+
+
+_MEMBERS = TypeAdapter(list[Member])
+
+
+def write(run_dir: Path, members: list[Member]) -> None:
+    """Store a run's members."""
+    files.replace_json(run_dir / FILE, _MEMBERS.dump_python(members, mode="json"))
+
+
+def read(run_dir: Path) -> list[Member]:
+    """Read a run's members; an empty list before the first stage has begun."""
+    path = run_dir / FILE
+    return _MEMBERS.validate_json(path.read_bytes()) if path.is_file() else []
+
+
+def member(run_dir: Path, key: str) -> Member:
+    """Find one member; raises `RunError` if the run has none of that name (yet)."""
+    members = read(run_dir)
+    for found in members:
+        if found.key == key:
+            return found
+    known = ", ".join(found.key for found in members) or "none yet"
+    raise RunError(
+        f"{run_dir.name} has no {key}; it has: {known}. Wait for the run, or choose one of those."
+    )
+
+
+def folder(run_dir: Path, source: str) -> Path:
+    """The folder of a member's source: inside the run if it is there, else a model's name."""
+    inside = run_dir / source
+    return inside if (inside / "config.json").is_file() else models.resolve(source)
+
+
+def exists(run_dir: Path, found: Member) -> bool:
+    """Whether the member's weights are there already (the student is saved at the end)."""
+    is_inside = found.source.split("/")[0] in {"models", STUDENT, "baseline"}
+    return not is_inside or (run_dir / found.source / "config.json").is_file()
+
+
+@dataclass
+class Loaded:
+    """A member in memory; `fingerprint` is made from the very weights that will answer."""
+
+    member: Member
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+
+
+def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
+    """Load a member in eval mode; raises `RunError`, `ModelError`."""
+    import torch
+
+    from distill_core.students.build import build_student
+
+    if not exists(run_dir, found):
+        raise RunError(
+            f"The {found.title} of {run_dir.name} is not saved yet. Wait until the run has finished."
+        )
+    source = folder(run_dir, found.source)
+    if found.build is None:
+        model = models.load_model(source, dtype=torch.float32, device=device)
+        mark = models.fingerprint(source)
+    else:
+        model = build_student(found.build, source=source, seed=found.seed).to(device).eval()
+        mark = _fingerprint(model)
+    return Loaded(found, model.requires_grad_(False), models.load_tokenizer(source), mark)
+
+
+def _fingerprint(model: PreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    for _, value in sorted(model.state_dict().items()):
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:6]

@@ -1,0 +1,27 @@
+"""A smaller student of the teacher's architecture with random weights.
+
+In: sizes and a seed. Out: a fresh model, initialised as its architecture does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill_core.recipe import ScratchStudent
+from distill_core.students.shape import student_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def build(settings: ScratchStudent, *, source: Path, seed: int) -> PreTrainedModel:
+    """Initialise from the configuration in `source` with the student's sizes."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = student_config(AutoConfig.from_pretrained(source), settings)
+    config.dtype = torch.float32
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config)

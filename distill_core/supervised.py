@@ -1,0 +1,73 @@
+"""Logits at the supervised positions only.
+
+In: a causal language model and a `Batch`. Out: logits (N, V) of the positions whose next token is
+supervised, cut to the shared vocabulary. The body sees whole sequences; the head, often the
+larger half of a small model, sees only the rows that the loss asks for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from distill_core.data.batches import Batch
+
+
+class SupervisedLogits(nn.Module):
+    """A model whose forward pass gives logits (N, V) at supervised positions.
+
+    Args:
+        model: A causal language model, with or without a LoRA adapter.
+        vocab_size: Number of ids that the tokenizer has; padded rows of the head beyond it are
+            cut off before any softmax.
+    """
+
+    def __init__(self, model: nn.Module, *, vocab_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.vocab_size = vocab_size
+        self._parts = _body_and_head(model)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
+        inputs = {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "position_ids": batch.position_ids,
+            "use_cache": False,
+        }
+        if self._parts is None:
+            logits = self.model(**inputs).logits[batch.supervised]
+        else:
+            body, head = self._parts
+            logits = head(body(**inputs).last_hidden_state[batch.supervised])
+        return logits[:, : self.vocab_size]
+
+
+def _body_and_head(model: Any) -> tuple[nn.Module, nn.Module] | None:
+    """Split a model into body and head, or None where its logits are more than head(body(x)).
+
+    Some architectures scale or cap their logits; a two-token trial tells, whatever the class.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    body, head = causal.base_model, causal.get_output_embeddings()
+    if head is None or body is causal:
+        return None
+    device = next(causal.parameters()).device
+    ids = torch.tensor([[0, 1]], device=device)
+    was_training = causal.training
+    causal.eval()
+    try:
+        with torch.no_grad():
+            whole = causal(input_ids=ids, use_cache=False).logits
+            split = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+        equal = torch.equal(whole, split)
+    except (AttributeError, TypeError):
+        equal = False
+    finally:
+        causal.train(was_training)
+    # a tuple, so that the parts are not registered twice as submodules
+    return (body, head) if equal else None

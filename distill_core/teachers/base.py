@@ -1,0 +1,32 @@
+"""What a teacher is to the training loop.
+
+In: a `Batch`. Out: the teacher's logits at its supervised positions, or answers in text. Each
+teacher says what it provides; each loss what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from distill_core.data.batches import Batch
+
+
+class Teacher(Protocol):
+    """A teacher that can be asked."""
+
+    provides: frozenset[str]
+    """Of `dense` (all logits) and `text` (answers)."""
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits (N, V) at the supervised positions of `batch`, without gradients."""
+        ...
+
+    def answers(
+        self, prompts: Sequence[list[int]], *, max_new_tokens: int, sampling_temperature: float
+    ) -> list[list[int]]:
+        """The teacher's own continuation of each prompt, as token ids without the stop token."""
+        ...

@@ -1,0 +1,259 @@
+"""One stage: the training loop, a generator of events.
+
+In: a student, perhaps a teacher, encoded rows, and settings. Out: events; the student's weights
+change in place. Knows nothing of recipes' other stages, of run folders (but for `Checkpoints`) or
+of who listens.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import get_scheduler
+
+from distill_core.checkpoints import Checkpoints
+from distill_core.data.batches import Batch, batch_order, collate, micro_batches
+from distill_core.data.tokenize import Encoded
+from distill_core.device import memory_bytes
+from distill_core.errors import NonFiniteError
+from distill_core.events import Event, event
+from distill_core.losses.base import SupervisedRows
+from distill_core.losses.objective import Objective
+from distill_core.recipe import OptimSettings
+from distill_core.supervised import SupervisedLogits
+from distill_core.teachers.base import Teacher
+
+REFUSED_STEPS_ALLOWED = 5
+"""So many steps in a row may be refused before the stage is given up."""
+
+
+@dataclass
+class TrainingStage:
+    """All that one stage's training needs."""
+
+    index: int
+    student: torch.nn.Module
+    objective: Objective
+    rows: Sequence[Encoded]
+    optim: OptimSettings
+    total_steps: int
+    seed: int
+    vocab_size: int
+    pad_token_id: int
+    checkpoints: Checkpoints
+    checkpoint_every: int
+    evaluate_every: int
+    teacher: Teacher | None = None
+    evaluate: Callable[[int], Iterator[Event]] = field(default=lambda step: iter(()))
+    origin: Callable[[int], str] = field(default=lambda row: f"row {row}")
+    mixed_precision: str = "no"
+    use_cpu: bool = True
+
+
+def train(
+    stage: TrainingStage, *, should_stop: Callable[[], str | None] = lambda: None
+) -> Iterator[Event]:
+    """Train `stage.student` in place, from its last checkpoint if it has one.
+
+    Yields `step`, `evaluation`, `sample`, `checkpoint` and `warning` events, and at the end nothing,
+    or `run_stopped` when `should_stop` said "stop" or "pause" and the state has been saved.
+
+    Raises:
+        NonFiniteError: after several steps in a row whose loss or gradient was not finite.
+        DiskFullError: when a checkpoint cannot be written.
+    """
+    accelerator = Accelerator(mixed_precision=stage.mixed_precision, cpu=stage.use_cpu)
+    network = SupervisedLogits(stage.student, vocab_size=stage.vocab_size)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(network, stage.optim.weight_decay),
+        lr=stage.optim.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    warmup_steps = round(stage.optim.warmup_fraction * stage.total_steps)
+    scheduler = get_scheduler(
+        stage.optim.schedule,
+        optimizer,
+        num_warmup_steps=warmup_steps,
+        num_training_steps=stage.total_steps,
+    )
+    wrapped, prepared_optimizer = accelerator.prepare(network, optimizer)
+    saved = {
+        "model": stage.student,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "device": accelerator.device,
+    }
+    step = stage.checkpoints.load_latest(**saved)
+    order = batch_order(
+        len(stage.rows),
+        global_batch_size=stage.optim.global_batch_size,
+        steps=stage.total_steps,
+        seed=stage.seed,
+    )
+    if step == 0:
+        yield from stage.evaluate(0)
+    refused = 0
+    while step < stage.total_steps:
+        wrapped.train()
+        started = time.perf_counter()
+        batches = _batches(stage, order[step], accelerator)
+        result = _one_step(stage, accelerator, wrapped, prepared_optimizer, batches)
+        if result.problem is not None:
+            refused += 1
+            yield event("warning", stage=stage.index, step=step + 1, message=result.problem)
+            if refused >= REFUSED_STEPS_ALLOWED:
+                raise NonFiniteError(
+                    f"{refused} steps in a row were refused, the last because: {result.problem} "
+                    "Lower the learning rate or raise the temperature, then resume."
+                )
+        else:
+            refused = 0
+        rate = scheduler.get_last_lr()[0]
+        scheduler.step()
+        step += 1
+        if result.problem is None:
+            seconds = time.perf_counter() - started
+            metrics = result.metrics | {
+                "learning_rate": rate,
+                "tokens_per_s": result.tokens / seconds,
+                "memory_bytes": memory_bytes(accelerator.device),
+            }
+            yield event("step", stage=stage.index, step=step, metrics=_rounded(metrics))
+        wish = should_stop()
+        last = step == stage.total_steps
+        if wish or (step % stage.checkpoint_every == 0 and not last and refused == 0):
+            path = stage.checkpoints.save(step, **saved)
+            yield event("checkpoint", stage=stage.index, step=step, path=path.name)
+        if wish:
+            reason = "paused" if wish == "pause" else "stopped"
+            yield event("run_stopped", reason=reason, stage=stage.index, step=step)
+            return
+        if step % stage.evaluate_every == 0 or last:
+            yield from stage.evaluate(step)
+
+
+@dataclass
+class _StepResult:
+    metrics: dict[str, float]
+    tokens: int
+    problem: str | None = None
+
+
+def _batches(stage: TrainingStage, rows: Sequence[int], accelerator: Accelerator) -> list[Batch]:
+    """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
+    encoded = [stage.rows[row] for row in rows]
+    groups = micro_batches(encoded, stage.optim.micro_batch_size)
+    return [
+        collate(
+            [encoded[place] for place in group],
+            pad_token_id=stage.pad_token_id,
+            rows=[rows[place] for place in group],
+        )
+        for group in groups
+    ]
+
+
+def _one_step(
+    stage: TrainingStage,
+    accelerator: Accelerator,
+    wrapped: torch.nn.Module,
+    optimizer: Any,
+    batches: list[Batch],
+) -> _StepResult:
+    """Forward and backward over all micro-batches, then one step of the optimiser."""
+    objective = stage.objective
+    totals: dict[str, int] = {}
+    for batch in batches:  # every process counts the whole step: no communication is needed
+        for name, count in objective.token_counts(batch.target_labelled).items():
+            totals[name] = totals.get(name, 0) + count
+    processes = accelerator.num_processes
+    mine = batches[accelerator.process_index :: processes]
+    turns = math.ceil(len(batches) / processes)
+    sums: dict[str, torch.Tensor] = {}
+    optimizer.zero_grad(set_to_none=True)
+    for turn in range(turns):
+        # a process that has run out of rows goes along with an empty share
+        spare = turn >= len(mine)
+        batch = (mine[turn] if not spare else batches[0]).to(accelerator.device)
+        rows = None
+        with accelerator.no_sync(wrapped) if turn < turns - 1 else accelerator.accumulate():
+            rows = supervised_rows(wrapped, stage.teacher, batch, objective, accelerator)
+            loss, parts = objective(rows, totals=totals)
+            # processes are averaged by DDP, the loss is a sum over them
+            accelerator.backward(loss * (0.0 if spare else float(processes)))
+        if not spare:
+            for name, value in parts.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+    norm = accelerator.clip_grad_norm_(wrapped.parameters(), stage.optim.grad_clip_norm)
+    sums = accelerator.reduce(sums, reduction="sum") if processes > 1 else sums
+    metrics: dict[str, float] = {"loss": 0.0}
+    for settings in objective.losses:
+        if totals[settings.name] == 0:
+            continue  # no row of this step has what the term needs
+        mean = float(sums[settings.name]) / totals[settings.name]
+        metrics[settings.name] = mean
+        metrics[f"weighted_{settings.name}"] = settings.weight * mean
+        metrics["loss"] += settings.weight * mean
+    metrics["grad_norm"] = float(norm)
+    tokens = sum(batch.real_tokens for batch in batches)
+    if not all(math.isfinite(value) for value in metrics.values()):
+        optimizer.zero_grad(set_to_none=True)
+        return _StepResult(metrics, tokens, _explain(stage, accelerator, wrapped, mine))
+    optimizer.step()
+    return _StepResult(metrics, tokens)
+
+
+def supervised_rows(
+    network: torch.nn.Module,
+    teacher: Teacher | None,
+    batch: Batch,
+    objective: Objective,
+    accelerator: Accelerator,
+) -> SupervisedRows:
+    """Ask student and teacher for the same positions of the same batch."""
+    with accelerator.autocast():
+        student_logits = network(batch)
+        teacher_logits = None
+        if teacher is not None and objective.needs_teacher:
+            teacher_logits = teacher.logits(batch)
+    return SupervisedRows(student_logits, teacher_logits, batch.targets, batch.target_labelled)
+
+
+def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; norms and biases do not. Frozen weights are left out."""
+    trained = [value for value in network.parameters() if value.requires_grad]
+    return [
+        {"params": [v for v in trained if v.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+def _explain(
+    stage: TrainingStage, accelerator: Accelerator, wrapped: torch.nn.Module, batches: list[Batch]
+) -> str:
+    """Say which term was not finite, and which rows it came from."""
+    for batch in batches:
+        with torch.no_grad():
+            placed = batch.to(accelerator.device)
+            rows = supervised_rows(wrapped, stage.teacher, placed, stage.objective, accelerator)
+            bad = stage.objective.non_finite(rows)
+        if bad is not None:
+            name, positions = bad
+            row_of = placed.supervised.nonzero()[:, 0].cpu()
+            origins = sorted({batch.rows[int(row_of[place])] for place in positions.cpu()})
+            shown = ", ".join(stage.origin(row) for row in origins[:3])
+            more = f" and {len(origins) - 3} more" if len(origins) > 3 else ""
+            return f"{name} is not a finite number in {shown}{more}; the step was not taken."
+    return "The loss is finite but its gradient is not; the step was not taken."
+
+
+def _rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Nine significant digits: enough to compare two runs, short enough to store."""
+    return {name: float(f"{value:.9g}") for name, value in metrics.items()}
