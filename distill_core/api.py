@@ -319,15 +319,28 @@ def export(
 
 
 def advisor_questions() -> list[dict[str, Any]]:
-    """The questions in order: `{"field": "data.labelled_rows", "step", "title", "help", "kind":
-    "choice|number|yes_no", "choices": [{"value", "label"}], "default", "unit"}`.
+    """The questions in order, with this machine's facts filled in.
+
+    Each: `{"field": "data.labelled_rows", "step", "title", "help", "kind": "choice|number|yes_no",
+    "choices": [{"value", "label"}], "default": value | "unknown", "unit", "scale", "custom"}`.
     """
-    raise NotImplementedError
+    from distill_core.advisor import questions
+
+    return questions(machine())
 
 
 def advise(answers: dict[str, Any]) -> dict[str, Any]:
-    """Recommend; shape in `distill_core/advisor/rules.py`. Raises `DistillError` on bad answers."""
-    raise NotImplementedError
+    """Recommend; shape in `distill_core/advisor/rules.py`.
+
+    Any answer may be missing or `unknown`; names may be dotted. Raises `RecipeError` with one
+    problem per answer that is not allowed.
+    """
+    from distill_core.advisor import advise as recommend
+
+    def facts(name: str) -> dict[str, Any] | None:
+        return next((model for model in models() if model["name"] == name), None)
+
+    return recommend(answers, model_facts=facts)
 
 
 def temperature_example() -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""Votes and vetoes: which verdict the answers speak for, and how sure that is.
+
+In: `Answers` and `Evidence`. Out: `Scoring`. No constant of its own: every number comes from the
+evidence. Knows nothing of recipes or of words.
+
+Each clause is true, false or unknown. A verdict's score adds the votes of the clauses that hold;
+its low and high bounds also let every unknown clause vote against and for it. Confidence is the
+lead of the verdict's low bound over the best high bound of the others, so that an answer that
+becomes unknown can only lower it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from distill_core.advisor import answers as answer_fields
+from distill_core.advisor.answers import Answers
+from distill_core.advisor.conditions import judge
+from distill_core.advisor.evidence import Evidence
+from distill_core.advisor.facts import Facts, Truth, derive
+
+Level = Literal["high", "medium", "low"]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores per verdict, and the clauses behind them."""
+
+    facts: Facts
+    truths: dict[str, Truth]
+    """Clause id → whether it holds, with the best guess for what was left out."""
+    scores: dict[str, float]
+    bounds: dict[str, tuple[float, float]]
+    """Verdict → lowest and highest score that the unknown answers leave open."""
+    vetoed_by: dict[str, list[str]]
+    """Verdict → ids of the clauses that rule it out; empty where none does."""
+    ranking: list[str]
+    """Verdicts from best to worst; those ruled out come last."""
+    lead: float
+    """What is left of the winner's lead when all unknown answers speak against it."""
+    confidence: Level
+
+    @property
+    def verdict(self) -> str:
+        """The verdict that won."""
+        return self.ranking[0]
+
+
+def score(answers: Answers, evidence: Evidence) -> Scoring:
+    """Weigh the answers; the same answers give the same result."""
+    facts = derive(answers, evidence)
+    strict = judge(facts, evidence)
+    guessed = _with_guesses(answers)
+    facts = facts if guessed is answers else derive(guessed, evidence)
+    truths = strict if guessed is answers else judge(facts, evidence)
+
+    scores = {verdict: evidence.prior.get(verdict, 0.0) for verdict in evidence.verdicts}
+    vetoed_by: dict[str, list[str]] = {verdict: [] for verdict in evidence.verdicts}
+    for clause_id, _, clause in evidence.clauses():
+        if truths[clause_id]:
+            for verdict, vote in evidence.votes(clause).items():
+                scores[verdict] += vote
+            for verdict in evidence.vetoes(clause):
+                vetoed_by[verdict].append(clause_id)
+
+    order = {verdict: place for place, verdict in enumerate(evidence.verdicts)}
+    ranking = sorted(
+        evidence.verdicts, key=lambda v: (bool(vetoed_by[v]), -round(scores[v], 6), order[v])
+    )
+    bounds = _bounds(strict, evidence)
+    lead = bounds[ranking[0]][0] - max(bounds[other][1] for other in ranking[1:])
+    return Scoring(
+        facts=facts,
+        truths=truths,
+        scores=scores,
+        bounds=bounds,
+        vetoed_by=vetoed_by,
+        ranking=ranking,
+        lead=lead,
+        confidence=level(lead, evidence),
+    )
+
+
+def level(lead: float, evidence: Evidence) -> Level:
+    """Name a lead."""
+    if math.isnan(lead) or lead < evidence.confidence.medium:
+        return "low"
+    return "high" if lead >= evidence.confidence.high else "medium"
+
+
+def _bounds(truths: dict[str, Truth], evidence: Evidence) -> dict[str, tuple[float, float]]:
+    low = {verdict: evidence.prior.get(verdict, 0.0) for verdict in evidence.verdicts}
+    high = dict(low)
+    for clause_id, _, clause in evidence.clauses():
+        truth = truths[clause_id]
+        if truth is False:
+            continue
+        for verdict, vote in evidence.votes(clause).items():
+            low[verdict] += vote if truth else min(vote, 0.0)
+            high[verdict] += vote if truth else max(vote, 0.0)
+        for verdict in evidence.vetoes(clause):
+            low[verdict] = -math.inf
+            if truth:
+                high[verdict] = -math.inf
+    return {verdict: (low[verdict], high[verdict]) for verdict in low}
+
+
+def _with_guesses(answers: Answers) -> Answers:
+    """Who describes a teacher has one; used for the verdict, never for its confidence."""
+    teacher = answers.teacher
+    described = teacher.access or teacher.good_at_task or teacher.held_out_score is not None
+    if teacher.exists is None and described:
+        return answer_fields.replace(answers, {"teacher.exists": True})
+    return answers
