@@ -6,7 +6,6 @@ runs live in their own processes.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 from pathlib import Path
@@ -80,8 +79,7 @@ def launch(
     server.refuse_open_door(host, credentials)
     free = server.free_port(host, port or server.DEFAULT_PORT)
     demo = build(runs_dir)
-    with contextlib.suppress(NotImplementedError):
-        api.supervise(runs_dir)
+    api.supervise(runs_dir)
     demo.queue(default_concurrency_limit=8, max_size=64)
     demo.launch(
         server_name=host,

@@ -19,7 +19,7 @@ def build(page: Page) -> None:
     """Lay out the sidebar and keep it fresh."""
     with gr.Sidebar(width=248, elem_id="ds-sidebar"):
         gr.HTML(LOGO)
-        facts = gr.HTML(_snapshot(page.runs_dir), elem_id="ds-machine")
+        facts = gr.HTML(elem_id="ds-machine")
         gr.HTML(LEGEND)
         toggle = gr.Button("◐ Light or dark", size="sm", elem_id="ds-theme-toggle")
     toggle.click(None, js="() => { window.distillFrame.toggleTheme(); }")
@@ -42,11 +42,7 @@ def build(page: Page) -> None:
 
 
 def _snapshot(runs_dir: str) -> str:
-    try:
-        machine = machine_html(api.machine())
-    except NotImplementedError:
-        machine = ""
-    return machine + running_html(list_runs(runs_dir))
+    return machine_html(api.machine()) + running_html(list_runs(runs_dir))
 
 
 def machine_html(machine: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ def list_runs(runs_dir: str) -> list[dict[str, Any]]:
     """All runs, newest first; none when the folder cannot be read."""
     try:
         return api.runs(runs_dir)
-    except (api.DistillError, OSError, NotImplementedError):
+    except (api.DistillError, OSError):
         return []
 
 
@@ -63,6 +63,6 @@ def show_run(value: object, runs_dir: str) -> dict[str, Any] | None:
     for run in dict.fromkeys((safe_run_id(value), "latest")):
         try:
             return api.show(run, runs_dir=runs_dir)
-        except (api.DistillError, OSError, NotImplementedError):
+        except (api.DistillError, OSError):
             continue
     return None

@@ -5,6 +5,7 @@ In: numbers and a run's status. Out: words. Knows nothing of Gradio.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 APP_TITLE = "Distill Studio"
@@ -138,3 +139,51 @@ def time_left(status: dict[str, Any]) -> str:
 def queued(count: int) -> str:
     """`2 queued`, or nothing."""
     return f"{count} queued" if count else ""
+
+
+def queue_place(status: dict[str, Any]) -> str:
+    """`2nd in the queue` for a run that waits."""
+    place = status.get("queue_position")
+    if status["state"] != "queued" or not place:
+        return ""
+    return "next in the queue" if place == 1 else f"number {place} in the queue"
+
+
+def when_text(time_s: float | None, *, now_s: float) -> str:
+    """When something was: `just now`, `5 min ago`, `3 h ago`, then the date."""
+    if time_s is None:
+        return "–"
+    age = now_s - time_s
+    if age < 60:
+        return "just now"
+    if age < 3600:
+        return f"{age // 60:.0f} min ago"
+    if age < 24 * 3600:
+        return f"{age // 3600:.0f} h ago"
+    return f"{datetime.fromtimestamp(time_s):%Y-%m-%d %H:%M}"
+
+
+def warnings_title(count: int) -> str:
+    """Head of the newest warning."""
+    return "A warning" if count == 1 else f"{count} warnings, the newest"
+
+
+ERROR_TITLES = {
+    "failed": "This run has failed",
+    "lost": "This run has lost its training process",
+}
+RUN_GONE = "This run is not there any more; it may have been deleted. Choose another one."
+NOT_READABLE = "This run cannot be read"
+NO_SAMPLES = "The first answers appear with the first evaluation."
+NO_ANSWER = "(no answer)"
+SAMPLES_LEGEND = (
+    "<del>Struck out</del>: the student wrote it, the teacher did not. "
+    "<ins>Dotted</ins>: the teacher wrote it, the student did not. ✓: the same."
+)
+NO_LOG = "Nothing has been logged yet."
+
+
+# --- charts -----------------------------------------------------------------------------------
+
+NO_CURVES = "The first curves appear with the first training step."
+BAD_QUESTION = "The page asked for curves in a form that this app does not know; reload the page."

@@ -1,0 +1,104 @@
+"""Follows runs: remembers what was read of each run's events, and reads only what is new.
+
+In: a run's id. Out: its stages, samples, teacher's score and warnings so far. All of it is on
+disk: forgetting it costs one more read. Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from distill_core import api
+
+RUNS_REMEMBERED = 16
+
+
+@dataclass
+class Followed:
+    """What a run has told so far."""
+
+    offset: int = 0
+    """Bytes of events read."""
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    """`index, title, kind, total_steps, baseline` each, in order."""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    teacher_exact_match: float | None = None
+    stage: int = 0
+    """Index of the stage that the last event belongs to."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Remember one event."""
+        kind = event["type"]
+        if "stage" in event and isinstance(event["stage"], int):
+            self.stage = event["stage"]
+        if kind == "run_started":
+            self.stages = list(event.get("stages") or self.stages)
+        elif kind == "stage_started":
+            self._update_stage(event)
+        elif kind == "sample":
+            self._take_sample(event)
+        elif kind == "warning" and event.get("message") not in self.warnings:
+            self.warnings.append(str(event.get("message")))
+        score = _teacher_score(event)
+        self.teacher_exact_match = score if score is not None else self.teacher_exact_match
+
+    def baseline_now(self) -> bool:
+        """Whether the stage that runs, or ran last, is a baseline."""
+        return any(s["index"] == self.stage and s.get("baseline") for s in self.stages)
+
+    def _update_stage(self, event: dict[str, Any]) -> None:
+        known = {stage["index"]: stage for stage in self.stages}
+        keys = ("title", "kind", "total_steps", "baseline")
+        stage = known.get(event["stage"], {"index": event["stage"]})
+        stage |= {key: event[key] for key in keys if key in event}
+        known[event["stage"]] = stage
+        self.stages = [known[index] for index in sorted(known)]
+
+    def _take_sample(self, event: dict[str, Any]) -> None:
+        """A resumed run answers some steps again: the later answer holds."""
+        same = (event.get("stage"), event.get("step"), event["prompt"])
+        self.samples = [
+            s for s in self.samples if (s.get("stage"), s.get("step"), s["prompt"]) != same
+        ] + [event]
+
+
+def _teacher_score(event: dict[str, Any]) -> float | None:
+    """The teacher's exact match, wherever an event tells it."""
+    if event["type"] == "evaluation":
+        metrics = event.get("metrics") or {}
+        found = metrics.get("teacher_exact_match", event.get("teacher_exact_match"))
+    elif event["type"] == "run_finished":
+        models = (event.get("evaluation") or {}).get("models") or {}
+        found = (models.get("teacher") or {}).get("exact_match")
+    else:
+        return None
+    return float(found) if isinstance(found, int | float) else None
+
+
+_followed: OrderedDict[tuple[str, str], Followed] = OrderedDict()
+_lock = threading.Lock()
+
+
+def follow(run: str, *, runs_dir: str) -> Followed:
+    """Read what is new in a run's events and return all that is known; raises `DistillError`."""
+    with _lock:
+        followed = _followed.setdefault((runs_dir, run), Followed())
+        _followed.move_to_end((runs_dir, run))
+        while len(_followed) > RUNS_REMEMBERED:
+            _followed.popitem(last=False)
+    with followed._lock:
+        events, followed.offset = api.read_events(run, followed.offset, runs_dir=runs_dir)
+        for event in events:
+            followed.take(event)
+    return followed
+
+
+def forget(run: str, *, runs_dir: str) -> None:
+    """Drop what is remembered of a run, as after deleting it."""
+    with _lock:
+        _followed.pop((runs_dir, run), None)

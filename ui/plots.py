@@ -1,0 +1,225 @@
+"""Charts: the live curves of one run, and Plotly figures for the other tabs.
+
+In: a run's id, or series of numbers. Out: Gradio components and figures as plain data. Colours
+are CSS variables, resolved in the browser for light and dark. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from distill_core import api
+from ui import text
+from ui.follow import follow
+from ui.state import safe_run_id
+
+_PLOTLY = '<script src="studio/plotly/plotly.min.js"></script>'
+_CHARTS = '<script src="studio/charts.js"></script>'
+
+SMALL_METRICS = ("learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
+
+LINE_STYLES = (
+    ("var(--student)", "solid"),
+    ("var(--curve-2)", "dash"),
+    ("var(--curve-3)", "dot"),
+    ("var(--curve-4)", "dashdot"),
+    ("var(--curve-5)", "longdash"),
+    ("var(--other)", "longdashdot"),
+)
+"""Colour and dash of the first, second, … curve: told apart without colour, too."""
+
+
+def loss_terms() -> list[str]:
+    """Names of the loss terms, in the table's order."""
+    return [
+        name
+        for name, metric in api.METRICS.items()
+        if metric.unit.startswith("nats") and name != "loss" and not name.startswith("held_out_")
+    ]
+
+
+def points_reader(runs_dir: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Make the function that the browser calls: new points of a run since an offset."""
+
+    def points(asked: dict[str, Any]) -> dict[str, Any]:
+        return read_points(asked, runs_dir=runs_dir)
+
+    return points
+
+
+def read_points(asked: object, *, runs_dir: str) -> dict[str, Any]:
+    """Answer `{"run", "since"}` with `{"series", "offset", "facts"}`, or `{"error"}`."""
+    if not isinstance(asked, dict) or not isinstance(asked.get("since"), int):
+        return {"error": text.BAD_QUESTION}
+    run = safe_run_id(asked.get("run"))
+    try:
+        series, offset = api.read_series(run, max(0, asked["since"]), runs_dir=runs_dir)
+        followed = follow(run, runs_dir=runs_dir)
+    except (api.DistillError, OSError) as error:
+        return {"error": str(error)}
+    facts = {
+        "stages": followed.stages,
+        "terms": loss_terms(),
+        "metrics": {
+            name: {"title": metric.title, "unit": metric.unit}
+            for name, metric in api.METRICS.items()
+        },
+        "teacher_exact_match": followed.teacher_exact_match,
+        "baseline_now": followed.baseline_now(),
+    }
+    return {"series": series, "offset": offset, "facts": facts}
+
+
+def live_charts(runs_dir: str) -> gr.HTML:
+    """Make the live charts; their value is `{"run": id}`. Draws only while it can be seen."""
+    return gr.HTML(
+        {"run": ""},
+        html_template=_live_template(),
+        js_on_load="window.distillCharts.live(element, props, server, watch);",
+        head=_PLOTLY + _CHARTS,
+        server_functions=[points_reader(runs_dir)],
+        elem_classes="ds-live",
+        apply_default_css=False,
+    )
+
+
+def figure(value: dict[str, Any] | None = None, *, label: str) -> gr.HTML:
+    """Show a figure, `{"data", "layout"}` as Plotly takes it; None shows nothing."""
+    return gr.HTML(
+        value,
+        html_template=f'<div class="ds-plot" role="img" aria-label="{label}"></div>',
+        js_on_load="window.distillCharts.figure(element, props, watch);",
+        head=_PLOTLY + _CHARTS,
+        apply_default_css=False,
+    )
+
+
+def _live_template() -> str:
+    small = "".join(
+        f'<section class="ds-card ds-smallchart" data-metric="{name}">'
+        f'<span class="ds-muted">{api.METRICS[name].title}</span><b>–</b>'
+        f'<div class="ds-plot" role="img" aria-label="{api.METRICS[name].title} over steps"></div>'
+        "</section>"
+        for name in SMALL_METRICS
+    )
+    return f"""
+<p class="ds-notice" data-part="notice" role="status"></p>
+<div class="ds-grid ds-two">
+  <section class="ds-card" aria-label="Loss">
+    <div class="ds-row ds-spread"><h2>Loss</h2>
+      <div class="ds-row ds-controls">
+        <label>smoothing <input type="range" min="0" max="0.98" step="0.02" value="0.8"
+          data-part="smoothing"> <output data-part="smoothing-value">0.80</output></label>
+        <label><input type="checkbox" data-part="log"> log axis</label>
+        <label>terms <select data-part="terms"><option value="raw" selected>raw</option>
+          <option value="weighted">× weight</option><option value="both">both</option></select>
+        </label>
+      </div></div>
+    <div class="ds-plot" data-part="loss" role="img"
+      aria-label="Loss curves over training steps; the legend below carries the newest values">
+    </div>
+    <div class="ds-curves" data-part="legend"></div>
+    <p class="ds-waiting-words">{text.NO_CURVES}</p>
+  </section>
+  <section class="ds-card" aria-label="Held-out">
+    <h2>Held-out rows</h2>
+    <div class="ds-row ds-figures">
+      <div><div class="ds-muted">◆ exact match</div>
+        <div class="ds-big ds-ink-student" data-part="exact">–</div>
+        <div class="ds-ink-teacher" data-part="teacher"></div>
+        <div class="ds-ink-other" data-part="baseline"></div></div>
+      <div><div class="ds-muted">agrees with teacher</div>
+        <div class="ds-big" data-part="agree">–</div><div class="ds-muted">of tokens</div></div>
+    </div>
+    <div class="ds-plot" data-part="held-out" role="img"
+      aria-label="Exact match on held-out rows over training steps"></div>
+  </section>
+</div>
+<div class="ds-grid ds-four">{small}</div>
+"""
+
+
+# --- figures of several runs ------------------------------------------------------------------
+
+
+def overlay(curves: list[dict[str, Any]], *, metric: str) -> dict[str, Any]:
+    """Draw one metric of several runs: `curves` is `[{"name", "step", "value"}]`."""
+    facts = api.METRICS.get(metric)
+    data = []
+    for index, curve in enumerate(curves):
+        ink, dash = LINE_STYLES[index % len(LINE_STYLES)]
+        data.append(
+            {
+                "x": curve["step"],
+                "y": curve["value"],
+                "name": curve["name"],
+                "type": "scatter",
+                "mode": "lines+markers" if len(curve["step"]) < 40 else "lines",
+                "line": {"color": ink, "dash": dash, "width": 2.2},
+                "marker": {"color": ink, "size": 6},
+            }
+        )
+    share = facts is not None and facts.unit == "0–1"
+    unit = f" ({facts.unit})" if facts and facts.unit and not share else ""
+    return {
+        "data": data,
+        "layout": {
+            "showlegend": True,
+            "legend": {"orientation": "h", "y": -0.2},
+            "uirevision": metric,
+            "xaxis": {"title": {"text": "step"}, "rangemode": "tozero"},
+            "yaxis": {
+                "title": {"text": f"{facts.title if facts else metric}{unit}"},
+                "tickformat": ".0%" if share else "",
+            },
+        },
+    }
+
+
+def quality_against(points: list[dict[str, Any]], *, axis: str) -> dict[str, Any]:
+    """Draw quality kept (0–1) of runs against how much smaller or faster their students are.
+
+    `points` is `[{"name", "retention", "size_ratio", "speedup", "selected"}]`; `axis` is
+    `size_ratio` or `speedup`. The teacher stands at 1 × and 100 %.
+    """
+    shown = [p for p in points if p.get("retention") is not None and p.get(axis)]
+    words = {"size_ratio": "times smaller than the teacher", "speedup": "times faster"}[axis]
+    students = {
+        "x": [p[axis] for p in shown],
+        "y": [p["retention"] for p in shown],
+        "text": [p["name"] for p in shown],
+        "name": "student",
+        "type": "scatter",
+        "mode": "markers+text" if len(shown) <= 6 else "markers",
+        "textposition": "bottom center",
+        "hovertemplate": "%{text}<br>%{y:.1%} kept, %{x:.3g} × <extra></extra>",
+        "marker": {
+            "symbol": ["diamond" if p.get("selected") else "diamond-open" for p in shown],
+            "size": 13,
+            "color": "var(--student)",
+            "line": {"width": 2, "color": "var(--student)"},
+        },
+    }
+    teacher = {
+        "x": [1],
+        "y": [1],
+        "text": ["teacher"],
+        "name": "teacher",
+        "type": "scatter",
+        "mode": "markers+text",
+        "textposition": "bottom center",
+        "hovertemplate": "teacher<extra></extra>",
+        "marker": {"symbol": "circle", "size": 13, "color": "var(--teacher)"},
+    }
+    return {
+        "data": [students, teacher],
+        "layout": {
+            "hovermode": "closest",
+            "uirevision": axis,
+            "xaxis": {"title": {"text": words}, "type": "log" if axis == "size_ratio" else "-"},
+            "yaxis": {"title": {"text": "quality kept"}, "tickformat": ".0%"},
+        },
+    }

@@ -1,0 +1,220 @@
+"""Train: one run, live. What it does, how far it is, its curves, samples and log.
+
+In: the run in view. Out: what is on disk about it, refreshed by the page's timer. Losing the page,
+the browser or the app loses nothing: all of it is read again. Knows nothing of how training works.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from distill_core import api
+from ui import plots, samples, text, theme
+from ui.follow import follow
+from ui.state import Page, list_runs, show_run
+
+LOG_LINES = 200
+
+
+def build(page: Page) -> None:
+    """Lay out the tab and wire it to the timer."""
+    runs_dir = page.runs_dir
+    with gr.Row(elem_classes="ds-toolbar"):
+        picker = gr.Dropdown(
+            [], label="Run", info="Newest first", interactive=True, scale=3, min_width=220
+        )
+        pause = gr.Button("❚❚ Pause", visible=False, scale=0, min_width=120)
+        resume = gr.Button("▶ Resume", variant="primary", visible=False, scale=0, min_width=120)
+        stop = gr.Button("■ Stop and keep", visible=False, scale=0, min_width=170)
+        compare = gr.Button("Compare", variant="primary", visible=False, scale=0, min_width=120)
+    header = gr.HTML(elem_id="ds-train-header")
+    with gr.Column(visible=False, elem_classes="ds-train") as body:
+        charts = plots.live_charts(runs_dir)
+        with gr.Column(elem_classes="ds-card"):
+            gr.HTML("<h2>Held-out prompts, answered as training goes</h2>")
+            table = gr.HTML()
+        with gr.Accordion("Log of the training process", open=False):
+            log = gr.HTML()
+
+    seen = gr.State({})
+    outputs = [picker, header, body, pause, resume, stop, compare, charts, table, log, seen]
+    names = "picker header body pause resume stop compare charts table log".split()
+
+    def refresh(run_id: str, last: dict[str, Any]) -> list[Any]:
+        return _only_changes(view(run_id, runs_dir=runs_dir), last, names)
+
+    quiet: dict[str, Any] = {
+        "queue": False,
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+    gr.on(
+        [page.timer.tick, page.demo.load, page.run_id.change],
+        refresh,
+        [page.run_id, seen],
+        outputs,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    picker.input(lambda run: run or "", picker, page.run_id, **quiet)
+    for button, action in ((pause, api.pause), (resume, api.resume), (stop, api.stop)):
+        button.click(
+            _asking(action, runs_dir), picker, None, show_progress="hidden", **_PRIVATE
+        ).then(refresh, [page.run_id, seen], outputs, **quiet)
+    compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **quiet)
+
+
+_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+
+
+def _asking(action: Any, runs_dir: str) -> Any:
+    def ask(run: str) -> None:
+        ask_run(action, run, runs_dir=runs_dir)
+
+    return ask
+
+
+def ask_run(action: Any, run: str, *, runs_dir: str) -> None:
+    """Pause, resume or stop a run; what the api refuses becomes a message."""
+    found = show_run(run, runs_dir)
+    if found is None or found["run"] != run:
+        raise gr.Error(text.RUN_GONE, print_exception=False)
+    try:
+        action(run, runs_dir=runs_dir)
+    except (api.DistillError, OSError) as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+# --- what is shown ----------------------------------------------------------------------------
+
+
+def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
+    """Compute everything the tab shows for the run in view ("": the latest), as plain values."""
+    runs = list_runs(runs_dir)
+    run = show_run(run_id, runs_dir)
+    if run is None:
+        nothing = theme.empty(text.NO_RUNS, text.NO_RUNS_NEXT)
+        hidden: dict[str, Any] = dict.fromkeys(("pause", "resume", "stop", "compare"), False)
+        return hidden | {
+            "picker": {"choices": [], "value": None},
+            "header": nothing,
+            "body": False,
+            "charts": {"run": ""},
+            "table": "",
+            "log": "",
+        }
+    name, state = run["run"], run["status"]["state"]
+    try:
+        followed = follow(name, runs_dir=runs_dir)
+        table = samples.samples_html(followed.samples, followed.stages)
+        log = log_html(api.read_log(name, lines=LOG_LINES, runs_dir=runs_dir))
+        warnings = followed.warnings
+    except (api.DistillError, OSError) as error:
+        table, log, warnings = theme.alert(text.NOT_READABLE, str(error)), "", []
+    return {
+        "picker": {"choices": [(run_label(r), r["run"]) for r in runs], "value": name},
+        "header": header_html(run, warnings),
+        "body": True,
+        "pause": state in ("running", "queued"),
+        "resume": state in text.RESUMABLE_STATES,
+        "stop": state in ("running", "queued", "paused"),
+        "compare": state == "finished",
+        "charts": {"run": name},
+        "table": table,
+        "log": log,
+    }
+
+
+def _only_changes(now: dict[str, Any], last: dict[str, Any], names: list[str]) -> list[Any]:
+    """Turn a view into updates; what equals the last one sent to this page is left alone."""
+    updates: list[Any] = []
+    for name in names:
+        if last.get(name) == now[name]:
+            updates.append(gr.skip())
+        elif isinstance(now[name], bool):
+            updates.append(gr.update(visible=now[name]))
+        elif name == "picker":
+            updates.append(gr.update(**now[name]))
+        else:
+            updates.append(now[name])
+    updates.append(now if now != last else gr.skip())
+    return updates
+
+
+def run_label(run: dict[str, Any]) -> str:
+    """Name a run for the picker: icon, name, state, when."""
+    status = run["status"]
+    icon = text.STATE_LOOKS[status["state"]][0]
+    when = text.when_text(run.get("created_time_s"), now_s=time.time())
+    return f"{icon} {run['name']} · {status['state']} · {when}"
+
+
+def header_html(run: dict[str, Any], warnings: list[str]) -> str:
+    """The run's name, phase and progress; the error, where there is one, and what to do."""
+    status = run["status"]
+    icon, tone = text.STATE_LOOKS[status["state"]]
+    phase = text.phase(status)
+    where = [text.stage_of(status), text.step_of(status), text.time_left(status)]
+    where.append(text.queue_place(status))
+    chip = theme.chip(phase, tone, icon)  # type: ignore[arg-type]
+    html = [
+        '<section class="ds-card ds-now" aria-label="Run in view"><div class="ds-row">',
+        f'<b class="ds-name">{escape(run["name"])}</b>',
+        f'<span role="status" aria-live="polite">{chip}</span>',
+        f'<span class="ds-muted">{escape(" · ".join(filter(None, where)))}</span></div>',
+        _progress(run["name"], status),
+    ]
+    said = status.get("message") if status["state"] == "running" else ""
+    advice = said or text.STATE_NEXT.get(status["state"], "")
+    if advice and status["state"] not in ("failed", "lost"):
+        html.append(f'<div class="ds-small">{escape(str(advice))}</div>')
+    html.append("</section>")
+    html.append(error_html(status))
+    if warnings:
+        html.append(theme.alert(text.warnings_title(len(warnings)), warnings[-1], "warn"))
+    return "".join(html)
+
+
+def error_html(status: dict[str, Any]) -> str:
+    """What went wrong, why, and how to go on; nothing while all is well."""
+    if status["state"] not in ("failed", "lost"):
+        return ""
+    error = status.get("error")
+    told = error.get("message") if isinstance(error, dict) else error
+    field = error.get("field") if isinstance(error, dict) else ""
+    lines = [str(told or status.get("message") or "")]
+    if field:
+        lines.append(f"In the recipe: {field}.")
+    lines.append(text.STATE_NEXT[status["state"]])
+    return theme.alert(text.ERROR_TITLES[status["state"]], "\n".join(filter(None, lines)))
+
+
+def _progress(name: str, status: dict[str, Any]) -> str:
+    """The bar: training steps, or done of total in another phase; moving when that is unknown."""
+    label = f"Progress of {name}"
+    busy_elsewhere = status["state"] == "running" and status.get("phase") not in ("training", "")
+    if busy_elsewhere and not status.get("total"):
+        return (
+            f'<div class="ds-bar ds-waiting" role="progressbar" aria-label="{escape(label)}">'
+            '<span style="background:var(--student)"></span></div>'
+        )
+    share = status.get("progress") or 0.0
+    colour = theme.STUDENT
+    if busy_elsewhere:
+        share = (status.get("done") or 0) / status["total"]
+        colour = theme.TEACHER if status["phase"] == "caching teacher" else theme.STUDENT
+    return theme.bar(share, label=label, colour=colour)
+
+
+def log_html(log: str) -> str:
+    """The log's tail; it stays scrolled to its end."""
+    if not log.strip():
+        return f'<p class="ds-muted">{text.NO_LOG}</p>'
+    return (
+        '<div class="ds-log" tabindex="0" role="log" aria-live="off" aria-label="Log">'
+        f"<pre>{escape(log)}</pre></div>"
+    )
