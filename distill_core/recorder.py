@@ -160,7 +160,8 @@ def _stage_started(recorder: Recorder, event: Event) -> bool:
         "stage": stage,
         "stages": max(recorder.status["stages"], stage + 1),
         "stage_title": event.get("title", ""),
-        "step": event.get("step", 0),
+        "step": _saved_step(recorder.status, stage),
+        "baseline": bool(event.get("baseline")),
         "total_steps": event.get("total_steps", 0),
         "done": 0,
         "total": 0,
@@ -180,6 +181,7 @@ def _stage_started(recorder: Recorder, event: Event) -> bool:
 
 def _progress(recorder: Recorder, event: Event) -> bool:
     changed = event["phase"] != recorder.status["phase"]
+    changed |= event["message"] != recorder.status["message"]
     for key in ("phase", "message", "done", "total"):
         recorder.status[key] = event[key]
     if changed and event["phase"] == "caching teacher":
@@ -198,6 +200,8 @@ def _step(recorder: Recorder, event: Event) -> bool:
 
 
 def _evaluation(recorder: Recorder, event: Event) -> bool:
+    if recorder.status.get("baseline"):
+        return False
     exact = event.get("metrics", {}).get("held_out_exact_match")
     recorder.write_summary({"held_out_exact_match": exact})
     return False
@@ -210,6 +214,11 @@ def _sample(recorder: Recorder, event: Event) -> bool:
 
 def _checkpoint(recorder: Recorder, event: Event) -> bool:
     recorder.status["checkpoint"] = {"stage": event["stage"], "step": event["step"]}
+    return True
+
+
+def _stage_finished(recorder: Recorder, event: Event) -> bool:
+    recorder.status["checkpoint"] = {"stage": event["stage"] + 1, "step": 0}
     return True
 
 
@@ -237,6 +246,11 @@ def _run_failed(recorder: Recorder, event: Event) -> bool:
     return recorder.end("failed", message=event["message"], error=error)
 
 
+def _saved_step(status: Status, stage: int) -> int:
+    saved = status["checkpoint"]
+    return saved["step"] if saved and saved["stage"] == stage else 0
+
+
 def _get(facts: object, key: str) -> Any:
     return facts.get(key) if isinstance(facts, dict) else None
 
@@ -249,6 +263,7 @@ _EFFECTS = {
     "evaluation": _evaluation,
     "sample": _sample,
     "checkpoint": _checkpoint,
+    "stage_finished": _stage_finished,
     "run_finished": _run_finished,
     "run_stopped": _run_stopped,
     "run_failed": _run_failed,

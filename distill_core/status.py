@@ -110,9 +110,9 @@ def current(run_dir: Path) -> Status:
 
 def ended_unexpectedly(status: Status, how: str = "") -> str:
     """Say that the process is gone, where it was, and where resuming goes on from."""
-    saved = status.get("checkpoint")
-    resume = f"from step {saved['step']}" if saved else "from the start"
-    if saved and status.get("stages", 0) > 1:
+    saved = status.get("checkpoint") or {"stage": 0, "step": 0}
+    resume = f"from step {saved['step']}" if saved["step"] else "from the start"
+    if status["stages"] > 1:
         resume += f" of stage {saved['stage'] + 1}"
     where = f" at step {status['step']}" if status["step"] else ""
     where += f" while {status['phase']}" if status["phase"] and not where else ""

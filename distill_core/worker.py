@@ -23,8 +23,8 @@ import psutil
 
 from distill_core import files, run_control, runs
 from distill_core import status as run_status
-from distill_core.errors import DistillError, RecipeError, RunError
-from distill_core.events import Event, event, progress
+from distill_core.errors import DiskFullError, DistillError, RecipeError, RunError
+from distill_core.events import Event, event
 from distill_core.recipe import Recipe
 from distill_core.recorder import Recorder
 
@@ -84,8 +84,7 @@ def work(
         for _ in follow(run_dir, pipeline=pipeline, also_asked=also_asked):
             pass
     except Exception:
-        traceback.print_exc()  # into worker.log
-        return 1
+        return 1  # written down in the run's folder
     return 0
 
 
@@ -116,14 +115,15 @@ def follow(
         return also_asked() or run_control.asked(run_dir)
 
     with Recorder(run_dir) as recorder:
-        ended = False
+        told = ended = False
         try:
-            first = progress("preparing", "Starting") | {"run": run_dir.name}
-            recorder.record(first)
-            yield first
             recipe = runs.load_recipe(run_dir)
             _write_environment(run_dir, recipe)
-            for item in (pipeline or _real_pipeline())(recipe, run_dir, should_stop=should_stop):
+            run = pipeline or _real_pipeline()
+            for happening in run(recipe, run_dir, should_stop=should_stop):
+                item = happening
+                if not told:
+                    item, told = item | {"run": run_dir.name}, True
                 recorder.record(item)
                 ended = item["type"] in ("run_finished", "run_stopped")
                 yield item
@@ -135,6 +135,9 @@ def follow(
             raise
         except Exception as error:
             failed = describe_failure(error, run_dir)
+            if not told:
+                failed["run"] = run_dir.name
+            _write_traceback(run_dir)
             recorder.record_failure(failed)
             yield failed
             raise
@@ -143,8 +146,10 @@ def follow(
 def describe_failure(error: Exception, run_dir: Path) -> Event:
     """Make a `run_failed` event: a message of at most two lines, and the recipe field if known."""
     field = str(getattr(error, "field", ""))
+    if isinstance(error, DiskFullError):
+        return _failed(str(error), "", "disk_full")
     if files.is_disk_full(error):
-        return _failed(str(files.disk_full(run_dir)), "checkpoints", "disk_full")
+        return _failed(str(files.disk_full(run_dir)), "", "disk_full")
     if isinstance(error, RecipeError):
         return _failed(str(error.problems[0]), error.problems[0].field, "recipe")
     if isinstance(error, DistillError):
@@ -164,6 +169,12 @@ def describe_failure(error: Exception, run_dir: Path) -> Event:
         "",
         "internal",
     )
+
+
+def _write_traceback(run_dir: Path) -> None:
+    """Append the error that is being handled to the run's log."""
+    with contextlib.suppress(OSError), open(run_dir / "worker.log", "a", encoding="utf-8") as log:
+        log.write(traceback.format_exc())
 
 
 def _failed(message: str, field: str, kind: str) -> Event:

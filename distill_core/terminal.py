@@ -1,0 +1,274 @@
+"""What the command line shows to people: tables, sentences, a progress bar.
+
+In: the api's plain data and events. Out: text on a `rich` console, stdout for results and stderr
+for what goes on meanwhile. Knows no api call and no files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from distill_core.events import Event
+
+
+def console() -> Console:
+    """Return a console for results; never narrower than a table needs when nobody looks."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=160)
+
+
+# --- numbers in words ---------------------------------------------------------------------------
+
+
+def size(count: float | None) -> str:
+    """Write bytes for people, powers of 1000."""
+    return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
+
+
+def amount(count: float | None) -> str:
+    """Write a number of parameters: 1.7 M."""
+    return _scaled(count, ("", "k", "M", "B", "T"))
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds for people: 1 h 02 min, 3 min 20 s, 12 s."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def share(value: float | None) -> str:
+    """Write 0–1 as a percentage."""
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _scaled(count: float | None, units: tuple[str, ...]) -> str:
+    if count is None:
+        return "–"
+    power = 0
+    while abs(count) >= 999.5 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    number = f"{count:.3g}" if power else f"{count:.0f}"
+    return f"{number} {units[power]}".rstrip()
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def runs_table(runs: list[dict[str, Any]]) -> Table:
+    """Lay out the list of runs."""
+    table = _table("run", "state", ">progress", "teacher", ">student", ">exact match", ">retention")
+    for run in runs:
+        status, summary = run["status"], run["summary"]
+        state = status["state"]
+        if state == "queued" and status.get("queue_position"):
+            state += f" ({status['queue_position']})"
+        table.add_row(
+            run["run"],
+            state,
+            f"{status['progress']:.0%}",
+            str(summary.get("teacher") or "–"),
+            amount(summary.get("student_parameters")),
+            share(summary.get("exact_match")),
+            share(summary.get("retention")),
+        )
+    return table
+
+
+def run_sentences(run: dict[str, Any]) -> list[str]:
+    """Describe one run, a fact a line."""
+    status = run["status"]
+    lines = [
+        f"run        {run['run']}",
+        f"folder     {run['path']}",
+        f"state      {status['state']}",
+    ]
+    if status["phase"]:
+        lines.append(f"phase      {status['phase']}")
+    if status["total_steps"]:
+        stage = f", stage {status['stage'] + 1} of {status['stages']}" if status["stages"] else ""
+        lines.append(f"step       {status['step']} of {status['total_steps']}{stage}")
+    if status["eta_s"] is not None:
+        lines.append(f"time left  {duration(status['eta_s'])}")
+    message = (status["error"] or {}).get("message") or status["message"]
+    lines += [f"message    {line}" for line in message.splitlines()]
+    if status["checkpoint"] and status["checkpoint"]["step"]:
+        saved = status["checkpoint"]
+        lines.append(f"saved      step {saved['step']} of stage {saved['stage'] + 1}")
+    return lines
+
+
+def estimate_table(estimate: dict[str, Any]) -> Table:
+    """Lay out a forecast of memory, by part."""
+    table = _table("memory", ">size")
+    for part, count in estimate["memory_bytes"].items():
+        table.add_row(part, size(count))
+    table.add_row("together", size(estimate["total_memory_bytes"]), style="bold")
+    table.add_row("available", size(estimate["available_memory_bytes"]))
+    return table
+
+
+def evaluation_table(evaluation: dict[str, Any]) -> Table:
+    """Lay out the scores of all models."""
+    table = _table(
+        *("model", ">parameters", ">exact match", ">95 % interval", ">cross-entropy"),
+        *(">KL to teacher", ">tokens/s", ">latency p50"),
+    )
+    for name, scores in evaluation["models"].items():
+        low, high = scores.get("exact_match_ci95") or (None, None)
+        table.add_row(
+            name.replace("_", " "),
+            amount(scores.get("parameters")),
+            share(scores.get("exact_match")),
+            f"{share(low)} – {share(high)}" if low is not None else "–",
+            _number(scores.get("cross_entropy")),
+            _number(scores.get("kl_to_teacher")),
+            _number(scores.get("tokens_per_s"), 0),
+            "–" if scores.get("latency_p50_ms") is None else f"{scores['latency_p50_ms']:.0f} ms",
+        )
+    return table
+
+
+def evaluation_sentences(evaluation: dict[str, Any]) -> list[str]:
+    """Sum an evaluation up."""
+    lines = []
+    if evaluation.get("retention") is not None:
+        low, high = evaluation.get("retention_ci95") or (None, None)
+        interval = f" (95 %: {share(low)} – {share(high)})" if low is not None else ""
+        lines.append(
+            f"The student keeps {share(evaluation['retention'])} of the teacher{interval}."
+        )
+    if evaluation.get("size_ratio"):
+        speed = evaluation.get("speedup")
+        faster = f" and answers {speed:.1f} times as fast" if speed else ""
+        lines.append(f"It is {evaluation['size_ratio']:.1f} times smaller{faster}.")
+    if evaluation.get("verdict"):
+        against = str(evaluation.get("verdict_against") or "").replace("_", " ")
+        lines.append(f"Verdict{f' against {against}' if against else ''}: {evaluation['verdict']}.")
+    return lines
+
+
+def event_line(event: Event) -> str:
+    """Write one event as one line."""
+    clock = f"{datetime.fromtimestamp(event['time_s']):%H:%M:%S}"
+    where = f" stage {event['stage'] + 1}" if "stage" in event else ""
+    where += f" step {event['step']}" if "step" in event else ""
+    if metrics := event.get("metrics"):
+        told = "  ".join(f"{name} {_number(value, 4)}" for name, value in metrics.items())
+    elif event["type"] == "sample":
+        told = f"{event.get('prompt')!r} → {event.get('student')!r}"
+    else:
+        told = " ".join(
+            str(event[key]) for key in ("phase", "title", "message", "reason") if event.get(key)
+        )
+    return f"{clock} {event['type']}{where}  {told}".rstrip()
+
+
+def advice_sentences(advice: dict[str, Any]) -> list[str]:
+    """Write a recommendation with its reasons."""
+    lines = [str(advice.get("title") or advice.get("verdict", "")), str(advice.get("summary", ""))]
+    for reason in advice.get("reasons") or []:
+        lines.append(f"- {reason['headline']}: {reason['sentence']} [{reason['source']}]")
+    rival = advice.get("runner_up") or {}
+    if rival:
+        lines.append(f"Runner-up: {rival['title']}. {rival['why_lost']}")
+    lines += [f"Note: {warning['sentence']}" for warning in advice.get("warnings") or []]
+    lines += [f"Next: {step}" for step in advice.get("next_steps") or []]
+    return [line for line in lines if line]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+def _number(value: object, digits: int = 3) -> str:
+    if not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    tiny = value != 0 and abs(value) < 10**-digits
+    return f"{value:.2e}" if tiny else f"{value:,.{digits}f}"
+
+
+# --- a run in the foreground ----------------------------------------------------------------------
+
+
+class RunDisplay:
+    """Shows a run's events on stderr: a bar in a terminal, a line per phase elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[facts]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("preparing", total=None, count="", facts="")
+        self._phase, self._title, self._steps = "", "", 0
+
+    def __enter__(self) -> RunDisplay:
+        """Show the bar."""
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bar away; what was told stays."""
+        self._bar.stop()
+
+    def take(self, event: Event) -> None:
+        """Show what an event changes."""
+        kind = event["type"]
+        if kind == "stage_started":
+            self._title, self._steps = event.get("title", ""), event.get("total_steps", 0)
+            self.tell(f"{self._title}: {self._steps} steps")
+        elif kind == "progress":
+            self._show(event["phase"], event["message"], event["done"], event["total"])
+        elif kind == "step":
+            metrics = event["metrics"]
+            facts = [f"{name} {_number(metrics[name])}" for name in ("loss",) if name in metrics]
+            if "tokens_per_s" in metrics:
+                facts.append(f"{metrics['tokens_per_s']:,.0f} tokens/s")
+            self._show("training", self._title, event["step"], self._steps, facts)
+        elif kind == "evaluation":
+            told = (
+                f"{n.removeprefix('held_out_')} {_number(v)}" for n, v in event["metrics"].items()
+            )
+            self.tell(f"  step {event.get('step', 0)}, held out: {', '.join(told)}")
+        elif kind == "warning":
+            self.tell(f"warning: {event['message']}")
+
+    def tell(self, text: str) -> None:
+        """Write a line above the bar."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _show(
+        self, phase: str, message: str, done: int, total: int, facts: Iterable[str] = ()
+    ) -> None:
+        description = f"{phase}: {message}" if message else phase
+        if not self._console.is_terminal and phase not in (self._phase, "training"):
+            self.tell(description)
+        self._phase = phase
+        self._bar.update(
+            self._task,
+            description=description,
+            completed=done,
+            total=total or None,
+            count=f"{done}/{total}" if total else "",
+            facts="  ".join(facts),
+        )
