@@ -6,40 +6,20 @@ seconds, whether the hub answers at all, so that nobody waits on a dead network.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
+from distill_core import hub
 from distill_core.data.files import Records, label_name
-from distill_core.errors import DataError, DistillError, HubUnreachable
+from distill_core.errors import DataError, DiskFullError, DistillError, HubUnreachable
 from distill_core.recipe import HubSource
 
-__all__ = ["hub_answers", "read_hub"]
+__all__ = ["hub_answers", "read_hub", "title_of"]
 
-_PATIENCE_S: Final = 4.0
-
-
-def hub_answers(*, timeout_s: float = _PATIENCE_S) -> bool:
-    """Whether the hub answers within `timeout_s` seconds; False at once in offline mode."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    answered = threading.Event()
-
-    def ask() -> None:
-        import httpx
-
-        with suppress(httpx.HTTPError, OSError):
-            httpx.head(constants.ENDPOINT, timeout=timeout_s)
-            answered.set()
-
-    # a thread, because looking up a name may block for longer than any timeout of the client
-    asking = threading.Thread(target=ask, daemon=True, name="hub-answers")
-    asking.start()
-    asking.join(timeout_s)
-    return answered.is_set()
+_PATIENCE_S: Final = 6.0
 
 
 def read_hub(source: HubSource, *, field: str = "data.sources.0") -> Records:
@@ -48,6 +28,7 @@ def read_hub(source: HubSource, *, field: str = "data.sources.0") -> Records:
     Raises:
         HubUnreachable: the hub does not answer and there is no copy on this machine.
         DataError: no such data set, configuration or split, or no access to it.
+        DiskFullError: no room for the copy.
     """
     online = hub_answers()
     try:
@@ -62,10 +43,12 @@ def read_hub(source: HubSource, *, field: str = "data.sources.0") -> Records:
         if type(feature).__name__ == "ClassLabel"
     }
     records: list[tuple[str, dict[str, Any]]] = []
-    for place, record in enumerate(table, 1):
+    for batch in table.iter(batch_size=1000):
         for name, known in labels.items():
-            record[name] = label_name(record[name], known)
-        records.append((f"{title}:{place}", record))
+            batch[name] = [label_name(value, known) for value in batch[name]]
+        for values in zip(*batch.values(), strict=True):
+            record = dict(zip(batch, values, strict=True))
+            records.append((f"{title}:{len(records) + 1}", record))
     if not records:
         raise DataError(f"{title} holds no rows. Choose another split.", field=f"{field}.split")
     return Records(list(table.column_names), records)
@@ -74,6 +57,16 @@ def read_hub(source: HubSource, *, field: str = "data.sources.0") -> Records:
 def title_of(source: HubSource) -> str:
     """Return `org/name/split`, with the configuration where one is named."""
     return "/".join(part for part in (source.id, source.config, source.split) if part)
+
+
+def hub_answers(*, patience_s: float = _PATIENCE_S) -> bool:
+    """Whether the hub answers within `patience_s` seconds; False at once in offline mode."""
+    answers: list[bool] = []
+    # a thread, because looking up a name may block for longer than any timeout of the client
+    asking = threading.Thread(target=lambda: answers.append(hub.reachable()), daemon=True)
+    asking.start()
+    asking.join(patience_s)
+    return answers == [True]
 
 
 def _load(source: HubSource) -> Any:
@@ -87,33 +80,38 @@ def _load(source: HubSource) -> Any:
 def _quiet(*, offline: bool) -> Iterator[None]:
     """Hide progress bars, and keep both libraries off the network where it does not answer."""
     import datasets
-    import huggingface_hub.constants as hub
+    from huggingface_hub import constants
 
-    before = (datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE)
-    bars = datasets.utils.logging.is_progress_bar_enabled()
+    before = (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)
+    bars = not datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     if offline:
-        datasets.config.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE = True
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE = before
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
         if bars:
             datasets.enable_progress_bars()
 
 
 def _explained(error: Exception, source: HubSource, field: str, *, online: bool) -> DistillError:
     """Turn whatever `datasets` raised into one of ours."""
-    reason = " ".join(str(error).split())[:200]
-    if not online:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return DiskFullError(
+            f"The disk is full: {source.id} could not be downloaded.\nFree space, then try again."
+        )
+    if not online or isinstance(error, ConnectionError):
         return HubUnreachable(
-            f"The Hugging Face hub does not answer, and {source.id} is not on this machine yet. "
-            "Offline, use a file or the starter's rows as the source.",
+            f"The Hugging Face hub cannot be reached, and {source.id} is not on this disk yet.\n"
+            "Connect and try again, or use a file or the starter's rows as the source.",
             field=f"{field}.id",
         )
+    reason = " ".join(str(error).split())
     wrong = next((part for part in ("split", "config") if part in reason.lower()), "id")
     return DataError(
-        f"{title_of(source)} cannot be read from the hub: {reason}\n"
-        "Check its name, configuration and split on huggingface.co/datasets.",
+        f"{title_of(source)} cannot be read from the hub: "
+        f"{reason if len(reason) <= 160 else reason[:159] + '…'}\n"
+        "Check its name, configuration and split at https://huggingface.co/datasets.",
         field=f"{field}.{wrong}",
     )

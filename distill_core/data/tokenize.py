@@ -174,7 +174,8 @@ def _answers(
     spoken = _render(messages, tokenizer, origin)
     if spoken.startswith(start):
         answer = spoken.removeprefix(start)
-        yield answer[: answer.rfind(end)] + end if conventions.ends_turns else answer.rstrip() + end
+        ended = conventions.ends_turns and end in answer
+        yield (answer[: answer.rfind(end)] if ended else answer.rstrip()) + end
     yield messages[-1]["content"] + end
 
 

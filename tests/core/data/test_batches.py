@@ -1,0 +1,156 @@
+"""The one shift, padding on either side, and which rows a step takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill_core.data.batches import Batch, batch_order, collate, micro_batches
+from distill_core.data.tokenize import IGNORE_INDEX, Encoded
+
+X = IGNORE_INDEX
+PAD = 9
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+
+
+def item(input_ids: list[int], labels: list[int], *, labelled: bool = True) -> Encoded:
+    return Encoded(input_ids, labels, labelled, truncated=False)
+
+
+def rows() -> list[Encoded]:
+    """Two prompt tokens, then three that are learnt; and a text of three, all learnt."""
+    return [item([5, 6, 7, 8, PAD], [X, X, 7, 8, PAD]), item([4, 3, 2], [4, 3, 2], labelled=False)]
+
+
+# --- the shift ------------------------------------------------------------------------------
+
+
+def test_exactly_the_positions_whose_next_token_is_labelled_count() -> None:
+    batch = collate(rows()[:1], pad_token_id=PAD, rows=[0])
+    # position:       0      1     2     3     4       token that comes next: 6 7 8 9 –
+    expected = [[False, True, True, True, False]]
+    assert batch.supervised.tolist() == expected
+    assert batch.targets.tolist() == [7, 8, 9]
+    assert batch.labels.tolist() == [[X, X, 7, 8, PAD]]
+
+
+def test_targets_come_row_by_row_and_know_whether_the_data_labelled_them() -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[11, 12])
+    assert batch.targets.tolist() == [7, 8, PAD, 3, 2]
+    assert batch.target_labelled.tolist() == [True, True, True, False, False]
+    assert batch.rows == [11, 12]
+    assert batch.real_tokens == 8
+
+
+def test_the_logits_row_of_a_target_is_that_of_the_prefix_before_it() -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1], padding_side="left", pad_to=8)
+    for (line, position), target in zip(
+        batch.supervised.nonzero().tolist(), batch.targets.tolist(), strict=True
+    ):
+        assert batch.input_ids[line, position + 1] == target
+
+
+# --- padding --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("pad_to", [None, 5, 12])
+def test_padding_changes_nothing_but_the_shape(
+    side: Literal["left", "right"], pad_to: int | None
+) -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1], padding_side=side, pad_to=pad_to)
+    assert batch.input_ids.shape == (2, pad_to or 5)
+    assert batch.targets.tolist() == [7, 8, PAD, 3, 2]
+    assert batch.target_labelled.tolist() == [True, True, True, False, False]
+    for line, row in enumerate(rows()):
+        real = batch.attention_mask[line].bool()
+        assert batch.input_ids[line, real].tolist() == row.input_ids
+        assert batch.labels[line, real].tolist() == row.labels
+        assert batch.position_ids[line, real].tolist() == list(range(len(row.input_ids)))
+        assert (batch.input_ids[line, ~real] == PAD).all()
+        assert (batch.labels[line, ~real] == X).all()
+
+
+def test_padding_before_a_text_does_not_predict_its_first_token() -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1], padding_side="left")
+    assert batch.supervised[1].tolist() == [False, False, True, True, False]
+
+
+def test_padding_is_told_by_the_mask_not_by_its_id() -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1])
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+    assert PAD in batch.targets.tolist()  # the end of the first row
+
+
+def test_batches_move_as_a_whole() -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1]).to("meta")
+    tensors = [getattr(batch, name) for name in Batch.__slots__ if name != "rows"]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert len(tensors) == 5
+
+
+def test_shapes_and_types() -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1])
+    for name in ("input_ids", "attention_mask", "position_ids", "labels"):
+        tensor = getattr(batch, name)
+        assert (tensor.shape, tensor.dtype) == ((2, 5), torch.int64)
+    assert (batch.supervised.shape, batch.supervised.dtype) == ((2, 5), torch.bool)
+    assert (batch.labelled.shape, batch.labelled.dtype) == ((2,), torch.bool)
+
+
+# --- order ----------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    n_rows=st.integers(1, 40),
+    global_batch_size=st.integers(1, 50),
+    steps=st.integers(1, 12),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_every_epoch_takes_every_row_once_whatever_the_batch_size(
+    n_rows: int, global_batch_size: int, steps: int, seed: int
+) -> None:
+    order = batch_order(n_rows, global_batch_size=global_batch_size, steps=steps, seed=seed)
+    taken = [row for step in range(steps) for row in order[step]]
+    assert len(order) == steps
+    assert {len(order[step]) for step in range(steps)} == {global_batch_size}
+    for start in range(0, len(taken), n_rows):
+        epoch = taken[start : start + n_rows]
+        assert max(Counter(epoch).values()) == 1
+        assert set(epoch) <= set(range(n_rows))
+
+
+def test_a_step_depends_on_seed_and_step_alone() -> None:
+    size = {"global_batch_size": 7, "steps": 30}
+    forwards = list(batch_order(20, **size, seed=3))
+    late = batch_order(20, **size, seed=3)
+    assert [late[step] for step in reversed(range(30))] == forwards[::-1]
+    assert batch_order(20, global_batch_size=7, steps=99, seed=3)[29] == forwards[29]
+    assert list(batch_order(20, **size, seed=4)) != forwards
+    assert forwards[:2] != forwards[20:22]  # an epoch is not the one before again
+
+
+def test_there_is_no_step_after_the_last() -> None:
+    order = batch_order(20, global_batch_size=7, steps=3, seed=0)
+    with pytest.raises(IndexError, match="step 3 of 3"):
+        order[3]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 8))
+def test_micro_batches_hold_every_row_once_and_like_lengths_together(
+    lengths: list[int], micro_batch_size: int
+) -> None:
+    items = [item([1] * length, [1] * length) for length in lengths]
+    parts = micro_batches(items, micro_batch_size)
+    flat = [place for part in parts for place in part]
+    assert sorted(flat) == list(range(len(items)))
+    assert [lengths[place] for place in flat] == sorted(lengths, reverse=True)
+    assert all(len(part) == micro_batch_size for part in parts[:-1])
+    assert parts == micro_batches(items, micro_batch_size)
