@@ -52,7 +52,13 @@ TABLE: dict[str, dict[str, str]] = {
         "parts": LAZILY,
         "advice": ALWAYS,
     },
-    "processes": {"heavy": LAZILY, "facts": ALWAYS, "names": LAZILY, "loop": LAZILY},
+    "processes": {
+        "heavy": LAZILY,
+        "facts": ALWAYS,
+        "names": LAZILY,
+        "loop": LAZILY,
+        "processes": ALWAYS,
+    },
     "api": {
         "heavy": LAZILY,
         "facts": ALWAYS,
