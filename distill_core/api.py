@@ -127,7 +127,9 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
     "tokens": [{"text", "supervised": bool}], "supervised_tokens"}`. Raises `DataError`,
     `ModelError`.
     """
-    raise NotImplementedError
+    from distill_core import preview
+
+    return preview.preview(recipe, index=index)
 
 
 # --- runs -------------------------------------------------------------------------------------
@@ -262,25 +264,30 @@ def evaluate(
     runs_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """Score teacher, student and baselines on held-out rows or a file (shape: README)."""
-    raise NotImplementedError
+    from distill_core import evaluate
+
+    folder = _folder(run, runs_dir)
+    return evaluate.evaluate_run(folder, run_folders.load_recipe(folder), data=data, rows=rows)
 
 
 def comparable(run: str, *, runs_dir: str | Path | None = None) -> list[dict[str, Any]]:
-    """List whose weights can answer beside a run: teacher, student, untrained student, baseline,
-    and the students of other runs.
+    """List whose weights can answer beside a run, students of other runs included.
 
     Each: `{"key": "teacher|student|untrained_student|fine_tuned_on_labels|run:<id>", "title",
-    "role": "teacher|student|untrained|baseline|other", "parameters", "bytes",
-    "fingerprint": "3f9c1a"}`.
+    "role": "teacher|student|untrained|baseline|other", "parameters", "bytes"}`.
     """
-    raise NotImplementedError
+    from distill_core import compare
+
+    return compare.comparable(_folder(run, runs_dir))
 
 
 def held_out_prompts(
     run: str, *, limit: int = 50, runs_dir: str | Path | None = None
 ) -> list[dict[str, Any]]:
     """Held-out prompts to try: `{"prompt", "response"}` each."""
-    raise NotImplementedError
+    from distill_core import compare
+
+    return compare.held_out_prompts(_folder(run, runs_dir), limit=limit)
 
 
 def compare(
@@ -301,7 +308,15 @@ def compare(
     [{"text", "kl": nats, "agree": bool, "student_top": [{"text", "probability"}×5],
     "teacher_top": […]}]}`: both distributions after the same prefix, the student's own answer.
     """
-    raise NotImplementedError
+    from distill_core import compare
+
+    return compare.compare(
+        _folder(run, runs_dir),
+        prompt,
+        models=models,
+        max_new_tokens=max_new_tokens,
+        sampling_temperature=sampling_temperature,
+    )
 
 
 def export(
@@ -349,4 +364,6 @@ def temperature_example() -> dict[str, Any]:
     `{"prompt", "answer", "positions": [{"token": "…", "candidates": [{"text", "logit"}×12],
     "rest_logits": […]}]}`: `rest_logits` are all other logits, so that softmax is exact.
     """
-    raise NotImplementedError
+    from distill_core import softening
+
+    return softening.temperature_example()

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill_core import files, intervals, lineup
+from distill_core import files, intervals, lineup, runs
 from distill_core.data.formats import Row
+from distill_core.data.sources import load_rows, prepare
 from distill_core.data.tokenize import stop_token_ids
-from distill_core.device import memory_bytes
+from distill_core.device import memory_bytes, pick_device
+from distill_core.errors import DataError, DistillError, RunError
 from distill_core.events import Event, progress
+from distill_core.recipe import FileSource, Recipe
 from distill_core.scoring import HeldOut, measure_speed, score_answers, score_tokens
 from distill_core.teachers.local import LocalTeacher
 
@@ -36,6 +39,7 @@ def evaluate_members(
     max_seq_len: int,
     max_new_tokens: int,
     device: torch.device,
+    store: bool = True,
 ) -> Generator[Event, None, dict[str, Any]]:
     """Score every member of a run that has weights; yields `progress`, returns the evaluation.
 
@@ -174,3 +178,75 @@ def _verdict(exact: dict[str, list[bool]], others: list[dict[str, list[bool]]]) 
         "difference_ci95": [low, high],
         **(nothing | {"paired_test_p": p}),
     }
+
+
+def evaluate_run(
+    run_dir: Path, recipe: Recipe, *, data: str | None, rows: int | None
+) -> dict[str, Any]:
+    """Score a run's members again, on its held-out rows or on a file, and store nothing of it.
+
+    Without `data` and `rows` the stored evaluation is returned, its verdict renewed with the runs
+    of the same recipe and other seeds that lie beside it.
+
+    Raises:
+        DataError: if the file cannot be used.
+        RunError: if the run has no student yet.
+    """
+    stored = files.read_json(run_dir / "evaluation.json")
+    if stored and data is None and rows is None:
+        exact = files.read_json(run_dir / ROWS_FILE)
+        return stored | conclusions(stored["models"], exact, _other_seeds(run_dir, recipe))
+    if lineup.STUDENT not in [
+        found.key for found in lineup.read(run_dir) if lineup.exists(run_dir, found)
+    ]:
+        raise RunError(
+            f"{run_dir.name} has no trained student yet. Wait until it has finished, or resume it."
+        )
+    prepared = prepare(recipe.data, seed=recipe.seed)
+    chosen, name = prepared.held_out, str(prepared.facts.get("held_out_title", "held-out rows"))
+    if data is not None:
+        source = FileSource(path=data)
+        chosen = [r for r in load_rows(recipe.data, source=source, field="data") if r.labelled]
+        name = Path(data).name
+        if not chosen:
+            raise DataError(
+                f"{data} has no labelled rows to score on. Give rows with answers.", field="data"
+            )
+    chosen = chosen[: rows or recipe.evaluation.final_rows]
+    trained_on = {row.content_hash for row in prepared.train}
+    steps = evaluate_members(
+        run_dir,
+        chosen,
+        data_facts={
+            "name": name,
+            "rows": len(chosen),
+            "overlap_with_training": sum(row.content_hash in trained_on for row in chosen),
+        },
+        max_seq_len=recipe.data.max_seq_len,
+        max_new_tokens=recipe.evaluation.max_new_tokens,
+        device=pick_device(recipe.device),
+        store=False,
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: dict[str, Any] = end.value
+            return result
+
+
+def _other_seeds(run_dir: Path, recipe: Recipe) -> list[dict[str, list[bool]]]:
+    """Row results of finished runs beside this one that differ in name and seed only."""
+    found, seeds = [], {recipe.seed}
+    for folder in sorted(run_dir.parent.iterdir()):
+        if folder == run_dir or not (folder / ROWS_FILE).is_file():
+            continue
+        try:
+            other = runs.load_recipe(folder)
+        except DistillError:
+            continue
+        same = other.model_copy(update={"seed": recipe.seed, "name": recipe.name}) == recipe
+        if same and other.seed not in seeds:
+            seeds.add(other.seed)
+            found.append(files.read_json(folder / ROWS_FILE))
+    return found

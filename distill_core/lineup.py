@@ -111,14 +111,15 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
 
     if not exists(run_dir, found):
         raise RunError(
-            f"The {found.title} of {run_dir.name} is not saved yet. Wait until the run has finished."
+            f"The {found.title} of {run_dir.name} is not saved yet. Wait for the run to finish."
         )
     source = folder(run_dir, found.source)
     if found.build is None:
         model = models.load_model(source, dtype=torch.float32, device=device)
         mark = models.fingerprint(source)
     else:
-        model = build_student(found.build, source=source, seed=found.seed).to(device).eval()
+        model = build_student(found.build, source=source, seed=found.seed).eval()
+        model.to(device)  # type: ignore[arg-type]
         mark = _fingerprint(model)
     return Loaded(found, model.requires_grad_(False), models.load_tokenizer(source), mark)
 

@@ -336,6 +336,13 @@ def _enter(
     lineup.write(this.folder, list(members.values()))
 
 
+def _parameters(this: _Run, name: str, teacher: LocalTeacher | None) -> int:
+    if teacher is not None:
+        return int(teacher.model.num_parameters())
+    inside = this.folder / name
+    return int(models.facts(str(inside) if inside.is_dir() else name)["parameters"])
+
+
 # --- while training goes on -----------------------------------------------------------------------
 
 

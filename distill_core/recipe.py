@@ -138,7 +138,9 @@ class LoraSettings(Settings):
 
     kind: Literal["lora"] = "lora"
     rank: int = Field(16, ge=1, le=1024, description="Rank of the added matrices.")
-    alpha: float = Field(32.0, gt=0, description="Scale: the update is multiplied by alpha/rank.")
+    alpha: int = Field(
+        32, ge=1, le=4096, description="Scale: the update is multiplied by alpha/rank."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
 
 
@@ -167,6 +169,10 @@ class CrossEntropyLoss(Settings):
 
 
 Loss = Annotated[ForwardKLLoss | CrossEntropyLoss, Field(discriminator="name")]
+
+
+def _default_losses() -> list[Loss]:
+    return [ForwardKLLoss(), CrossEntropyLoss()]
 
 
 # --- stages ---------------------------------------------------------------------------------
@@ -232,7 +238,7 @@ class DistillStage(Settings):
     )
     student: Student = Field(description="What the student starts from, and its size.")
     losses: list[Loss] = Field(
-        default_factory=lambda: [ForwardKLLoss(), CrossEntropyLoss()],
+        default_factory=_default_losses,
         min_length=1,
         description="What the student is asked to match; each term is a mean over its tokens.",
     )

@@ -61,8 +61,8 @@ def train(
 ) -> Iterator[Event]:
     """Train `stage.student` in place, from its last checkpoint if it has one.
 
-    Yields `step`, `evaluation`, `sample`, `checkpoint` and `warning` events, and at the end nothing,
-    or `run_stopped` when `should_stop` said "stop" or "pause" and the state has been saved.
+    Yields `step`, `evaluation`, `sample`, `checkpoint` and `warning` events; the last one is
+    `run_stopped` if `should_stop` said "stop" or "pause" and the state has been saved.
 
     Raises:
         NonFiniteError: after several steps in a row whose loss or gradient was not finite.

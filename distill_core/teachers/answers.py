@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from distill_core import files
 from distill_core.data.formats import Row
-from distill_core.data.tokenize import encode_prompt
 from distill_core.events import Event, progress
 from distill_core.recipe import TeacherAnswerSettings
 
@@ -51,9 +50,8 @@ def answer_rows(
     places = [place for place, row in enumerate(rows) if row.response is None and row.text is None]
     if not places:
         return list(rows)
-    prompts = {
-        place: _prompt_ids(rows[place], tokenizer, settings, max_seq_len) for place in places
-    }
+    room = max(1, max_seq_len - settings.max_new_tokens)  # a longer prompt loses its head
+    prompts = {place: encode_prompt(rows[place], tokenizer)[-room:] for place in places}
     path = folder / f"{_key(fingerprint, tokenizer, settings, seed)}.jsonl"
     known = _read(path)
     wanted = {place: _row_key(prompts[place]) for place in places}
@@ -81,18 +79,6 @@ def answer_rows(
     for place in places:
         answered[place] = rows[place].answered(known[wanted[place]])
     return answered
-
-
-def _prompt_ids(
-    row: Row,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: TeacherAnswerSettings,
-    max_seq_len: int,
-) -> list[int]:
-    """The prompt, its head cut where it would leave no room for an answer."""
-    ids = encode_prompt(row, tokenizer)
-    room = max(1, max_seq_len - settings.max_new_tokens)
-    return ids[-room:]
 
 
 def _key(

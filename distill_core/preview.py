@@ -1,0 +1,77 @@
+"""One training row as the model will see it.
+
+In: a recipe and a row's number. Out: its tokens, each marked as supervised or not, and the facts of
+the data (shape: `api.preview`). Downloads nothing and loads no weights.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from distill_core import models
+from distill_core.data.formats import Row
+from distill_core.data.sources import Prepared, prepare
+from distill_core.data.tokenize import IGNORE_INDEX, encode
+from distill_core.recipe import PREVIOUS, DataSettings, DistillStage, FileSource, Recipe
+
+
+def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
+    """Show row `index` (counted from 0; larger ones wrap); raises `DataError`, `ModelError`."""
+    data = _prepared(recipe)
+    row = data.train[index % len(data.train)]
+    shown = {
+        "facts": data.facts,
+        "index": index % len(data.train),
+        "rows": len(data.train),
+        "origin": row.origin,
+        "labelled": row.labelled,
+        "truncated": False,
+    }
+    stage = recipe.stages[0]
+    key = "teacher" if isinstance(stage, DistillStage) else "model"
+    name = getattr(stage, key)
+    folder = None
+    if name != PREVIOUS:
+        folder = models.local_folder(name, field=f"stages.0.{key}")
+    if folder is None:
+        note = f"These are words; tokens are shown once {name} is on this machine."
+        return shown | {"tokens": _words(row), "supervised_tokens": None, "note": note}
+    tokenizer = _tokenizer(folder)
+    encoded = encode(row, tokenizer, recipe.data.max_seq_len)
+    tokens = [
+        {"text": tokenizer.decode([token]), "supervised": label != IGNORE_INDEX}
+        for token, label in zip(encoded.input_ids, encoded.labels, strict=True)
+    ]
+    return shown | {
+        "tokens": tokens,
+        "supervised_tokens": encoded.supervised_tokens,
+        "truncated": encoded.truncated,
+        "note": "" if row.labelled else "No label: the teacher answers this row before training.",
+    }
+
+
+def _words(row: Row) -> list[dict[str, Any]]:
+    parts = [(message["content"], False) for message in row.prompt_messages]
+    parts += [(row.response, True)] if row.response else []
+    parts += [(row.text, True)] if row.text else []
+    return [{"text": f"{text}\n", "supervised": supervised} for text, supervised in parts]
+
+
+def _prepared(recipe: Recipe) -> Prepared:
+    """The recipe's rows, remembered while settings and files stay the same."""
+    sources = [*recipe.data.sources, recipe.data.held_out]
+    paths = [Path(source.path) for source in sources if isinstance(source, FileSource)]
+    stamps = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+    return _prepare_once(recipe.data.model_dump_json(), recipe.seed, stamps)
+
+
+@functools.lru_cache(maxsize=4)
+def _prepare_once(data: str, seed: int, stamps: tuple[int, ...]) -> Prepared:
+    return prepare(DataSettings.model_validate_json(data), seed=seed)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(folder: Path) -> Any:
+    return models.load_tokenizer(folder)
