@@ -187,21 +187,23 @@ def cpu_has_fast_bf16() -> bool:
 
 @functools.lru_cache(maxsize=8)
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a matrix product here, measured in about 50 ms."""
+    """Floating-point operations per second of a matrix product: the best seen in about 50 ms."""
     import torch
 
     size = 2048 if device.type == "cuda" else 384
     left = torch.rand(size, size, device=device, dtype=dtype)
+    best, tries, stop = float("inf"), 0, time.perf_counter() + 0.05
     with torch.inference_mode():
         left @ left
-        _wait(device)
-        rounds, start = 0, time.perf_counter()
-        while time.perf_counter() - start < 0.05:
+        while time.perf_counter() < stop or tries < 10:
+            _wait(device)
+            start = time.perf_counter()
             left @ left
             _wait(device)
-            rounds += 1
-        seconds = time.perf_counter() - start
-    return rounds * 2 * size**3 / seconds
+            best = min(best, time.perf_counter() - start)  # others may use the machine as well
+            tries += 1
+    slowest_core = 5e9  # what a core of the last ten years does at least; less is a busy moment
+    return max(2 * size**3 / best, cores() * slowest_core)
 
 
 def _wait(device: torch.device) -> None:

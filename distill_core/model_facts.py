@@ -63,7 +63,12 @@ def config(name: str, *, field: str = "") -> PretrainedConfig:
 
 def parameters(config: PretrainedConfig, *, field: str = "") -> int:
     """Number of weights of the causal language model that `config` describes."""
-    return _count(json.dumps(config.to_dict(), sort_keys=True, default=str), _Held(config), field)
+    return _measure(_text(config), _Held(config), field)[0]
+
+
+def linear_layers(config: PretrainedConfig) -> tuple[tuple[int, int], ...]:
+    """(inputs, outputs) of every linear layer but the head: where LoRA goes."""
+    return _measure(_text(config), _Held(config), "")[1]
 
 
 def _shape_facts(name: str, shape: PretrainedConfig, field: str) -> dict[str, Any]:
@@ -178,6 +183,10 @@ def _known_config(name: str) -> PretrainedConfig:
     return AutoConfig.for_model(literal.pop("model_type"), **literal)
 
 
+def _text(config: PretrainedConfig) -> str:
+    return json.dumps(config.to_dict(), sort_keys=True, default=str)
+
+
 class _Held:
     """Carries a configuration past a cache whose key is its text."""
 
@@ -192,9 +201,11 @@ class _Held:
 
 
 @functools.lru_cache(maxsize=256)
-def _count(key: str, held: _Held, field: str) -> int:
+def _measure(key: str, held: _Held, field: str) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """Number of weights, and (inputs, outputs) of each linear layer but the head."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
     try:
         with quiet(), torch.device("meta"):
@@ -205,7 +216,13 @@ def _count(key: str, held: _Held, field: str) -> int:
             f"{first_line(error)}\nChange layers, width or heads.",
             field=field,
         ) from None
-    return sum(weight.numel() for weight in model.parameters())
+    head = model.get_output_embeddings()
+    linear = tuple(
+        (module.weight.shape[1], module.weight.shape[0])
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    )
+    return sum(weight.numel() for weight in model.parameters()), linear
 
 
 def _stamp(folder: Path) -> tuple[int, int]:

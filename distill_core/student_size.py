@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from distill_core import model_facts
-from distill_core.recipe import PretrainedStudent, Student
+from distill_core.recipe import LayerDropStudent, PretrainedStudent, Student
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -37,12 +37,12 @@ def student_facts(teacher: str, student: Student) -> dict[str, Any]:
     source = model_facts.config(teacher)
     shape = student_shape(source, student)
     count = model_facts.parameters(shape)
-    drops_layers = student.init == "layer_drop"
+    layers = source.num_hidden_layers
     return {
         "parameters": count,
         "bytes": count * model_facts.BYTES_PER_PARAMETER,
         "layers": shape.num_hidden_layers,
         "hidden_size": shape.hidden_size,
         "size_ratio": model_facts.parameters(source) / count,
-        "layer_map": layer_words(source.num_hidden_layers, student) if drops_layers else "",
+        "layer_map": layer_words(layers, student) if isinstance(student, LayerDropStudent) else "",
     }

@@ -58,7 +58,7 @@ LAUNCH_OPTIONS: dict[str, Any] = {
     "strict_cors": True,
     "allowed_paths": [],  # downloads go through Gradio's own cache
     "blocked_paths": [],
-    "css_paths": [ASSETS / "style.css"],
+    "css_paths": [ASSETS / f"{name}.css" for name in ("style", "build", "compare", "learn")],
     "favicon_path": ASSETS / "logo.svg",
     "head": '<script src="studio/frame.js"></script>',
 }

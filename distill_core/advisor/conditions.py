@@ -123,6 +123,8 @@ CONDITIONS: dict[str, Condition] = {
     "G.smaller": lambda f, n: _smaller_wanted(f),
     "G.better": lambda f, n: one_of(f.answers.goal, "better_at_task", "style"),
     "G.both": lambda f, n: one_of(f.answers.goal, "both"),
+    "G.latency": lambda f, n: f.answers.student.latency_ms is not None,
+    "G.budget": lambda f, n: at_least(n["small_budget"], f.answers.constraints.budget_gpu_hours),
     "R0.missing": _no_held_out,
     "R0.enough": lambda f, n: negate(_no_held_out(f, n)),
     "R0.thin": lambda f, n: all_of(negate(_no_held_out(f, n)), below(_held_out(f), n["good_rows"])),
@@ -197,6 +199,8 @@ CONDITIONS: dict[str, Condition] = {
     "R14.nothing": lambda f, n: _new_weights(f),
     "R14.too_new": lambda f, n: all_of(_new_weights(f), one_of(f.answers.task, *OPEN_TASKS)),
     "R15.keep": lambda f, n: f.answers.constraints.keep_general_skills,
+    "R15.free": lambda f, n: negate(f.answers.constraints.keep_general_skills),
+    "R16.fits": lambda f, n: at_least(f.machine_bytes, f.full_bytes),
     "R16.no_fit": lambda f, n: below(f.machine_bytes, f.full_bytes),
     "R16.nothing_fits": lambda f, n: below(f.machine_bytes, f.lora_bytes),
     "R17.small": lambda f, n: all_of(

@@ -147,6 +147,7 @@ def _one(field: str, value: Any, now: Any) -> str:
 # --- what is open -----------------------------------------------------------------------------
 
 _MORE_VALUES: dict[str, list[Any]] = {
+    "constraints.budget_gpu_hours": [1.0, 100.0],
     "teacher.parameters": [1e6, 1e8, 1e9, 7e9, 7e10],
     "teacher.license": ["apache-2.0", "llama", "hosted"],
     "teacher.same_tokenizer": [True, False],

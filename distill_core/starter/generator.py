@@ -5,8 +5,8 @@ from its words alone. Knows nothing of splits, files or tokens; pure Python.
 
 How commands are read, in a few rules: the answer names only what was said; a correction ("no wait",
 "i mean") replaces the word before it; what someone says to leave alone is left out; "but first"
-comes first; a leading room, or a closing time after "both", counts for both commands; "there" is the
-room just named; two commands give a list, in the order in which they are carried out.
+comes first; a room in front of two devices, or a time after "both", counts for both; "there" is
+the room just named; two commands give a list, in the order in which they are carried out.
 """
 
 import json

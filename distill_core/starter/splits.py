@@ -1,7 +1,7 @@
 """The starter's rows: splits that cannot overlap, and the wrong labels that annotators leave.
 
-In: the name of a split. Out: its rows, always the same. Which split a prompt may appear in is decided
-by a hash of its words, so no prompt can ever be in two of them. Knows no tokens and loads no torch.
+In: the name of a split. Out: its rows, always the same. A hash of a prompt's words decides which
+split it may appear in, so no prompt can ever be in two. Knows no tokens and loads no torch.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """The starter's own tokenizer: a small byte-pair encoding in the standard Hugging Face format.
 
-In: texts to learn the merges from. Out: a fast tokenizer with a chat template. The pieces are cut so
-that a word is about one token and a JSON slot (`,"room":"kitchen"`) is one too: short sequences are
-what makes the starter quick. Knows nothing of devices or rooms.
+In: texts to learn the merges from. Out: a fast tokenizer with a chat template. The pieces are cut
+so that a word is about one token and a JSON slot (`,"room":"kitchen"`) is one too: short sequences
+are what makes the starter quick. Knows nothing of devices or rooms.
 """
 
 from collections.abc import Iterable

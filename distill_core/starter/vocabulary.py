@@ -1,8 +1,8 @@
 """What the pocket assistant can talk about: devices, rooms and the ways to ask for each action.
 
-In: nothing. Out: literal tables, canonical name → spoken forms. A spoken form belongs to exactly one
-canonical name, so that a careful listener can always tell what was meant. Knows no grammar: how the
-pieces are put together is `generator`'s.
+In: nothing. Out: literal tables, canonical name → spoken forms. A spoken form belongs to exactly
+one canonical name, so that a careful listener can always tell what was meant. Knows no grammar:
+how the pieces are put together is `generator`'s.
 """
 
 from typing import Final, NamedTuple

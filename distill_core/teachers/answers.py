@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from distill_core import files
 from distill_core.data.formats import Row
+from distill_core.data.tokenize import encode_prompt
 from distill_core.events import Event, progress
 from distill_core.recipe import TeacherAnswerSettings
 

@@ -36,7 +36,6 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
         "NETWORK_LOG": str(folder / "network.log"),
         "DISTILL_RUNS_DIR": str(folder / "runs"),
         "DISTILL_CACHE_DIR": str(folder / "cache"),
-        "BROWSER": "true",  # the program `true`: opens nothing
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "120",
         "NO_COLOR": "1",
@@ -163,12 +162,13 @@ class Studio:
         return self.folder / "app.log"
 
     def start(self) -> None:
-        """Start `python app.py` and wait until it answers."""
+        """Start what `app.py` starts, on this studio's port, and wait until it answers."""
+        launch = f"from ui.layout import launch; launch(port={self.port}, inbrowser=False)"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "app.py")],
+                [sys.executable, "-c", launch],
                 cwd=self.folder,
-                env=environment(self.folder, GRADIO_SERVER_PORT=str(self.port)),
+                env=environment(self.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,167 @@
+"""A recipe while it is being written: a mapping that may still be wrong.
+
+In: YAML text, edits by dotted path. Out: YAML text, and where in it the pair of models stands.
+Keeps whatever was typed, wrong values included; what is right is for `api.check` to say.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+Mapping = dict[str, Any]
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "Distill": ("distill",),
+    "Fine-tune": ("fine_tune",),
+    "Fine-tune → distill": ("fine_tune", "distill"),
+    "Distill → fine-tune": ("distill", "fine_tune"),
+}
+"""Ways to make a student; each is nothing but a list of stages."""
+
+PREVIOUS = "previous"
+
+
+class BrokenYaml(ValueError):
+    """Text that is no YAML mapping; edits by path would lose it."""
+
+
+def read(text: str) -> Mapping:
+    """Parse YAML text; raises `BrokenYaml` when it is no mapping."""
+    try:
+        data = yaml.safe_load(text) if text.strip() else {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise BrokenYaml(f"The YAML cannot be read{where}. Mend it there first.") from None
+    if not isinstance(data, dict):
+        raise BrokenYaml("The YAML holds no settings. Pick a ready recipe to start again.")
+    return data
+
+
+def write(draft: Mapping) -> str:
+    """Write a draft as YAML, small groups on one line."""
+    return yaml.safe_dump(
+        draft, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
+    )
+
+
+def get(draft: Any, path: str, default: Any = None) -> Any:
+    """Read the value at a dotted path, such as `stages.0.optim.epochs`."""
+    for key in path.split("."):
+        if isinstance(draft, dict) and key in draft:
+            draft = draft[key]
+        elif isinstance(draft, list) and key.isdigit() and int(key) < len(draft):
+            draft = draft[int(key)]
+        else:
+            return default
+    return draft
+
+
+def put(draft: Mapping, path: str, value: Any) -> Mapping:
+    """Return a draft with a value set at a dotted path; groups on the way are made."""
+    changed = copy.deepcopy(draft)
+    *way, last = path.split(".")
+    target: Any = changed
+    for key in way:
+        index: Any = int(key) if isinstance(target, list) else key
+        if isinstance(target, dict) and not isinstance(target.get(key), dict | list):
+            target[key] = {}
+        target = target[index]
+    target[int(last) if isinstance(target, list) else last] = value
+    return changed
+
+
+def drop(draft: Mapping, path: str) -> Mapping:
+    """Return a draft without the value at a dotted path."""
+    changed = copy.deepcopy(draft)
+    way, _, last = path.rpartition(".")
+    target = get(changed, way) if way else changed
+    if isinstance(target, list) and last.isdigit() and int(last) < len(target):
+        del target[int(last)]
+    elif isinstance(target, dict):
+        target.pop(last, None)
+    return changed
+
+
+# --- stages -----------------------------------------------------------------------------------
+
+
+def kinds(draft: Mapping) -> tuple[str, ...]:
+    """List the kinds of the stages, in order."""
+    stages = draft.get("stages")
+    if not isinstance(stages, list):
+        return ()
+    return tuple(str(get(stage, "kind", "")) for stage in stages)
+
+
+def method(draft: Mapping) -> str | None:
+    """Name the method that the stages amount to; None for a list of another shape."""
+    return next((name for name, shape in METHODS.items() if shape == kinds(draft)), None)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where a recipe names its teacher (or the model to tune) and its student."""
+
+    teacher_path: str
+    student_path: str
+    has_teacher: bool
+
+
+def pair(draft: Mapping) -> Pair:
+    """Find the pair: the first distil stage and where its teacher comes from."""
+    shape = kinds(draft)
+    if "distill" not in shape:
+        return Pair("stages.0.model", "stages.0.student", has_teacher=False)
+    stage = shape.index("distill")
+    student_path, path, earlier = f"stages.{stage}.student", f"stages.{stage}.teacher", stage
+    while get(draft, path) == PREVIOUS and earlier > 0:
+        earlier -= 1
+        key = "model" if shape[earlier] == "fine_tune" else "teacher"
+        path = f"stages.{earlier}.{key}"
+    return Pair(path, student_path, has_teacher=True)
+
+
+def with_method(draft: Mapping, name: str, shelf: Mapping | None = None) -> Mapping:
+    """Return a draft with the stages of a method.
+
+    Stages of the same kind keep their settings; `shelf` (kind → stage) holds those put aside
+    before, so that going back and forth loses nothing.
+    """
+    now = pair(draft)
+    teacher, student = get(draft, now.teacher_path), get(draft, now.student_path)
+    old = {**(shelf or {}), **stages_by_kind(draft)}
+    stages = []
+    for index, kind in enumerate(METHODS[name]):
+        stage = {"kind": kind, **copy.deepcopy(old.get(kind) or _new_stage(draft))}
+        stage.pop("student", None)
+        key = "teacher" if kind == "distill" else "model"
+        stage[key] = PREVIOUS if index else teacher
+        trains_student = kind == "distill" or METHODS[name] == ("fine_tune",)
+        if trains_student and student is not None:
+            stage["student"] = copy.deepcopy(student)
+        stages.append(_in_order(stage))
+    return {**copy.deepcopy(draft), "stages": stages}
+
+
+def stages_by_kind(draft: Mapping) -> Mapping:
+    """Take the stages apart by kind, the last of each."""
+    stages = draft.get("stages")
+    listed = stages if isinstance(stages, list) else []
+    return {str(stage.get("kind")): stage for stage in listed if isinstance(stage, dict)}
+
+
+def _new_stage(draft: Mapping) -> Mapping:
+    """Give a new stage the optimiser of the first one: same batch, same number of steps."""
+    optim = get(draft, "stages.0.optim")
+    return {"optim": copy.deepcopy(optim)} if isinstance(optim, dict) else {}
+
+
+def _in_order(stage: Mapping) -> Mapping:
+    first = ("kind", "teacher", "model", "student")
+    rest = [key for key in stage if key not in first]
+    return {key: stage[key] for key in (*first, *rest) if key in stage}

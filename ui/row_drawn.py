@@ -1,0 +1,73 @@
+"""A training row as the model will see it, and the facts of the data.
+
+In: what `api.preview` returns. Out: HTML, every text escaped. Knows nothing of recipes or Gradio.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from ui import theme
+
+VISIBLE = {"\n": "⏎\n", "\t": "⇥", "\r": "␍"}
+"""Shown instead of characters that nobody would see; a line break still breaks the line."""
+
+MOST_TOKENS = 600
+
+
+def chips(facts: dict[str, Any]) -> str:
+    """The data in one line: sources, rows, labelled, unlabelled, held out, shared."""
+    parts = [_source(source) for source in facts.get("sources", [])]
+    counts = [f"{facts.get(key, 0):,} {key}" for key in ("labelled", "unlabelled")]
+    counts.append(f"{facts.get('held_out', 0):,} held out")
+    parts.append(theme.chip(" · ".join(counts)))
+    overlap = int(facts.get("overlap") or 0)
+    shared = f"{overlap:,} row{'' if overlap == 1 else 's'} shared with held-out"
+    parts.append(theme.chip(shared, "warn" if overlap else "good", "⚠" if overlap else "✓"))
+    if facts.get("duplicates"):
+        parts.append(theme.chip(f"{facts['duplicates']:,} repeated rows"))
+    return f'<div class="ds-chips">{"".join(parts)}</div>'
+
+
+def _source(source: dict[str, Any]) -> str:
+    columns = source.get("columns") or {}
+    named = ", ".join(f"{role} ← {column}" for role, column in columns.items() if column)
+    guessed = " (guessed)" if named and source.get("guessed") else ""
+    tail = f" · {named}{guessed}" if named else ""
+    return theme.chip(f"{source.get('title', 'rows')}: {source.get('rows', 0):,}{tail}")
+
+
+def row(preview: dict[str, Any]) -> str:
+    """The row's tokens; those that are learnt from are underlined and shaded."""
+    tokens = preview.get("tokens", [])
+    shown = "".join(_token(token) for token in tokens[:MOST_TOKENS])
+    more = f"<p>… and {len(tokens) - MOST_TOKENS:,} more</p>" if len(tokens) > MOST_TOKENS else ""
+    return (
+        f'<div class="ds-tokens" role="group" aria-label="Tokens of this row" tabindex="0">{shown}'
+        f"{more}</div>{_legend(preview)}"
+    )
+
+
+def _token(token: dict[str, Any]) -> str:
+    words = str(token.get("text", ""))
+    for character, shown in VISIBLE.items():
+        words = words.replace(character, shown)
+    kind = "ds-token ds-supervised" if token.get("supervised") else "ds-token"
+    return f'<span class="{kind}">{escape(words)}</span>'
+
+
+def _legend(preview: dict[str, Any]) -> str:
+    total = len(preview.get("tokens", []))
+    learnt = int(preview.get("supervised_tokens") or 0)
+    notes = []
+    if not preview.get("labelled", True):
+        notes.append("No answer in the data: the teacher writes one before training.")
+    if preview.get("truncated"):
+        notes.append("⚠ Cut at the longest row allowed.")
+    extra = f" {escape(' '.join(notes))}" if notes else ""
+    origin = f" · {escape(str(preview['origin']))}" if preview.get("origin") else ""
+    return (
+        '<p class="ds-token-note"><span class="ds-token ds-supervised">underlined</span> = learnt '
+        f"from: {learnt:,} of {total:,} tokens{origin}.{extra}</p>"
+    )

@@ -1,0 +1,125 @@
+"""Build's sticky summary: is the recipe ready, what will it need, and how to run it elsewhere.
+
+In: problems and an estimate. Out: HTML, every text escaped. Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from distill_core.api import Problem
+from ui import text, theme
+
+PARTS = {
+    "teacher": "teacher",
+    "student": "student",
+    "optimiser": "optimiser",
+    "activations": "activations",
+    "loss": "loss",
+    "context": "program",
+}
+"""Parts of the memory, in the order in which they are drawn."""
+
+ICONS = {"error": "✕", "warning": "⚠", "info": "i"}
+TONES: dict[str, theme.Tone] = {"error": "bad", "warning": "warn", "info": "neutral"}
+
+
+def ready(problems: Sequence[Problem]) -> str:
+    """A chip: no problems, or how many."""
+    errors = sum(problem.severity == "error" for problem in problems)
+    warnings = sum(problem.severity == "warning" for problem in problems)
+    if errors:
+        return theme.chip(f"{errors} problem{'s' if errors > 1 else ''}", "bad", "✕")
+    if warnings:
+        return theme.chip(f"{warnings} warning{'s' if warnings > 1 else ''}", "warn", "⚠")
+    return theme.chip("no problems", "good", "✓")
+
+
+def problem_list(problems: Sequence[Problem]) -> str:
+    """Every problem with its field, worst first."""
+    order = ("error", "warning", "info")
+    ranked = sorted(problems, key=lambda problem: order.index(problem.severity))
+    return "".join(
+        f'<li class="ds-problem-item ds-{TONES[problem.severity]}">'
+        f'<span aria-hidden="true">{ICONS[problem.severity]}</span> '
+        f'<span class="ds-hidden">{problem.severity}: </span>'
+        f"{f'<code>{escape(problem.field)}</code> ' if problem.field else ''}"
+        f"{escape(problem.message)} <b>{escape(problem.fix)}</b></li>"
+        for problem in ranked
+    )
+
+
+def memory(estimate: dict[str, Any]) -> str:
+    """A bar of the memory by part, against what is there."""
+    parts = estimate.get("memory_bytes", {})
+    total = float(estimate.get("total_memory_bytes") or sum(parts.values()))
+    there = float(estimate.get("available_memory_bytes") or 0)
+    whole = max(total, there) or 1.0
+    names = [name for name in PARTS if parts.get(name)]
+    spans = "".join(
+        f'<span class="ds-part-{name}" style="width:{100 * parts[name] / whole:.2f}%"></span>'
+        for name in names
+    )
+    legend = "".join(
+        f'<li><i class="ds-part-{name}" aria-hidden="true"></i>{PARTS[name]} '
+        f"{text.bytes_text(parts[name])}</li>"
+        for name in names
+    )
+    fits = estimate.get("fits", True)
+    head = f"<b>Memory {text.bytes_text(total)}</b> of {text.bytes_text(there)} free"
+    if not fits:
+        head += " " + theme.chip("does not fit", "bad", "✕")
+    label = f"Memory: {text.bytes_text(total)} of {text.bytes_text(there)}"
+    return (
+        f'<div class="ds-need">{head}<div class="ds-bar ds-memory" role="img" '
+        f'aria-label="{escape(label)}">{spans}</div><ul class="ds-parts">{legend}</ul></div>'
+    )
+
+
+def needs(estimate: dict[str, Any]) -> str:
+    """Time with its basis, steps, download and disk."""
+    low, high = estimate.get("time_s") or (None, None)
+    span = time_range(low, high)
+    steps = int(estimate.get("steps") or 0)
+    basis = escape(str(estimate.get("time_basis") or ""))
+    download = estimate.get("download_bytes") or 0
+    fetched = text.bytes_text(download) if download else "nothing"
+    disk = estimate.get("disk_bytes") or 0
+    on_disk = f" · disk {text.bytes_text(disk)}" if disk else ""
+    return (
+        f'<div class="ds-need"><b>Time {span}</b> <span class="ds-muted">({basis}; '
+        f"{steps:,} steps)</span></div>"
+        f'<div class="ds-need"><b>Download</b> {fetched}'
+        f'<span class="ds-muted">{on_disk}</span></div>'
+    )
+
+
+def time_range(low: float | None, high: float | None) -> str:
+    """Write two durations as a range: 2–4 min, 50 s – 2 min."""
+    if low is None or high is None:
+        return "not known"
+    if low >= 60 and high < 7200:
+        first, last = round(low / 60), max(1, round(high / 60))
+        return f"{first}–{last} min" if first != last else f"about {last} min"
+    first_words, last_words = text.duration_text(low), text.duration_text(high)
+    return f"{first_words} – {last_words}" if first_words != last_words else f"about {last_words}"
+
+
+def card(
+    problems: Sequence[Problem], estimate: dict[str, Any] | None, *, says: str, file_name: str
+) -> str:
+    """The whole summary: `says` is the recipe in one sentence, `file_name` its YAML file."""
+    blocked = any(problem.severity == "error" for problem in problems)
+    listed = problem_list(problems)
+    need = memory(estimate) + needs(estimate) if estimate else ""
+    command = f"distill-studio run {file_name}"
+    return (
+        f'<div class="ds-summary-head"><h3>{"Not ready" if blocked else "Ready"}</h3>'
+        f'{ready(problems)}</div><p class="ds-muted">{escape(says)}</p>'
+        f'<ul class="ds-problems" aria-live="polite">{listed}</ul>{need}'
+        f'<div class="ds-command"><code>{escape(command)}</code>'
+        f'<button type="button" class="ds-small-button" data-copy="{escape(command)}">'
+        "Copy</button></div>"
+    )
