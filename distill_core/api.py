@@ -113,9 +113,10 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     "time_basis": "measured on an earlier run | formula", "steps", "download_bytes",
     "disk_bytes"}`
     """
-    from distill_core import estimate
+    from distill_core import estimate, runs
+    from distill_core.past_speeds import past_speeds
 
-    return estimate.estimate(recipe)
+    return estimate.estimate(recipe, history=past_speeds(runs.default_runs_dir()))
 
 
 def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:

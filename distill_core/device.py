@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 CGROUP = Path("/sys/fs/cgroup")
 
+_MEASURE_EVERY_S = 60.0
+_SLOWEST_CORE = 5e9
+"""Operations per second that a core of the last ten years does at least."""
+
+_speeds: dict[tuple[torch.device, torch.dtype], tuple[float, float]] = {}
+
 
 def facts() -> dict[str, Any]:
     """Describe this machine (keys: `api.machine`)."""
@@ -87,11 +93,16 @@ def pick_dtype(setting: str, device: torch.device) -> torch.dtype:
 
     if setting != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[setting]
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    if device.type == "mps" and _mps_has_bf16():
-        return torch.bfloat16
-    return torch.float32
+    return torch.bfloat16 if device.type != "cpu" and has_bf16(device) else torch.float32
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device's own hardware computes bf16."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return _mps_has_bf16() if device.type == "mps" else cpu_has_fast_bf16()
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -185,9 +196,20 @@ def cpu_has_fast_bf16() -> bool:
     return _probe("_is_amx_tile_supported") or _probe("_is_avx512_bf16_supported")
 
 
-@functools.lru_cache(maxsize=8)
 def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a matrix product: the best seen in about 50 ms."""
+    """Floating-point operations per second of a matrix product, measured in about 50 ms.
+
+    The best of all measurements in this process, at most one a minute: other programs may take
+    their share of any single one.
+    """
+    best, measured_s = _speeds.get((device, dtype), (0.0, -_MEASURE_EVERY_S))
+    if time.monotonic() - measured_s >= _MEASURE_EVERY_S:
+        best = max(best, _measure(device, dtype), cores() * _SLOWEST_CORE)
+        _speeds[device, dtype] = best, time.monotonic()
+    return best
+
+
+def _measure(device: torch.device, dtype: torch.dtype) -> float:
     import torch
 
     size = 2048 if device.type == "cuda" else 384
@@ -200,10 +222,9 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
             start = time.perf_counter()
             left @ left
             _wait(device)
-            best = min(best, time.perf_counter() - start)  # others may use the machine as well
+            best = min(best, time.perf_counter() - start)
             tries += 1
-    slowest_core = 5e9  # what a core of the last ten years does at least; less is a busy moment
-    return max(2 * size**3 / best, cores() * slowest_core)
+    return 2 * size**3 / best
 
 
 def _wait(device: torch.device) -> None:

@@ -21,11 +21,12 @@ ROOT = Path(__file__).parent.parent
 
 GROUPS = {
     "facts": "recipe recipe_yaml ready_recipes errors events runs journal series status files "
-    "run_control recorder cache_folder",
+    "run_control recorder plan cache_folder",
     "names": "licences models model_facts weights hub offline_copy device starter",
     "parts": "losses teachers students data",
     "loop": "trainer pipeline evaluate generate export checkpoints starter.build",
-    "advice": "checks advisor estimate student_size",
+    "advice": "checks check_stages check_models check_rows check_machine advisor estimate "
+    "memory_need time_need past_speeds data_facts stage_shapes student_size",
     "processes": "supervisor worker processes",
     "api": "api",
     "cli": "cli cli_runs command_line interview terminal",

@@ -1,0 +1,126 @@
+"""Rules about the rows: are there labels where they are needed, and enough to score on.
+
+In: a recipe and the counts of its rows. Out: problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from distill_core.data_facts import DataFacts
+from distill_core.errors import Problem
+from distill_core.recipe import DistillStage, Recipe
+
+FEW_HELD_OUT = 200
+"""Below it scores are too rough to decide on (Miller 2024, arXiv 2411.00640)."""
+
+_ROOM_FOR_PROMPT = 16
+
+
+def fine_tune_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """Fine-tuning learns from labels alone."""
+    if not _has_no_labels(data):
+        return
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, DistillStage):
+            yield Problem(
+                severity="error",
+                field="data.sources",
+                message=f"Stage {index + 1} fine-tunes on labels, and none of the {data.rows:,} "
+                "rows has an answer.",
+                fix="Add labelled rows, name the response column, or distil instead.",
+            )
+
+
+def cross_entropy_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """Hard labels are never asked of rows that have none."""
+    if not _has_no_labels(data):
+        return
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, DistillStage):
+            continue
+        active = [loss.name for loss in stage.losses if loss.weight > 0]
+        if "cross_entropy" not in active:
+            continue
+        alone = set(active) == {"cross_entropy"}
+        place = next(i for i, loss in enumerate(stage.losses) if loss.name == "cross_entropy")
+        yield Problem(
+            severity="error" if alone else "warning",
+            field=f"stages.{index}.losses.{place}",
+            message=f"cross_entropy needs labels, and none of the {data.rows:,} rows has an "
+            f"answer{'' if alone else ', so this term will stay empty'}.",
+            fix="Add labelled rows, or use forward_kl alone.",
+        )
+
+
+def baseline_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """The baseline is the same student on labels."""
+    if _has_no_labels(data) and recipe.evaluation.baselines:
+        yield Problem(
+            severity="error",
+            field="evaluation.baselines",
+            message="fine_tuned_on_labels needs labelled rows, and there are none.",
+            fix="Leave the baseline out, or add labelled rows.",
+        )
+
+
+def few_held_out(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """Too few rows to tell two models apart."""
+    if data.problems or not data.known:
+        return
+    scored = min(data.held_out, recipe.evaluation.final_rows)
+    if scored < FEW_HELD_OUT:
+        half_width = 100 * 1.96 * (0.9 * 0.1 / max(1, scored)) ** 0.5
+        yield Problem(
+            severity="warning",
+            field="data.held_out" if data.held_out < FEW_HELD_OUT else "evaluation.final_rows",
+            message=f"Only {scored} rows are scored at the end: a score of 90 % would be known "
+            f"to ±{half_width:.0f} points.",
+            fix=f"Hold out {FEW_HELD_OUT}–600 labelled rows (arXiv 2411.00640).",
+        )
+
+
+def overlap(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """Rows to learn from that are also scored on."""
+    if data.overlap:
+        rows = "1 training row asks" if data.overlap == 1 else f"{data.overlap:,} training rows ask"
+        yield Problem(
+            severity="warning",
+            field="data.held_out",
+            message=f"{rows} what a held-out row asks too; they are left out of training, so "
+            "that scores stay honest.",
+            fix="Nothing to do; remove them from the file to be rid of this.",
+        )
+
+
+def no_room_for_prompts(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """A teacher that may answer at such length sees little of the question."""
+    if data.problems or not data.unlabelled:
+        return
+    longest = recipe.data.max_seq_len
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, DistillStage):
+            continue
+        answers = stage.teacher_answers.max_new_tokens
+        if longest - answers < _ROOM_FOR_PROMPT:
+            yield Problem(
+                severity="warning",
+                field=f"stages.{index}.teacher_answers.max_new_tokens",
+                message=f"Answers of up to {answers} tokens leave {max(1, longest - answers)} of "
+                f"max_seq_len {longest} for the prompt, which is cut to that.",
+                fix="Lower it, or raise data.max_seq_len.",
+            )
+
+
+RULES: tuple[Callable[[Recipe, DataFacts], Iterator[Problem]], ...] = (
+    fine_tune_without_labels,
+    cross_entropy_without_labels,
+    baseline_without_labels,
+    few_held_out,
+    overlap,
+    no_room_for_prompts,
+)
+
+
+def _has_no_labels(data: DataFacts) -> bool:
+    return not data.problems and data.known and data.labelled == 0

@@ -1,0 +1,162 @@
+"""Rules about one stage's settings: losses, adapter, batch, learning rate.
+
+In: a stage and its networks' sizes. Out: problems.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from distill_core.errors import Problem
+from distill_core.recipe import DistillStage, LayerDropStudent, PretrainedStudent, ScratchStudent
+from distill_core.stage_shapes import StageShape
+
+HOT_TEMPERATURE = 3.0
+"""Above it a term warns: 1 suits language models, 2–4 a handful of classes (Hinton 2015)."""
+
+_LOW_FOR_LORA = 5e-5
+_HIGH_FOR_ALL_WEIGHTS = 1e-3
+_SMALL_MODEL = 10_000_000
+
+
+def weights_all_zero(shape: StageShape) -> Iterator[Problem]:
+    """Nothing would be learnt."""
+    stage = shape.stage
+    if isinstance(stage, DistillStage) and not any(loss.weight > 0 for loss in stage.losses):
+        yield Problem(
+            severity="error",
+            field=f"{shape.field}.losses",
+            message="Every loss term has weight 0, so there is nothing to learn from.",
+            fix="Give at least one term a weight above 0.",
+        )
+
+
+def named_twice(shape: StageShape) -> Iterator[Problem]:
+    """Two terms of one name would share one curve and one count."""
+    stage = shape.stage
+    if not isinstance(stage, DistillStage):
+        return
+    counts = Counter(loss.name for loss in stage.losses)
+    seen: set[str] = set()
+    for place, loss in enumerate(stage.losses):
+        if counts[loss.name] > 1 and loss.name in seen:
+            yield Problem(
+                severity="error",
+                field=f"{shape.field}.losses.{place}",
+                message=f"{loss.name} is named {counts[loss.name]} times in one stage.",
+                fix="Keep one, with the sum of the weights.",
+            )
+        seen.add(loss.name)
+
+
+def hot_temperature(shape: StageShape) -> Iterator[Problem]:
+    """Softened past the point where the teacher's preferences show."""
+    stage = shape.stage
+    if not isinstance(stage, DistillStage):
+        return
+    for place, loss in enumerate(stage.losses):
+        temperature = getattr(loss, "temperature", 1.0)
+        if temperature > HOT_TEMPERATURE:
+            yield Problem(
+                severity="warning",
+                field=f"{shape.field}.losses.{place}.temperature",
+                message=f"Temperature {temperature:g} flattens a whole vocabulary: most of the "
+                "signal becomes unlikely tokens.",
+                fix="Use 1 for language models, 2–4 for a few classes (arXiv 1503.02531); "
+                "sources differ, so try both.",
+            )
+
+
+def micro_above_global(shape: StageShape) -> Iterator[Problem]:
+    """A micro-batch cannot hold more rows than its step has."""
+    optim = shape.stage.optim
+    if optim.micro_batch_size > optim.global_batch_size:
+        yield Problem(
+            severity="warning",
+            field=f"{shape.field}.optim.micro_batch_size",
+            message=f"micro_batch_size {optim.micro_batch_size} is more than the "
+            f"{optim.global_batch_size} rows of a step.",
+            fix=f"Set it to {optim.global_batch_size} or less; it has no effect above that.",
+        )
+
+
+def fine_tune_from_scratch(shape: StageShape) -> Iterator[Problem]:
+    """Labels alone rarely teach random weights."""
+    if not shape.is_distill and isinstance(shape.stage.student, ScratchStudent):
+        yield Problem(
+            severity="warning",
+            field=f"{shape.field}.student.init",
+            message="This fine-tunes random weights on labels alone, which needs far more rows "
+            "than starting from a trained model.",
+            fix="Start from layers (layer_drop) or published weights, or distil instead "
+            "(arXiv 1908.08962: 80.5 from scratch, 81.6 pre-trained, 82.1 distilled).",
+        )
+
+
+def lora_on_random_weights(shape: StageShape) -> Iterator[Problem]:
+    """LoRA leaves the random weights as they are."""
+    if shape.stage.adapter is not None and isinstance(shape.stage.student, ScratchStudent):
+        yield Problem(
+            severity="warning",
+            field=f"{shape.field}.adapter",
+            message="LoRA freezes the student's weights, and these are random: almost nothing "
+            "can be learnt.",
+            fix="Leave the adapter out; a new student is small enough to train whole.",
+        )
+
+
+def learning_rate(shape: StageShape) -> Iterator[Problem]:
+    """Far from what suits the way of training."""
+    rate = shape.stage.optim.learning_rate
+    field = f"{shape.field}.optim.learning_rate"
+    is_large = shape.student_parameters > _SMALL_MODEL
+    if shape.stage.adapter is not None and rate < _LOW_FOR_LORA:
+        yield Problem(
+            severity="info",
+            field=field,
+            message=f"{rate:g} is low for LoRA, which usually takes about ten times the rate of "
+            "full training.",
+            fix="1e-4 to 3e-4 is a common start.",
+        )
+    elif (
+        shape.stage.adapter is None
+        and is_large
+        and rate > _HIGH_FOR_ALL_WEIGHTS
+        and isinstance(shape.stage.student, PretrainedStudent | LayerDropStudent)
+    ):
+        yield Problem(
+            severity="info",
+            field=field,
+            message=f"{rate:g} is high for training all weights of a model that has learnt "
+            "already: it may forget.",
+            fix="1e-5 to 5e-4 is a common start; LoRA takes more.",
+        )
+
+
+def no_teacher_asked(shape: StageShape) -> Iterator[Problem]:
+    """A distill stage whose terms ask no teacher is a fine-tuning by another name."""
+    stage = shape.stage
+    if not isinstance(stage, DistillStage):
+        return
+    active = {loss.name for loss in stage.losses if loss.weight > 0}
+    if active == {"cross_entropy"}:
+        yield Problem(
+            severity="warning",
+            field=f"{shape.field}.losses",
+            message="Only cross_entropy has a weight, so the teacher is never asked and rows "
+            "without labels are left out.",
+            fix="Add forward_kl, or make this a fine_tune stage.",
+        )
+
+
+RULES: tuple[Callable[[StageShape], Iterator[Problem]], ...] = (
+    weights_all_zero,
+    named_twice,
+    hot_temperature,
+    micro_above_global,
+    fine_tune_from_scratch,
+    lora_on_random_weights,
+    learning_rate,
+    no_teacher_asked,
+)

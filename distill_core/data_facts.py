@@ -1,0 +1,184 @@
+"""What a recipe's rows are, for forecasts and checks: counts, lengths, and what is wrong.
+
+In: a recipe's data, and the folder of a tokenizer. Out: counts and token lengths, each remembered
+until a setting or a file changes. Downloads nothing: rows on the hub that are not on this disk are
+counted as unknown.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_core.errors import DataError, DistillError, ModelError, Problem
+from distill_core.recipe import DataSettings, FileSource, HubSource, StarterSource
+
+if TYPE_CHECKING:
+    from distill_core.data.sources import Prepared
+
+UNKNOWN_ROWS = 10_000
+"""Rows that a hub data set is taken to have before it is read."""
+_SAMPLE = 64
+_GUESSED_ANSWER_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Counts of rows; `known` is False where the data is not on this disk yet."""
+
+    rows: int
+    labelled: int
+    unlabelled: int
+    held_out: int
+    overlap: int = 0
+    known: bool = True
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of a row: mean and longest of a sample, and how many of them are supervised."""
+
+    mean: float
+    longest: int
+    prompt: float
+    answer: float
+    measured: bool = field(default=True)
+
+
+def data_facts(data: DataSettings) -> DataFacts:
+    """Count a recipe's rows; what cannot be read is told in `problems`, nothing is raised."""
+    return _facts(data.model_dump_json(), _Data(data), _stamp(data))
+
+
+def lengths(data: DataSettings, tokenizer_folder: Path | None) -> Lengths:
+    """Measure a sample of the rows; without tokenizer or rows, `max_seq_len` is the guess."""
+    counted = data_facts(data)
+    if tokenizer_folder is None or counted.problems or not counted.known:
+        half = data.max_seq_len / 2
+        return Lengths(half, data.max_seq_len, half / 2, half / 2, measured=False)
+    return _lengths(data.model_dump_json(), _Data(data), _stamp(data), tokenizer_folder)
+
+
+class _Data:
+    """Carries settings past a cache whose key is their text."""
+
+    def __init__(self, data: DataSettings) -> None:
+        self.settings = data
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Data)
+
+
+@functools.lru_cache(maxsize=4)
+def _prepared(key: str, data: _Data, stamp: tuple[Any, ...]) -> Prepared:
+    from distill_core.data.sources import prepare
+
+    return prepare(data.settings, seed=0)
+
+
+@functools.lru_cache(maxsize=16)
+def _facts(key: str, data: _Data, stamp: tuple[Any, ...]) -> DataFacts:
+    settings = data.settings
+    if _on_the_hub(settings) and _hub_answers():
+        return _unknown(settings)
+    try:
+        prepared = _prepared(key, data, stamp)
+    except DistillError as error:
+        return DataFacts(0, 0, 0, 0, problems=_all_problems(settings, error))
+    found = prepared.facts
+    return DataFacts(
+        rows=found["rows"],
+        labelled=found["labelled"],
+        unlabelled=found["unlabelled"],
+        held_out=found["held_out"],
+        overlap=found["overlap"],
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _lengths(key: str, data: _Data, stamp: tuple[Any, ...], folder: Path) -> Lengths:
+    from distill_core.data.tokenize import encode
+    from distill_core.weights import load_tokenizer
+
+    rows = _prepared(key, data, stamp).train
+    tokenizer = load_tokenizer(folder)
+    sample = rows[:: max(1, math.ceil(len(rows) / _SAMPLE))]
+    sample += [row for row in rows if row.labelled][: _SAMPLE // 4]
+    limit = data.settings.max_seq_len
+    encoded = [encode(row, tokenizer, limit) for row in sample]
+    answers = [item.supervised_tokens for item in encoded if item.supervised_tokens]
+    prompts = [len(item.input_ids) - item.supervised_tokens for item in encoded]
+    answer = sum(answers) / len(answers) if answers else float(_GUESSED_ANSWER_TOKENS)
+    prompt = sum(prompts) / len(prompts)
+    longest = max(prompts) + max(answers, default=_GUESSED_ANSWER_TOKENS)
+    return Lengths(
+        mean=min(limit, prompt + answer), longest=min(limit, longest), prompt=prompt, answer=answer
+    )
+
+
+def _all_problems(data: DataSettings, first: DistillError) -> tuple[Problem, ...]:
+    """Every source that cannot be read, not only the first."""
+    from distill_core.data.sources import load_source
+
+    errors: list[DistillError] = []
+    sources = [(f"data.sources.{place}", source) for place, source in enumerate(data.sources)]
+    if not isinstance(data.held_out, float):
+        sources.append(("data.held_out", data.held_out))
+    for name, source in sources:
+        try:
+            load_source(data, source=source, field=name)
+        except DistillError as error:
+            errors.append(error)
+    problems = [_problem(error) for error in errors or [first]]
+    return tuple(dict.fromkeys(problems))
+
+
+def _problem(error: DistillError) -> Problem:
+    place = error.field if isinstance(error, DataError | ModelError) else "data.sources"
+    message, _, fix = str(error).partition("\n")
+    return Problem(severity="error", field=place, message=message, fix=fix)
+
+
+def _unknown(data: DataSettings) -> DataFacts:
+    """Count what can be counted without reading: limits, else a guess."""
+    rows = sum(source.limit or UNKNOWN_ROWS for source in data.sources)
+    share = data.held_out if isinstance(data.held_out, float) else None
+    held_out = (
+        round(rows * share) if share is not None else getattr(data.held_out, "limit", 0) or 1000
+    )
+    unlabelled = sum(
+        source.limit or UNKNOWN_ROWS
+        for source in data.sources
+        if isinstance(source, StarterSource) and source.split == "unlabelled"
+    )
+    return DataFacts(rows, rows - unlabelled, unlabelled, held_out, known=False)
+
+
+def _on_the_hub(data: DataSettings) -> bool:
+    return any(isinstance(source, HubSource) for source in [*data.sources, data.held_out])
+
+
+def _hub_answers() -> bool:
+    from distill_core.data.hub import hub_answers
+
+    return hub_answers()
+
+
+def _stamp(data: DataSettings) -> tuple[Any, ...]:
+    """Changes when a file does."""
+    stamps = []
+    for source in [*data.sources, data.held_out]:
+        if isinstance(source, FileSource):
+            try:
+                seen = Path(source.path).expanduser().stat()
+                stamps.append((seen.st_mtime_ns, seen.st_size))
+            except OSError:
+                stamps.append((0, 0))
+    return (*stamps, str(Path.cwd()))

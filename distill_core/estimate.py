@@ -1,0 +1,205 @@
+"""A run's memory and time, before anything is loaded.
+
+In: a recipe, and perhaps what earlier runs on this machine have measured. Out: bytes by part (at
+the highest stage), seconds as a range and what they rest on, disk and downloads. Loads no weights,
+downloads nothing; `memory_need.py` and `time_need.py` hold the formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill_core import device as machine
+from distill_core import memory_need, model_facts, time_need
+from distill_core.data_facts import DataFacts, Lengths, data_facts, lengths
+from distill_core.errors import RecipeError
+from distill_core.memory_need import Networks
+from distill_core.plan import PlannedStage, plan, student_origin
+from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe
+from distill_core.stage_shapes import StageShape, stage_shapes, tokenizer_folder
+from distill_core.time_need import FORMULA_RANGE, MEASURED_RANGE, Speed
+
+SHOTS_PER_STAGE = 10
+"""How often a stage is scored where the recipe does not say."""
+
+_BYTES_PER_ANSWER = 300
+
+
+def estimate(recipe: Recipe, *, history: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Forecast memory and time (keys: `api.estimate`).
+
+    Args:
+        recipe: what would be run.
+        history: speeds of earlier runs, newest first, as `past_speeds.past_speeds` gives them.
+
+    Raises:
+        RecipeError: if a model or size is wrong, so that nothing can be counted.
+    """
+    work = Work(recipe)
+    memory = work.memory()
+    total = sum(memory.values())
+    available = machine.usable_memory(work.device)
+    seconds, measured = work.seconds(history)
+    basis = "measured on an earlier run" if measured else "formula"
+    return {
+        "memory_bytes": memory,
+        "total_memory_bytes": total,
+        "available_memory_bytes": available,
+        "fits": total <= available,
+        "time_s": seconds,
+        "time_basis": basis + work.assumption(),
+        "steps": sum(stage.total_steps for stage in work.stages if not stage.baseline),
+        "download_bytes": work.download_bytes(),
+        "disk_bytes": work.disk_bytes(),
+    }
+
+
+class Work:
+    """A recipe with all that the formulas need; raises `RecipeError` where it cannot be counted."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.shapes = stage_shapes(recipe)
+        problems = [problem for shape in self.shapes for problem in shape.problems]
+        if problems:
+            raise RecipeError(problems)
+        wanted = recipe.device if machine.available(recipe.device) else "auto"
+        self.device = machine.pick_device(wanted)
+        self.bf16 = machine.dtype_name(machine.pick_dtype(recipe.precision, self.device)) == "bf16"
+        self.data: DataFacts = data_facts(recipe.data)
+        self.stages: list[PlannedStage] = plan(
+            recipe, labelled=max(1, self.data.labelled), unlabelled=self.data.unlabelled
+        )
+
+    def networks(self, stage: PlannedStage) -> Networks:
+        """Who is in memory while the stage is trained."""
+        shape = self._shape(stage)
+        assert shape.student is not None  # problems were raised before
+        asks_teacher = isinstance(stage.settings, DistillStage) and stage.uses_unlabelled
+        return Networks(shape.source if asks_teacher else None, shape.student)
+
+    def rows(self, stage: PlannedStage) -> Lengths:
+        """Lengths of the rows, by the tokenizer of the stage."""
+        return lengths(self.recipe.data, tokenizer_folder(self._shape(stage).source_name))
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by part of the stage that needs most."""
+        return max(self._stage_needs(), key=lambda need: sum(need.values()))
+
+    def heaviest(self) -> int:
+        """Index, in the recipe, of the stage that needs most memory."""
+        needs = [sum(need.values()) for need in self._stage_needs()]
+        return min(needs.index(max(needs)), len(self.recipe.stages) - 1)
+
+    def _stage_needs(self) -> list[dict[str, int]]:
+        return [
+            memory_need.stage_memory(
+                stage,
+                self.networks(stage),
+                self.rows(stage),
+                device=self.device.type,
+                bf16=self.bf16,
+                max_new_tokens=self.recipe.evaluation.max_new_tokens,
+                unlabelled=self.data.unlabelled,
+            )
+            for stage in self.stages
+        ]
+
+    def seconds(self, history: Sequence[Mapping[str, Any]]) -> tuple[list[float], bool]:
+        """Lowest and highest seconds, and whether every stage's speed was measured before."""
+        import torch
+
+        dtype = torch.bfloat16 if self.bf16 else torch.float32
+        speed = Speed(machine.matmul_flops_per_s(self.device, dtype), self.device.type)
+        low = high = 0.0
+        ratios: list[float] = []
+        measured = True
+        other = self._final_scores(speed)
+        for stage in self.stages:
+            networks, rows = self.networks(stage), self.rows(stage)
+            formula = time_need.training_s(stage, networks, rows, speed)
+            other += self._around(stage, networks, rows, speed)
+            known = time_need.measured_tokens_per_s(stage, history)
+            if known:
+                tokens = stage.total_steps * stage.settings.optim.global_batch_size * rows.mean
+                ratios.append(tokens / known / formula)
+            measured &= known is not None
+            share = MEASURED_RANGE if known else FORMULA_RANGE
+            seconds = tokens / known if known else formula
+            low, high = low + share[0] * seconds, high + share[1] * seconds
+        if measured:
+            other *= sum(ratios) / len(ratios)
+        share = MEASURED_RANGE if measured else FORMULA_RANGE
+        low, high = low + share[0] * other, high + share[1] * other
+        return [round(low, 1), round(high, 1)], measured
+
+    def assumption(self) -> str:
+        """What was taken for granted, in words; empty when all rows were counted."""
+        if self.data.problems:
+            return "; the data cannot be read yet"
+        if not self.data.known:
+            return f"; assumes {self.data.rows:,} rows, since the data set is not on this disk yet"
+        return ""
+
+    def download_bytes(self) -> int:
+        """Bytes of models that have to be fetched first."""
+        return sum(model_facts.facts(name)["download_bytes"] for name in named_models(self.recipe))
+
+    def disk_bytes(self) -> int:
+        """Bytes on disk at the most: models of all stages, checkpoints of one, downloads."""
+        saved = checkpoints = 0
+        for stage in self.stages:
+            student = self.networks(stage).student
+            saved += model_facts.parameters(student) * model_facts.BYTES_PER_PARAMETER
+            trained = memory_need.trained_parameters(student, stage.settings.adapter)
+            checkpoints = max(checkpoints, (self.recipe.checkpoints.keep + 1) * 12 * trained)
+        answers = self.data.unlabelled * _BYTES_PER_ANSWER
+        return saved + checkpoints + answers + self.download_bytes()
+
+    def _shape(self, stage: PlannedStage) -> StageShape:
+        """A baseline trains the network of the stage that its student comes from."""
+        return self.shapes[student_origin(self.stages)[2] if stage.baseline else stage.index]
+
+    def _around(
+        self, stage: PlannedStage, networks: Networks, rows: Lengths, speed: Speed
+    ) -> float:
+        """Seconds of a stage beside its training: answers first, then scores on the way."""
+        seconds = 0.0
+        settings = stage.settings
+        if networks.teacher is not None and isinstance(settings, DistillStage):
+            seconds += time_need.answering_s(
+                networks.teacher,
+                rows,
+                speed,
+                count=self.data.unlabelled,
+                max_new_tokens=settings.teacher_answers.max_new_tokens,
+            )
+        every = self.recipe.evaluation.every_steps
+        shots = 1 + (stage.total_steps // every if every else SHOTS_PER_STAGE)
+        count = min(self.recipe.evaluation.rows, max(1, self.data.held_out))
+        return seconds + shots * self._score(networks.student, rows, speed, count)
+
+    def _final_scores(self, speed: Speed) -> float:
+        """Seconds of the last evaluation: every member answers every held-out row."""
+        last = self.shapes[-1]
+        rows = lengths(self.recipe.data, tokenizer_folder(last.source_name))
+        members = [last.source, last.student, last.student]
+        members += [last.student] * len(self.recipe.evaluation.baselines)
+        count = min(self.recipe.evaluation.final_rows, max(1, self.data.held_out))
+        return sum(self._score(shape, rows, speed, count) for shape in members)
+
+    def _score(self, shape: Any, rows: Lengths, speed: Speed, count: int) -> float:
+        longest = self.recipe.evaluation.max_new_tokens
+        answers = time_need.answering_s(shape, rows, speed, count=count, max_new_tokens=longest)
+        return answers + time_need.scoring_s(shape, rows, speed, count=count)
+
+
+def named_models(recipe: Recipe) -> list[str]:
+    """Every model that a recipe names, once, without `previous`."""
+    names: dict[str, None] = {}
+    for stage in recipe.stages:
+        names[stage.teacher if isinstance(stage, DistillStage) else stage.model] = None
+        if isinstance(stage.student, PretrainedStudent) and stage.student.model:
+            names[stage.student.model] = None
+    return [name for name in names if name != PREVIOUS]

@@ -1,0 +1,135 @@
+"""How much memory one stage takes, by part, from sizes alone.
+
+In: configurations of teacher and student, the optimiser's settings, lengths of rows. Out: bytes of
+context, teacher, student, optimiser, activations and loss at the stage's highest moment: answering,
+training or scoring. The accounting: fp32 AdamW holds 16 bytes a trained weight (18 with bf16
+computation), activations take about 34 · tokens · width · layers bytes at 16 bit (Korthikanti et
+al. 2022, arXiv 2205.05198, attention fused), the loss a few copies of the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distill_core import model_facts
+from distill_core.data_facts import Lengths
+from distill_core.plan import PlannedStage
+from distill_core.recipe import LoraSettings
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+PARTS = ("context", "teacher", "student", "optimiser", "activations", "loss")
+"""Parts of memory, in the order in which they are shown."""
+
+CONTEXT_BYTES = {"cuda": 1_250_000_000, "mps": 700_000_000, "cpu": 500_000_000}
+"""Taken by the libraries and the device's context before any model is there."""
+
+LOSS_BYTES = {"forward_kl": 28, "cross_entropy": 12}
+"""Bytes per supervised token and vocabulary entry while a term is computed and differentiated."""
+
+_BYTES_PER_ENCODED_ROW = 2_500
+_WORKSPACE = 1.15
+_ANSWERS_AT_ONCE = 256
+_SCORED_AT_ONCE = 128
+_SCORED_TOKENS = 4096
+_FP32 = 4
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Who is in memory: the teacher (None while fine-tuning) and the student."""
+
+    teacher: PretrainedConfig | None
+    student: PretrainedConfig
+
+
+def stage_memory(
+    stage: PlannedStage,
+    networks: Networks,
+    rows: Lengths,
+    *,
+    device: str,
+    bf16: bool,
+    max_new_tokens: int,
+    unlabelled: int,
+) -> dict[str, int]:
+    """Bytes by part (`PARTS`) at the stage's highest moment."""
+    settings = stage.settings
+    teacher_bytes = (
+        model_facts.parameters(networks.teacher) * _FP32 if networks.teacher is not None else 0
+    )
+    count = model_facts.parameters(networks.student)
+    trained = trained_parameters(networks.student, settings.adapter)
+    frozen = count if settings.adapter else 0
+    base = {
+        "context": CONTEXT_BYTES[device] + stage.rows * _BYTES_PER_ENCODED_ROW,
+        "teacher": teacher_bytes,
+        "student": (frozen + 2 * trained) * _FP32 + (2 * (frozen or count) if bf16 else 0),
+        "optimiser": 8 * trained,
+    }
+    moments = [
+        base | _training(stage, networks, rows, bf16=bf16),
+        base | _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE),
+    ]
+    if networks.teacher is not None and unlabelled and stage.uses_unlabelled:
+        answers = getattr(settings, "teacher_answers", None)
+        longest = answers.max_new_tokens if answers else max_new_tokens
+        alone = Networks(networks.teacher, networks.teacher)
+        at_once = min(unlabelled, _ANSWERS_AT_ONCE)
+        only_teacher = base | {"student": 0, "optimiser": 0}
+        moments.append(only_teacher | _answering(alone, rows, longest, at_once))
+    parts = {part: int(moments[0][part]) for part in PARTS}
+    highest = max(sum(moment.values()) for moment in moments)
+    # training is what is shown; where another moment needs more, its working memory does
+    parts["activations"] += round(highest) - sum(parts.values())
+    return parts
+
+
+def trained_parameters(student: PretrainedConfig, adapter: LoraSettings | None) -> int:
+    """Weights that the optimiser moves: all of them, or the adapter's."""
+    if adapter is None:
+        return model_facts.parameters(student)
+    return sum(adapter.rank * (a + b) for a, b in model_facts.linear_layers(student))
+
+
+def _training(
+    stage: PlannedStage, networks: Networks, rows: Lengths, *, bf16: bool
+) -> dict[str, int]:
+    optim = stage.settings.optim
+    at_once = min(optim.micro_batch_size, optim.global_batch_size)
+    tokens = at_once * rows.longest
+    width = 34 if bf16 else 68  # bytes per token, layer and unit of width
+    student, teacher = networks.student, networks.teacher
+    activations = tokens * student.hidden_size * student.num_hidden_layers * width
+    if teacher is not None:  # one layer at a time, nothing is kept
+        activations += tokens * teacher.hidden_size * width
+    supervised = at_once * min(rows.longest, rows.answer * 1.5)
+    per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.weight > 0)
+    return {
+        "activations": round(activations * _WORKSPACE),
+        "loss": round(supervised * student.vocab_size * per_entry * _WORKSPACE),
+    }
+
+
+def _answering(
+    networks: Networks, rows: Lengths, max_new_tokens: int, at_once: int
+) -> dict[str, int]:
+    """Generation: keys and values of every token, and logits of the last; or scoring, if more."""
+    both = [shape for shape in (networks.teacher, networks.student) if shape is not None]
+    tokens = at_once * (min(rows.prompt * 1.5, rows.longest) + max_new_tokens)
+    kept = max(_cache_bytes_per_token(shape) for shape in both)
+    vocabulary = max(shape.vocab_size for shape in both)
+    supervised = _SCORED_TOKENS * rows.answer / max(1.0, rows.mean)
+    return {
+        "activations": round(tokens * kept * _WORKSPACE),
+        "loss": round(max(at_once, supervised * 5) * vocabulary * _FP32),
+    }
+
+
+def _cache_bytes_per_token(shape: PretrainedConfig) -> int:
+    heads = shape.num_attention_heads
+    groups = getattr(shape, "num_key_value_heads", None) or heads
+    per_head = getattr(shape, "head_dim", None) or shape.hidden_size // heads
+    return 2 * shape.num_hidden_layers * groups * per_head * _FP32

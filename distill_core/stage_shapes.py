@@ -1,0 +1,156 @@
+"""The networks of each stage in numbers, before any of them is loaded.
+
+In: a recipe. Out: for each stage the configuration of its teacher (or of the model that is trained)
+and of its student; where a name or size is wrong, a problem in its place. `previous` is followed
+from stage to stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_core import model_facts, models
+from distill_core.errors import ModelError, Problem
+from distill_core.recipe import (
+    PREVIOUS,
+    DistillStage,
+    FineTuneStage,
+    LayerDropStudent,
+    PretrainedStudent,
+    Recipe,
+    ScratchStudent,
+)
+from distill_core.student_size import student_shape
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True)
+class StageShape:
+    """One stage. What could not be found is None, and `problems` says why."""
+
+    index: int
+    stage: FineTuneStage | DistillStage
+    source: PretrainedConfig | None
+    """Of the teacher, or of the model that a fine-tuning starts from."""
+    student: PretrainedConfig | None
+    source_name: str
+    """The name that the source's tokenizer comes from; "" when unknown."""
+    student_name: str
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def field(self) -> str:
+        """The stage's path in the recipe, such as `stages.0`."""
+        return f"stages.{self.index}"
+
+    @property
+    def source_field(self) -> str:
+        """The path of the setting that names the source."""
+        return f"{self.field}.{'teacher' if self.is_distill else 'model'}"
+
+    @property
+    def is_distill(self) -> bool:
+        """Whether a teacher is asked."""
+        return isinstance(self.stage, DistillStage)
+
+    @property
+    def source_parameters(self) -> int:
+        """Weights of the source; 0 when unknown."""
+        return model_facts.parameters(self.source) if self.source is not None else 0
+
+    @property
+    def student_parameters(self) -> int:
+        """Weights of the student; 0 when unknown."""
+        return model_facts.parameters(self.student) if self.student is not None else 0
+
+
+def stage_shapes(recipe: Recipe) -> list[StageShape]:
+    """Follow a recipe through its stages; raises nothing."""
+    shapes: list[StageShape] = []
+    for index, stage in enumerate(recipe.stages):
+        shapes.append(_shape(index, stage, shapes[-1] if shapes else None))
+    return shapes
+
+
+def tokenizer_folder(name: str) -> Path | None:
+    """The folder of a model's tokenizer, if it is on this disk."""
+    try:
+        return models.local_folder(name) if name else None
+    except ModelError:
+        return None
+
+
+def _shape(
+    index: int, stage: FineTuneStage | DistillStage, before: StageShape | None
+) -> StageShape:
+    problems: list[Problem] = []
+    is_distill = isinstance(stage, DistillStage)
+    name = stage.teacher if isinstance(stage, DistillStage) else stage.model
+    field = f"stages.{index}.{'teacher' if is_distill else 'model'}"
+    source, source_name = _named(problems, name, field, before)
+    field = _student_field(stage, index)
+    own = stage.student.model if isinstance(stage.student, PretrainedStudent) else None
+    student: Any = None
+    student_name = source_name
+    if own:
+        student, student_name = _named(problems, own, field, before)
+    elif source is not None:
+        student = _try(problems, lambda: student_shape(source, stage.student, field=field), field)
+    countable = student is None or _try(
+        problems, lambda: model_facts.parameters(student, field=field), field
+    )
+    return StageShape(
+        index=index,
+        stage=stage,
+        source=source,
+        student=student if countable else None,
+        source_name=source_name,
+        student_name=student_name,
+        problems=tuple(problems),
+    )
+
+
+def _named(
+    problems: list[Problem], name: str, field: str, before: StageShape | None
+) -> tuple[Any, str]:
+    """Configuration of a named model or of the stage before, and where its tokenizer is from."""
+    if name != PREVIOUS:
+        return _try(problems, lambda: model_facts.config(name, field=field), field), name
+    if before is not None:
+        return before.student, before.student_name
+    problems.append(
+        Problem(
+            severity="error",
+            field=field,
+            message="`previous` means the stage before, and this is the first stage.",
+            fix="Name a model: a built-in name, a hub id or a folder.",
+        )
+    )
+    return None, ""
+
+
+def _try(problems: list[Problem], look: Any, field: str) -> Any:
+    """What `look` finds, or None and a problem."""
+    try:
+        return look()
+    except ModelError as error:
+        message, _, fix = str(error).partition("\n")
+        problems.append(
+            Problem(severity="error", field=error.field or field, message=message, fix=fix)
+        )
+        return None
+
+
+def _student_field(stage: FineTuneStage | DistillStage, index: int) -> str:
+    """Where a student's wrong size is shown."""
+    student = stage.student
+    field = f"stages.{index}.student"
+    if isinstance(student, LayerDropStudent):
+        return f"{field}.layers"
+    if isinstance(student, ScratchStudent):
+        return f"{field}.attention_heads" if student.attention_heads else f"{field}.hidden_size"
+    return f"{field}.model"

@@ -1,0 +1,101 @@
+"""How long a stage takes, as a range, from sizes and this machine's speed.
+
+In: configurations, lengths of rows, floating-point operations per second, perhaps a speed measured
+in an earlier run. Out: seconds, lowest and highest. Counts the teacher's answers, training, the
+scores on the way and at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distill_core import model_facts
+from distill_core.data_facts import Lengths
+from distill_core.memory_need import Networks
+from distill_core.plan import PlannedStage
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+LAYER_OVERHEAD_S = {"cpu": 4e-4, "cuda": 2.5e-4, "mps": 4e-4}
+"""Time for starting the kernels of one layer's forward pass, however small it is."""
+
+FORMULA_RANGE = (0.7, 3.0)
+MEASURED_RANGE = (0.8, 1.4)
+_ANSWERS_AT_ONCE = 256
+_EFFICIENCY = 0.5
+"""Of a matrix product's speed, reached by whole layers."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """This machine: floating-point operations per second, and which device."""
+
+    flops_per_s: float
+    device: str
+
+
+def training_s(stage: PlannedStage, networks: Networks, rows: Lengths, speed: Speed) -> float:
+    """Seconds of a stage's optimiser steps, by the formula."""
+    optim = stage.settings.optim
+    tokens = optim.global_batch_size * rows.mean
+    supervised = min(tokens, optim.global_batch_size * rows.answer)
+    passes = 2.0 if stage.settings.adapter else 3.0  # forward and backward, in forward passes
+    flops = passes * forward_flops(networks.student, tokens, supervised, rows.mean)
+    layers = passes * networks.student.num_hidden_layers
+    if networks.teacher is not None:
+        flops += forward_flops(networks.teacher, tokens, supervised, rows.mean)
+        layers += networks.teacher.num_hidden_layers
+    turns = math.ceil(optim.global_batch_size / optim.micro_batch_size)
+    overhead = turns * layers * LAYER_OVERHEAD_S[speed.device]
+    per_step = flops / (speed.flops_per_s * _EFFICIENCY) + overhead + 2e-3
+    return stage.total_steps * per_step
+
+
+def answering_s(
+    shape: PretrainedConfig, rows: Lengths, speed: Speed, *, count: int, max_new_tokens: int
+) -> float:
+    """Seconds in which a model answers `count` prompts, many at once."""
+    if not count:
+        return 0.0
+    batches = math.ceil(count / _ANSWERS_AT_ONCE)
+    length = min(max_new_tokens, 1.5 * rows.answer)
+    tokens = count * (rows.prompt + length)
+    flops = forward_flops(shape, tokens, count * (length + 1), rows.mean)
+    overhead = batches * length * shape.num_hidden_layers * 2 * LAYER_OVERHEAD_S[speed.device]
+    return flops / (speed.flops_per_s * _EFFICIENCY) + overhead
+
+
+def scoring_s(shape: PretrainedConfig, rows: Lengths, speed: Speed, *, count: int) -> float:
+    """Seconds in which a model reads `count` rows with their answers."""
+    flops = forward_flops(shape, count * rows.mean, count * rows.answer, rows.mean)
+    return flops / (speed.flops_per_s * _EFFICIENCY)
+
+
+def forward_flops(shape: PretrainedConfig, tokens: float, predicted: float, length: float) -> float:
+    """Operations of one forward pass; the head sees only the `predicted` tokens."""
+    table = shape.vocab_size * shape.hidden_size
+    tables = 1 if getattr(shape, "tie_word_embeddings", False) else 2
+    body = model_facts.parameters(shape) - tables * table
+    attention = 4 * shape.num_hidden_layers * shape.hidden_size * length
+    return tokens * (2 * body + attention) + predicted * 2 * table
+
+
+def measured_tokens_per_s(
+    stage: PlannedStage, history: Sequence[Mapping[str, Any]]
+) -> float | None:
+    """Speed of the newest earlier stage that trained the same networks in the same way."""
+    wanted = stage_key(stage.kind, stage.source, stage.settings.student, stage.settings.adapter)
+    for item in history:
+        if item["stage"] == wanted and item["tokens_per_s"] > 0:
+            return float(item["tokens_per_s"])
+    return None
+
+
+def stage_key(kind: str, source: str, student: Any, adapter: Any) -> str:
+    """What two stages share when their speeds can be compared."""
+    parts = [kind, source, student.model_dump_json(), adapter.model_dump_json() if adapter else ""]
+    return "|".join(parts)
