@@ -137,13 +137,17 @@ def _progress(status: Status) -> float:
 
 def this_process() -> dict[str, Any]:
     """Identify this process, so that a reused pid is not mistaken for it."""
-    process = psutil.Process()
     return {
-        "pid": process.pid,
-        "process_start_time": process.create_time(),
+        "pid": os.getpid(),
+        "process_start_time": start_time(os.getpid()),
         "host": platform.node(),
         "heartbeat_time": time.time(),
     }
+
+
+def start_time(pid: int) -> float:
+    """When a process started, in seconds since the epoch."""
+    return psutil.Process(pid).create_time()
 
 
 def is_alive(status: Status) -> bool | None:

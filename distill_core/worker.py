@@ -41,7 +41,7 @@ class Pipeline(Protocol):
 REASONS = {run_control.STOP: "stopped", run_control.PAUSE: "paused"}
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, *, pipeline: Pipeline | None = None) -> int:
     """Run the run of the given folder; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DistillError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    return work(run_dir, also_asked=lambda: asked[-1] if asked else None)
+    return work(run_dir, pipeline=pipeline, also_asked=lambda: asked[-1] if asked else None)
 
 
 def claim(run_dir: Path) -> None:
