@@ -92,14 +92,15 @@ class Row:
 def content_key(content: str | Sequence[Message]) -> str:
     """SHA-256 in hexadecimal of messages or text, normalised (NFKC, case folded, single spaces)."""
     if isinstance(content, str):
-        parts = ["text", content]
+        parts = ["text", _normalised(content)]
     else:
-        parts = [part for message in content for part in (message["role"], message["content"])]
-    digest = hashlib.sha256()
-    for part in parts:
-        words = unicodedata.normalize("NFKC", part).casefold().split()
-        digest.update(" ".join(words).encode() + b"\0")
-    return digest.hexdigest()
+        parts = [part for item in content for part in (item["role"], _normalised(item["content"]))]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _normalised(text: str) -> str:
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(plain.casefold().split())
 
 
 # --- which column holds what ----------------------------------------------------------------

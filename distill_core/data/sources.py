@@ -6,7 +6,9 @@ Knows nothing of tokens and models; `files` and `hub` do the reading.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -152,31 +154,34 @@ def prepare(data: DataSettings, *, seed: int) -> Prepared:
     rows = [row for source in loaded for row in source.rows]
     keys = [row.content_hash for row in rows]
     if isinstance(data.held_out, float):
-        share = data.held_out
-        held_out = [row for row in rows if row.labelled and _share_of(row) < share]
-        candidates = [
-            (key, row)
+        aside = [
+            row.labelled and _place(row, key) < data.held_out
             for key, row in zip(keys, rows, strict=True)
-            if not (row.labelled and _share_of(row) < share)
         ]
+        held_out = list(compress(rows, aside))
+        asked = set(compress(keys, aside))
         if not held_out:
             raise DataError(
                 f"None of the {sum(row.labelled for row in rows):,} labelled rows fell into the "
-                f"held-out share of {share:g}. Raise it, or name a source of labelled rows.",
+                f"held-out share of {data.held_out:g}. Raise it, or name a source with answers.",
                 field="data.held_out",
             )
     else:
         source = load_source(data, source=data.held_out, field="data.held_out")
         held_out = [row for row in source.rows if row.labelled]
-        candidates = list(zip(keys, rows, strict=True))
+        aside = [False] * len(rows)
+        asked = {row.content_hash for row in held_out}
         if not held_out:
             raise DataError(
                 f"{source.title} has no row with an answer, so nothing can be scored on it. "
                 "Name a source of labelled rows.",
                 field="data.held_out",
             )
-    asked = {row.content_hash for row in held_out}
-    train = [row for key, row in candidates if key not in asked]
+    train = [
+        row
+        for key, row in zip(keys, rows, strict=True)
+        if asked.isdisjoint((key, *_earlier_prompts(row)))
+    ]
     if not train:
         raise DataError(
             f"No row is left to learn from: all {len(rows):,} are held out. "
@@ -184,24 +189,28 @@ def prepare(data: DataSettings, *, seed: int) -> Prepared:
             field="data.held_out",
         )
     labelled = sum(row.labelled for row in train)
+    overlap = len(rows) - sum(aside) - len(train)
     facts = {
         **{"sources": [source.facts() for source in loaded], "rows": len(train)},
         **{"labelled": labelled, "unlabelled": len(train) - labelled, "held_out": len(held_out)},
-        **{"overlap": len(candidates) - len(train), "duplicates": len(keys) - len(set(keys))},
+        **{"overlap": overlap, "duplicates": len(keys) - len(set(keys))},
     }
     return Prepared(train, held_out, facts)
 
 
-def _share_of(row: Row) -> float:
-    """Return a number in 0–1 that the row's opening alone decides.
+def _place(row: Row, key: str) -> float:
+    """Return a number in 0–1 that the row's opening alone decides; `key`: its content hash.
 
     The opening is all that stands before the first answer: chats that begin alike stay together.
     """
-    if row.messages is None:
-        return int(row.content_hash[:12], 16) / 16**12
-    roles = [message["role"] for message in row.messages]
-    opening = row.messages[: roles.index("assistant")] if "assistant" in roles else row.messages
-    return int(content_key(opening)[:12], 16) / 16**12
+    return int(next(_earlier_prompts(row), key)[:12], 16) / 16**12
+
+
+def _earlier_prompts(row: Row) -> Iterator[str]:
+    """Yield the content hash of what each answer but the last one answers: they are learnt too."""
+    for place, message in enumerate(row.prompt_messages):
+        if message["role"] == "assistant":
+            yield content_key(row.prompt_messages[:place])
 
 
 def _check_response_found(data: DataSettings, loaded: list[Loaded]) -> None:

@@ -32,6 +32,13 @@ def pairs(count: int, *, start: int = 0) -> list[dict[str, Any]]:
     return [{"prompt": f"{i}+1?", "response": str(i + 1)} for i in range(start, start + count)]
 
 
+def turns(*contents: str) -> dict[str, Any]:
+    """A chat: user and assistant in turn."""
+    roles = ["user", "assistant"] * (len(contents) // 2)
+    spoken = zip(roles, contents, strict=True)
+    return {"messages": [{"role": role, "content": content} for role, content in spoken]}
+
+
 def prompts(rows: list[Row]) -> set[str]:
     return {row.prompt_text for row in rows}
 
@@ -221,11 +228,6 @@ def test_unlabelled_rows_are_learnt_from_unless_their_prompt_is_held_out(tmp_pat
 
 
 def test_chats_that_begin_alike_stay_on_one_side(tmp_path: Path) -> None:
-    def turns(*contents: str) -> dict[str, Any]:
-        roles = ["user", "assistant"] * (len(contents) // 2)
-        pairs = zip(roles, contents, strict=True)
-        return {"messages": [{"role": role, "content": content} for role, content in pairs]}
-
     rows = [
         turns(*chat)
         for i in range(60)
@@ -268,6 +270,14 @@ def test_rows_that_ask_a_held_out_prompt_are_dropped_and_counted(tmp_path: Path)
         **{"rows": 6, "labelled": 6, "unlabelled": 0},
         **{"held_out": 4, "overlap": 5, "duplicates": 1},
     }
+
+
+def test_a_held_out_prompt_is_not_learnt_as_an_earlier_turn_either(tmp_path: Path) -> None:
+    rows = [turns("hi", "hello", "2+2?", "4"), turns("hey", "hello", "2+3?", "5")]
+    kept = write(tmp_path, "kept.jsonl", [turns("hi", "good day")])
+    prepared = prepare(settings(write(tmp_path, "rows.jsonl", rows), held_out=kept), seed=0)
+    assert prompts(prepared.train) == {"2+3?"}
+    assert prepared.facts["overlap"] == 1
 
 
 def test_a_held_out_source_without_answers_is_told(tmp_path: Path) -> None:
