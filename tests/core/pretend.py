@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from distill_core import recipe_yaml, worker
 from distill_core.events import Event, event, progress
 from distill_core.recipe import Recipe
@@ -89,7 +87,7 @@ def until(what: str, holds: Callable[[], Any], patience_s: float = 60) -> Any:
         if value := holds():
             return value
         time.sleep(0.005)
-    pytest.fail(f"waited {patience_s} s for {what}")
+    raise AssertionError(f"waited {patience_s} s for {what}")
 
 
 if __name__ == "__main__":

@@ -344,9 +344,7 @@ def test_sigterm_stops_politely(tmp_path: Path) -> None:
     assert status["checkpoint"]["step"] == status["step"]
 
 
-def test_run_here_makes_its_own_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_here_makes_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_real_pipeline", lambda: pretend.pipeline)
     told = list(worker.run_here(pretend.recipe(), tmp_path))
     folder = tmp_path / told[0]["run"]
@@ -359,9 +357,7 @@ def test_run_here_goes_on_with_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(worker, "_real_pipeline", lambda: pretend.pipeline)
     folder = runs.create(pretend.recipe(), tmp_path)
     run_control.pause(folder)
-    told: list[dict[str, Any]] = list(
-        worker.run_here(pretend.recipe(), tmp_path, resume=folder)
-    )
+    told: list[dict[str, Any]] = list(worker.run_here(pretend.recipe(), tmp_path, resume=folder))
     assert told[0]["run"] == folder.name
     assert run_status.current(folder)["state"] == "finished"
     assert time.time() - run_status.read(folder)["heartbeat_time"] < 60
