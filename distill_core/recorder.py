@@ -233,6 +233,7 @@ def _run_finished(recorder: Recorder, event: Event) -> bool:
             facts[f"{role}_parameters"] = _get(models.get(role), "parameters")
         for key in ("exact_match", "cross_entropy", "tokens_per_s", "bytes"):
             facts[key] = _get(models.get("student"), key)
+        facts["teacher_exact_match"] = _get(models.get("teacher"), "exact_match")
         recorder.write_summary(facts | {"seconds": event.get("seconds")})
     return recorder.end("finished")
 

@@ -70,8 +70,7 @@ class Followed:
 def _teacher_score(event: dict[str, Any]) -> float | None:
     """The teacher's exact match, wherever an event tells it."""
     if event["type"] == "evaluation":
-        metrics = event.get("metrics") or {}
-        found = metrics.get("teacher_exact_match", event.get("teacher_exact_match"))
+        found = (event.get("metrics") or {}).get("held_out_teacher_exact_match")
     elif event["type"] == "run_finished":
         models = (event.get("evaluation") or {}).get("models") or {}
         found = (models.get("teacher") or {}).get("exact_match")

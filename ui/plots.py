@@ -6,6 +6,7 @@ are CSS variables, resolved in the browser for light and dark. Knows nothing of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -168,15 +169,22 @@ def overlay(curves: list[dict[str, Any]], *, metric: str) -> dict[str, Any]:
         "data": data,
         "layout": {
             "showlegend": True,
-            "legend": {"orientation": "h", "y": -0.2},
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+            "margin": {"l": 56, "r": 10, "t": 30, "b": 40},
             "uirevision": metric,
-            "xaxis": {"title": {"text": "step"}, "rangemode": "tozero"},
+            "xaxis": {"title": _title("step"), "rangemode": "tozero"},
             "yaxis": {
-                "title": {"text": f"{facts.title if facts else metric}{unit}"},
+                "title": _title(f"{facts.title if facts else metric}{unit}"),
                 "tickformat": ".0%" if share else "",
             },
         },
     }
+
+
+QUALITY_AXES = {
+    "size_ratio": "times smaller than the teacher",
+    "speedup": "times faster than the teacher",
+}
 
 
 def quality_against(points: list[dict[str, Any]], *, axis: str) -> dict[str, Any]:
@@ -185,8 +193,8 @@ def quality_against(points: list[dict[str, Any]], *, axis: str) -> dict[str, Any
     `points` is `[{"name", "retention", "size_ratio", "speedup", "selected"}]`; `axis` is
     `size_ratio` or `speedup`. The teacher stands at 1 × and 100 %.
     """
+    axis = axis if axis in QUALITY_AXES else "size_ratio"
     shown = [p for p in points if p.get("retention") is not None and p.get(axis)]
-    words = {"size_ratio": "times smaller than the teacher", "speedup": "times faster"}[axis]
     students = {
         "x": [p[axis] for p in shown],
         "y": [p["retention"] for p in shown],
@@ -214,12 +222,28 @@ def quality_against(points: list[dict[str, Any]], *, axis: str) -> dict[str, Any
         "hovertemplate": "teacher<extra></extra>",
         "marker": {"symbol": "circle", "size": 13, "color": "var(--teacher)"},
     }
+    largest = max([p[axis] for p in shown], default=10)
+    lowest = min([p["retention"] for p in shown], default=0.9)
     return {
         "data": [students, teacher],
         "layout": {
             "hovermode": "closest",
-            "uirevision": axis,
-            "xaxis": {"title": {"text": words}, "type": "log" if axis == "size_ratio" else "-"},
-            "yaxis": {"title": {"text": "quality kept"}, "tickformat": ".0%"},
+            "margin": {"l": 56, "r": 10, "t": 10, "b": 40},
+            "xaxis": {
+                "title": _title(QUALITY_AXES[axis]),
+                "type": "log",
+                "dtick": "D2",
+                "range": [math.log10(0.6), math.log10(max(largest, 2) * 2)],
+                "ticksuffix": " ×",
+            },
+            "yaxis": {
+                "title": _title("quality kept"),
+                "tickformat": ".0%",
+                "range": [lowest - 0.25 * (1.02 - lowest), 1.02 + 0.05 * (1.02 - lowest)],
+            },
         },
     }
+
+
+def _title(words: str) -> dict[str, Any]:
+    return {"text": words, "font": {"size": 11}, "standoff": 6}

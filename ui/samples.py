@@ -83,7 +83,8 @@ def _answer(sample: dict[str, Any] | None, wanted: str) -> str:
 
 
 def _code(html: str) -> str:
-    return f'<span class="ds-mono">{html}</span>'
+    """Set as code; lines break after commas rather than inside a word."""
+    return f'<span class="ds-mono">{html.replace(",", ",<wbr>")}</span>'
 
 
 def _moment(sample: dict[str, Any]) -> tuple[int, int]:

@@ -23,15 +23,14 @@ LOG_LINES = 200
 def build(page: Page) -> None:
     """Lay out the tab and wire it to the timer."""
     runs_dir = page.runs_dir
-    with gr.Row(elem_classes="ds-toolbar"):
-        picker = gr.Dropdown(
-            [], label="Run", info="Newest first", interactive=True, scale=3, min_width=220
-        )
-        pause = gr.Button("❚❚ Pause", visible=False, scale=0, min_width=120)
+    picker = gr.Dropdown([], label="Run", interactive=True, elem_classes="ds-picker")
+    with gr.Row(elem_classes="ds-card ds-now"):
+        header = gr.HTML(elem_id="ds-train-header", min_width=300)
+        pause = gr.Button("❚❚ Pause", visible=False, scale=0, min_width=110)
         resume = gr.Button("▶ Resume", variant="primary", visible=False, scale=0, min_width=120)
         stop = gr.Button("■ Stop and keep", visible=False, scale=0, min_width=170)
         compare = gr.Button("Compare", variant="primary", visible=False, scale=0, min_width=120)
-    header = gr.HTML(elem_id="ds-train-header")
+    alerts = gr.HTML(visible=False, elem_id="ds-train-alerts")
     with gr.Column(visible=False, elem_classes="ds-train") as body:
         charts = plots.live_charts(runs_dir)
         with gr.Column(elem_classes="ds-card"):
@@ -41,11 +40,23 @@ def build(page: Page) -> None:
             log = gr.HTML()
 
     seen = gr.State({})
-    outputs = [picker, header, body, pause, resume, stop, compare, charts, table, log, seen]
-    names = "picker header body pause resume stop compare charts table log".split()
+    parts = {
+        "picker": picker,
+        "header": header,
+        "alerts": alerts,
+        "body": body,
+        "pause": pause,
+        "resume": resume,
+        "stop": stop,
+        "compare": compare,
+        "charts": charts,
+        "table": table,
+        "log": log,
+    }
+    outputs = [*parts.values(), seen]
 
     def refresh(run_id: str, last: dict[str, Any]) -> list[Any]:
-        return _only_changes(view(run_id, runs_dir=runs_dir), last, names)
+        return _only_changes(view(run_id, runs_dir=runs_dir), last, list(parts))
 
     quiet: dict[str, Any] = {
         "queue": False,
@@ -102,6 +113,7 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
         return hidden | {
             "picker": {"choices": [], "value": None},
             "header": nothing,
+            "alerts": "",
             "body": False,
             "charts": {"run": ""},
             "table": "",
@@ -117,7 +129,8 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
         table, log, warnings = theme.alert(text.NOT_READABLE, str(error)), "", []
     return {
         "picker": {"choices": [(run_label(r), r["run"]) for r in runs], "value": name},
-        "header": header_html(run, warnings),
+        "header": header_html(run),
+        "alerts": error_html(run["status"]) + warnings_html(warnings),
         "body": True,
         "pause": state in ("running", "queued"),
         "resume": state in text.RESUMABLE_STATES,
@@ -137,6 +150,8 @@ def _only_changes(now: dict[str, Any], last: dict[str, Any], names: list[str]) -
             updates.append(gr.skip())
         elif isinstance(now[name], bool):
             updates.append(gr.update(visible=now[name]))
+        elif name == "alerts":
+            updates.append(gr.update(value=now[name], visible=bool(now[name])))
         elif name == "picker":
             updates.append(gr.update(**now[name]))
         else:
@@ -153,8 +168,8 @@ def run_label(run: dict[str, Any]) -> str:
     return f"{icon} {run['name']} · {status['state']} · {when}"
 
 
-def header_html(run: dict[str, Any], warnings: list[str]) -> str:
-    """The run's name, phase and progress; the error, where there is one, and what to do."""
+def header_html(run: dict[str, Any]) -> str:
+    """The run's name, phase and progress, and what happens next."""
     status = run["status"]
     icon, tone = text.STATE_LOOKS[status["state"]]
     phase = text.phase(status)
@@ -162,7 +177,7 @@ def header_html(run: dict[str, Any], warnings: list[str]) -> str:
     where.append(text.queue_place(status))
     chip = theme.chip(phase, tone, icon)  # type: ignore[arg-type]
     html = [
-        '<section class="ds-card ds-now" aria-label="Run in view"><div class="ds-row">',
+        '<section aria-label="Run in view"><div class="ds-row">',
         f'<b class="ds-name">{escape(run["name"])}</b>',
         f'<span role="status" aria-live="polite">{chip}</span>',
         f'<span class="ds-muted">{escape(" · ".join(filter(None, where)))}</span></div>',
@@ -172,11 +187,14 @@ def header_html(run: dict[str, Any], warnings: list[str]) -> str:
     advice = said or text.STATE_NEXT.get(status["state"], "")
     if advice and status["state"] not in ("failed", "lost"):
         html.append(f'<div class="ds-small">{escape(str(advice))}</div>')
-    html.append("</section>")
-    html.append(error_html(status))
-    if warnings:
-        html.append(theme.alert(text.warnings_title(len(warnings)), warnings[-1], "warn"))
-    return "".join(html)
+    return "".join(html) + "</section>"
+
+
+def warnings_html(warnings: list[str]) -> str:
+    """The newest warning and how many there are."""
+    if not warnings:
+        return ""
+    return theme.alert(text.warnings_title(len(warnings)), warnings[-1], "warn")
 
 
 def error_html(status: dict[str, Any]) -> str:

@@ -20,13 +20,28 @@ OTHER = "var(--other)"
 Tone = Literal["neutral", "teacher", "student", "good", "warn", "bad"]
 
 
+BLUE = gr.themes.Color(
+    name="teacher",
+    c50="#eef2ff",
+    c100="#dfe6ff",
+    c200="#c3cffc",
+    c300="#a0b2f8",
+    c400="#7d97ff",
+    c500="#3b5bdb",
+    c600="#3451c6",
+    c700="#2c45a9",
+    c800="#263a8a",
+    c900="#22336f",
+    c950="#172149",
+)
+"""Gradio's own controls in the teacher's blue."""
+
+
 def theme() -> gr.themes.Base:
     """Make the studio's theme; no font and no file from outside."""
     sans = ("Inter", "system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
     mono = ("ui-monospace", "SFMono-Regular", "Consolas", "DejaVu Sans Mono", "monospace")
-    return gr.themes.Default(
-        primary_hue="indigo", neutral_hue="slate", font=sans, font_mono=mono
-    ).set(
+    return gr.themes.Default(primary_hue=BLUE, neutral_hue="slate", font=sans, font_mono=mono).set(
         body_background_fill="#f6f7f9",
         body_background_fill_dark="#0f141b",
         block_info_text_color="*neutral_600",
@@ -47,6 +62,32 @@ def theme() -> gr.themes.Base:
         button_secondary_border_color="*neutral_300",
         button_secondary_border_color_dark="*neutral_600",
         button_border_width="1px",
+        button_large_text_size="14px",
+        button_large_padding="9px 16px",
+        button_large_radius="9px",
+        button_small_text_size="13px",
+        block_background_fill="white",
+        block_background_fill_dark="#171e28",
+        block_border_width="0px",
+        block_border_width_dark="0px",
+        block_label_text_color="#18202b",
+        block_label_text_color_dark="#e8edf4",
+        block_title_text_color="#18202b",
+        block_title_text_color_dark="#e8edf4",
+        block_title_text_weight="600",
+        block_title_text_size="13px",
+        block_padding="8px 0px",
+        block_shadow="none",
+        block_shadow_dark="none",
+        input_background_fill="white",
+        input_background_fill_dark="#121821",
+        input_border_color="#cbd2dc",
+        input_border_color_dark="#3a4453",
+        input_radius="8px",
+        border_color_primary="#e1e5eb",
+        border_color_primary_dark="#2a3442",
+        background_fill_secondary="#fafbfc",
+        background_fill_secondary_dark="#121821",
         button_cancel_background_fill="#b91c1c",
         button_cancel_background_fill_dark="#b91c1c",
         button_cancel_text_color="white",

@@ -138,6 +138,7 @@
       this.series = {};
       this.facts = { stages: [], metrics: {} };
       this.drawn = "";
+      this.say(this.shown ? "Reading the curves…" : "");
     }
 
     async poll() {
