@@ -1,0 +1,78 @@
+"""Every tab: no accessibility violation, no sideways scrolling, no request to other machines.
+
+In: the app with one finished run. Out: axe's verdicts, widths, addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.e2e.drive import Studio
+from tests.e2e.screen import TABS, Screen, opened
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def dark(browser: Browser, studio: Studio) -> Iterator[Screen]:
+    with opened(browser, studio.url, color_scheme="dark") as screen:
+        assert screen.is_dark()
+        yield screen
+
+
+@pytest.fixture(scope="module")
+def light(browser: Browser, studio: Studio) -> Iterator[Screen]:
+    with opened(browser, studio.url, color_scheme="light") as screen:
+        assert not screen.is_dark()
+        yield screen
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("tab", TABS)
+def test_axe_finds_nothing_serious(tab: str, scheme: str, request: pytest.FixtureRequest) -> None:
+    screen: Screen = request.getfixturevalue(scheme)
+    screen.tab(tab)
+    screen.settle()
+    problems = screen.accessibility_problems()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="module")
+def narrow(browser: Browser, studio: Studio) -> Iterator[Screen]:
+    with opened(browser, studio.url, width=360, height=740) as screen:
+        yield screen
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_phone_needs_no_sideways_scrolling(tab: str, narrow: Screen) -> None:
+    narrow.page.reload()
+    open_narrow(narrow, tab)
+    narrow.settle()
+    assert narrow.overflow() <= 0
+
+
+def open_narrow(screen: Screen, tab: str) -> None:
+    """Open a tab where Gradio may have moved its button into the overflow menu."""
+    visible = screen.tab_button(tab)
+    if visible.count() == 0:
+        screen.page.locator("button.overflow-menu, .overflow-menu > button").first.click()
+        visible = screen.page.locator(".overflow-dropdown button", has_text=tab)
+    visible.first.click()
+
+
+def test_the_tabs_say_what_they_are(light: Screen) -> None:
+    for tab in TABS:
+        expect(light.tab_button(tab)).to_be_visible()
+    assert light.page.title() == "Distill Studio"
+
+
+def test_no_script_failed_and_nothing_was_asked_of_other_machines(
+    light: Screen, dark: Screen, studio: Studio
+) -> None:
+    assert light.outside + dark.outside == []
+    assert light.errors + dark.errors == []
+    log = studio.folder / "network.log"
+    assert not log.exists(), log.read_text()
