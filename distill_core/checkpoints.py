@@ -1,16 +1,14 @@
 """Checkpoints: everything that a stage needs to go on as if it had never stopped.
 
-In: model, optimiser, schedule and step. Out: `checkpoints/stage_0/step_000200/`, written beside and
-renamed, so that a folder with that name is whole. Keeps the last n. Which rows come next is a
-function of seed and step (`data/batches.py`), so no sampler state is stored.
+In: model, optimiser and step. Out: `checkpoints/stage_0/step_000200/`, written beside and
+renamed, so that a folder with that name is whole. Keeps the last n. Which rows come next
+(`data/batches.py`) and the learning rate (`schedule.py`) are functions of the step alone.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -42,7 +40,6 @@ class Checkpoints:
         *,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        scheduler: Any,
         device: torch.device,
     ) -> Path:
         """Write the state after `step` optimiser steps; raises `DiskFullError`, old ones kept."""
@@ -53,8 +50,6 @@ class Checkpoints:
             save_file(_trained_tensors(model), partial / "trained.safetensors")
             torch.save(optimizer.state_dict(), partial / "optimizer.pt")
             torch.save(_random_state(device), partial / "random.pt")
-            state = {"step": step, "scheduler": _plain(scheduler.state_dict())}
-            (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
         except (OSError, RuntimeError, ValueError) as error:
@@ -74,7 +69,6 @@ class Checkpoints:
         *,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        scheduler: Any,
         device: torch.device,
     ) -> int:
         """Put the newest checkpoint's state in place; returns its step, 0 when there is none."""
@@ -94,14 +88,12 @@ class Checkpoints:
                 torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
             )
             _restore_random_state(torch.load(folder / "random.pt", weights_only=True), device)
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            scheduler.load_state_dict(state["scheduler"])
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise RunError(
                 f"The checkpoint {folder.name} cannot be read ({error}). "
                 "Delete that folder to go on from the one before."
             ) from None
-        return int(state["step"])
+        return steps[-1]
 
     def clear(self) -> None:
         """Remove all of them, when the stage is done and its model is saved."""
@@ -128,13 +120,3 @@ def _restore_random_state(state: dict[str, torch.Tensor], device: torch.device) 
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-
-
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's numbers, without the functions that made them."""
-    kept = (int, float, list)
-    return {
-        key: value
-        for key, value in state.items()
-        if isinstance(value, kept) and key != "lr_lambdas"
-    }

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import get_scheduler
 
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
@@ -26,6 +26,7 @@ from distill_core.events import Event, event
 from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import Objective
 from distill_core.recipe import OptimSettings
+from distill_core.schedule import learning_rate_at
 from distill_core.supervised import SupervisedLogits
 from distill_core.teachers.base import Teacher
 
@@ -76,18 +77,10 @@ def train(
         betas=(0.9, 0.95),
         fused=True,
     )
-    warmup_steps = round(stage.optim.warmup_fraction * stage.total_steps)
-    scheduler = get_scheduler(
-        stage.optim.schedule,
-        optimizer,
-        num_warmup_steps=warmup_steps,
-        num_training_steps=stage.total_steps,
-    )
     wrapped, prepared_optimizer = accelerator.prepare(network, optimizer)
     saved = {
         "model": stage.student,
         "optimizer": optimizer,
-        "scheduler": scheduler,
         "device": accelerator.device,
     }
     step = stage.checkpoints.load_latest(**saved)
@@ -103,7 +96,10 @@ def train(
     while step < stage.total_steps:
         wrapped.train()
         started = time.perf_counter()
-        batches = _batches(stage, order[step], accelerator)
+        rate = learning_rate_at(step, total_steps=stage.total_steps, optim=stage.optim)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batches = _batches(stage, order[step])
         result = _one_step(stage, accelerator, wrapped, prepared_optimizer, batches)
         if result.problem is not None:
             refused += 1
@@ -115,8 +111,6 @@ def train(
                 )
         else:
             refused = 0
-        rate = scheduler.get_last_lr()[0]
-        scheduler.step()
         step += 1
         if result.problem is None:
             seconds = time.perf_counter() - started
@@ -146,7 +140,7 @@ class _StepResult:
     problem: str | None = None
 
 
-def _batches(stage: TrainingStage, rows: Sequence[int], accelerator: Accelerator) -> list[Batch]:
+def _batches(stage: TrainingStage, rows: Sequence[int]) -> list[Batch]:
     """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
     encoded = [stage.rows[row] for row in rows]
     groups = micro_batches(encoded, stage.optim.micro_batch_size)
@@ -182,8 +176,8 @@ def _one_step(
         # a process that has run out of rows goes along with an empty share
         spare = turn >= len(mine)
         batch = (mine[turn] if not spare else batches[0]).to(accelerator.device)
-        rows = None
-        with accelerator.no_sync(wrapped) if turn < turns - 1 else accelerator.accumulate():
+        waits = turn < turns - 1
+        with accelerator.no_sync(wrapped) if waits else nullcontext():
             rows = supervised_rows(wrapped, stage.teacher, batch, objective, accelerator)
             loss, parts = objective(rows, totals=totals)
             # processes are averaged by DDP, the loss is a sum over them

@@ -1,0 +1,104 @@
+"""The weighted sum: means over the tokens each term applies to, and nothing that is not named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distill_core.losses.base import SupervisedRows
+from distill_core.losses.objective import LOSSES, Objective
+from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss
+
+BOTH = [ForwardKLLoss(weight=0.7, temperature=2.0), CrossEntropyLoss(weight=0.3)]
+
+
+def rows(count: int = 6, labelled: int = 4, vocabulary: int = 9) -> SupervisedRows:
+    return SupervisedRows(
+        student_logits=torch.randn(count, vocabulary, requires_grad=True),
+        teacher_logits=torch.randn(count, vocabulary),
+        targets=torch.randint(vocabulary, (count,)),
+        labelled=torch.arange(count) < labelled,
+    )
+
+
+def reference(given: SupervisedRows) -> float:
+    """0.7 · mean of 4 · KL at T = 2 over all rows + 0.3 · mean NLL over labelled rows."""
+    total = 0.0
+    student, teacher = given.student_logits.detach().double(), given.teacher_logits.double()
+    count = len(given.targets)
+    for place in range(count):
+        p, q = (teacher[place] / 2).softmax(-1), (student[place] / 2).softmax(-1)
+        total += 0.7 * 4 * float((p * (p / q).log()).sum()) / count
+    hard = [place for place in range(count) if given.labelled[place]]
+    for place in hard:
+        total += 0.3 * -float(student[place].log_softmax(-1)[given.targets[place]]) / len(hard)
+    return total
+
+
+def test_value_is_the_weighted_sum_of_means_and_no_more() -> None:
+    given, objective = rows(), Objective(BOTH)
+    totals = objective.token_counts(given.labelled)
+    assert totals == {"forward_kl": 6, "cross_entropy": 4}
+    loss, sums = objective(given, totals=totals)
+    assert loss.item() == pytest.approx(reference(given), abs=1e-5)
+    shown = 0.7 * sums["forward_kl"].item() / 6 + 0.3 * sums["cross_entropy"].item() / 4
+    assert shown == pytest.approx(loss.item(), abs=1e-6)
+
+
+def test_hard_labels_are_never_asked_of_unlabelled_rows() -> None:
+    given, objective = rows(labelled=0), Objective(BOTH)
+    loss, sums = objective(given, totals={"forward_kl": 6, "cross_entropy": 0})
+    assert sums["cross_entropy"].item() == 0
+    other = SupervisedRows(
+        given.student_logits, given.teacher_logits, (given.targets + 1) % 9, given.labelled
+    )
+    again, _ = objective(other, totals={"forward_kl": 6, "cross_entropy": 0})
+    assert loss.item() == again.item()
+
+
+def test_splitting_the_rows_changes_nothing() -> None:
+    given, objective = rows(8, 5), Objective(BOTH)
+    totals = objective.token_counts(given.labelled)
+    whole, _ = objective(given, totals=totals)
+    parts = [
+        objective(
+            SupervisedRows(
+                given.student_logits[a:b],
+                given.teacher_logits[a:b],
+                given.targets[a:b],
+                given.labelled[a:b],
+            ),
+            totals=totals,
+        )[0]
+        for a, b in [(0, 1), (1, 6), (6, 8)]
+    ]
+    assert sum(part.item() for part in parts) == pytest.approx(whole.item(), abs=1e-5)
+
+
+def test_a_term_of_weight_zero_is_left_out() -> None:
+    objective = Objective([ForwardKLLoss(weight=0.0), CrossEntropyLoss(weight=1.0)])
+    assert not objective.needs_teacher
+    assert list(objective.token_counts(torch.ones(3, dtype=torch.bool))) == ["cross_entropy"]
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_c14_says_which_term_and_where(name: str) -> None:
+    given = rows()
+    with torch.no_grad():
+        given.student_logits[3] = float("nan")
+    settings = {"forward_kl": ForwardKLLoss(), "cross_entropy": CrossEntropyLoss()}[name]
+    found = Objective([settings]).non_finite(given)
+    assert found is not None
+    assert found[0] == name
+    assert found[1].tolist() == [3]
+    assert Objective([settings]).non_finite(rows()) is None
+
+
+def test_cross_entropy_equals_minus_log_probability() -> None:
+    given = rows(labelled=6)
+    _, sums = Objective([CrossEntropyLoss(weight=1.0)])(given, totals={"cross_entropy": 6})
+    probabilities = given.student_logits.detach().double().softmax(-1)
+    expected = -sum(
+        float(probabilities[place, target].log()) for place, target in enumerate(given.targets)
+    )
+    assert sums["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)

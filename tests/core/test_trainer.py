@@ -1,0 +1,406 @@
+"""One training step against references written here, over every term; then resuming."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill_core import trainer
+from distill_core.checkpoints import Checkpoints
+from distill_core.data.batches import Batch, collate
+from distill_core.data.tokenize import IGNORE_INDEX, Encoded
+from distill_core.errors import NonFiniteError
+from distill_core.losses.objective import Objective
+from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss, LoraSettings, OptimSettings
+from distill_core.students.adapters import merged, with_adapter
+from distill_core.supervised import SupervisedLogits
+from distill_core.teachers.local import LocalTeacher
+from distill_core.trainer import TrainingStage, train
+
+TERMS = {
+    "forward_kl": [ForwardKLLoss(weight=1.0, temperature=1.0)],
+    "forward_kl at T = 3": [ForwardKLLoss(weight=1.0, temperature=3.0)],
+    "cross_entropy": [CrossEntropyLoss(weight=1.0)],
+    "both": [ForwardKLLoss(weight=0.6, temperature=2.0), CrossEntropyLoss(weight=0.4)],
+}
+Make = Callable[..., Any]
+
+
+@pytest.fixture(params=sorted(TERMS))
+def terms(request: pytest.FixtureRequest) -> list[Any]:
+    return TERMS[request.param]
+
+
+def encoded(count: int, *, seed: int = 0) -> list[Encoded]:
+    """Rows of unequal length, prompt and answer, every third one unlabelled."""
+    random = torch.Generator().manual_seed(seed)
+    made = []
+    for row in range(count):
+        prompt = torch.randint(3, 64, (int(2 + row % 4),), generator=random).tolist()
+        answer = torch.randint(3, 64, (int(1 + (3 * row) % 7),), generator=random).tolist()
+        labels = [IGNORE_INDEX] * len(prompt) + answer
+        made.append(Encoded(prompt + answer, labels, labelled=row % 3 != 2, truncated=False))
+    return made
+
+
+def stage(
+    folder: Path,
+    student: torch.nn.Module,
+    teacher: Any,
+    losses: list[Any],
+    *,
+    rows: list[Encoded] | None = None,
+    steps: int = 1,
+    **optim: Any,
+) -> TrainingStage:
+    settings = {"global_batch_size": 8, "micro_batch_size": 8, "learning_rate": 1e-2} | optim
+    return TrainingStage(
+        index=0,
+        student=student,
+        teacher=LocalTeacher(teacher, vocab_size=64, stop_ids={2}) if teacher else None,
+        objective=Objective(losses),
+        rows=rows or encoded(8),
+        optim=OptimSettings(**settings),
+        total_steps=steps,
+        seed=0,
+        vocab_size=64,
+        pad_token_id=0,
+        checkpoints=Checkpoints(folder / "checkpoints", keep=2),
+        checkpoint_every=1000,
+        evaluate_every=1000,
+    )
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def step_gradient(
+    monkeypatch: pytest.MonkeyPatch, made: TrainingStage
+) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Gradient of the first step, unclipped and before the optimiser, and the metrics shown."""
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(self: Any, *args: Any, **kwargs: Any) -> None:
+        kept.update(gradients(made.student))
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", keep)
+    made.optim = made.optim.model_copy(update={"grad_clip_norm": 1e6})
+    events = [e for e in train(made) if e["type"] == "step"]
+    return kept, events[0]["metrics"]
+
+
+def naive_loss(student: Any, teacher: Any, rows: list[Encoded], losses: list[Any]) -> torch.Tensor:
+    """The step's loss, row by row without padding or batches, straight from its definition."""
+    soft: list[torch.Tensor] = []
+    hard: list[torch.Tensor] = []
+    soft_weight = next((x for x in losses if x.name == "forward_kl"), None)
+    hard_weight = next((x for x in losses if x.name == "cross_entropy"), None)
+    for row in rows:
+        ids = torch.tensor([row.input_ids])
+        mine = student(input_ids=ids).logits[0]
+        with torch.no_grad():
+            theirs = teacher(input_ids=ids).logits[0]
+        for place, label in enumerate(row.labels):
+            if label == IGNORE_INDEX:
+                continue
+            before = place - 1  # the position whose next token is this one
+            if soft_weight:
+                t = soft_weight.temperature
+                p = (theirs[before] / t).softmax(-1)
+                q = (mine[before] / t).softmax(-1)
+                soft.append(t * t * (p * (p.log() - q.log())).sum())
+            if hard_weight and row.labelled:
+                hard.append(-mine[before].softmax(-1)[label].log())
+    total = torch.zeros(())
+    if soft_weight:
+        total = total + soft_weight.weight * torch.stack(soft).mean()
+    if hard_weight:
+        total = total + hard_weight.weight * torch.stack(hard).mean()
+    return total
+
+
+# --- the step equals its definition -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adapter", [None, LoraSettings(rank=4)], ids=["full", "lora"])
+def test_value_and_gradient_equal_the_definition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llama: Make, terms: Any, adapter: Any
+) -> None:
+    teacher = tiny_llama(layers=3, seed=1).eval()
+    student = with_adapter(tiny_llama(), adapter, seed=0)
+    reference = copy.deepcopy(student)
+    rows = encoded(8)
+    loss = naive_loss(reference, teacher, rows, terms)
+    loss.backward()
+    got, metrics = step_gradient(monkeypatch, stage(tmp_path, student, teacher, terms, rows=rows))
+    assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    expected = gradients(reference)
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3, 4, 8])
+def test_c4_accumulation_gives_the_same_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_llama: Make, terms: Any, micro: int
+) -> None:
+    teacher = tiny_llama(layers=3, seed=1)
+    results = []
+    for size in (8, micro):
+        made = stage(tmp_path, tiny_llama(), teacher, terms, micro_batch_size=size)
+        with monkeypatch.context() as patch:
+            results.append(step_gradient(patch, made))
+    (whole, whole_metrics), (split, split_metrics) = results
+    for name, value in whole.items():
+        torch.testing.assert_close(split[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    for name in ("loss", "grad_norm"):
+        assert split_metrics[name] == pytest.approx(whole_metrics[name], rel=1e-4)
+
+
+# --- C1, C2: masks and shift --------------------------------------------------------------------
+
+
+def loss_of(student: Any, teacher: Any, batch: Batch, losses: list[Any]) -> torch.Tensor:
+    objective = Objective(losses)
+    from accelerate import Accelerator
+
+    rows = trainer.supervised_rows(
+        SupervisedLogits(student, vocab_size=64),
+        LocalTeacher(teacher, vocab_size=64, stop_ids={2}),
+        batch,
+        objective,
+        Accelerator(cpu=True),
+    )
+    return objective(rows, totals=objective.token_counts(batch.target_labelled))[0]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("pad", [1, 7])
+def test_c1_padding_changes_neither_loss_nor_gradient(
+    tiny_llama: Make, terms: Any, side: Any, pad: int
+) -> None:
+    student, teacher, rows = tiny_llama(), tiny_llama(layers=3, seed=1), encoded(4)
+    longest = max(len(row.input_ids) for row in rows)
+    plain = collate(rows, pad_token_id=0, rows=range(4))
+    padded = collate(rows, pad_token_id=0, rows=range(4), padding_side=side, pad_to=longest + pad)
+    results = []
+    for batch in (plain, padded):
+        student.zero_grad()
+        loss = loss_of(student, teacher, batch, terms)
+        loss.backward()
+        results.append((loss.item(), gradients(student)))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-6)
+    for name, value in results[0][1].items():
+        torch.testing.assert_close(results[1][1][name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_c1_what_stands_after_the_supervised_tokens_changes_nothing(
+    tiny_llama: Make, terms: Any
+) -> None:
+    student, teacher = tiny_llama(), tiny_llama(layers=3, seed=1)
+    labels = [IGNORE_INDEX, IGNORE_INDEX, 9, 11, IGNORE_INDEX, IGNORE_INDEX]
+    values = []
+    for tail in ([20, 21], [40, 5]):
+        row = Encoded([7, 8, 9, 11, *tail], labels, labelled=True, truncated=False)
+        batch = collate([row], pad_token_id=0, rows=[0])
+        values.append(loss_of(student, teacher, batch, terms).item())
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+
+
+def test_c2_exactly_the_positions_whose_next_token_is_labelled_contribute(
+    tiny_llama: Make, terms: Any
+) -> None:
+    student, teacher = tiny_llama(), tiny_llama(layers=3, seed=1)
+    row = Encoded([5, 6, 7, 8, 9], [IGNORE_INDEX, IGNORE_INDEX, 7, 8, IGNORE_INDEX], True, False)
+    batch = collate([row], pad_token_id=0, rows=[0])
+    assert batch.supervised.tolist() == [[False, True, True, False, False]]
+    assert batch.targets.tolist() == [7, 8]
+    expected = naive_loss(student, teacher, [row], terms).item()
+    assert loss_of(student, teacher, batch, terms).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_c5_padded_rows_of_the_embedding_never_change_the_loss(
+    tiny_llama: Make, terms: Any
+) -> None:
+    student, teacher, rows = tiny_llama(), tiny_llama(layers=3, seed=1), encoded(4)
+    batch = collate(rows, pad_token_id=0, rows=range(4))
+    before = loss_of(student, teacher, batch, terms).item()
+    for model, size in ((student, 72), (teacher, 96)):
+        model.resize_token_embeddings(size, mean_resizing=False)
+        with torch.no_grad():
+            model.get_output_embeddings().weight[64:] = 3.0
+    assert loss_of(student, teacher, batch, terms).item() == pytest.approx(before, abs=1e-6)
+
+
+# --- C12: the teacher's mode --------------------------------------------------------------------
+
+
+def test_c12_teacher_stays_in_eval_mode_and_student_in_train_mode(
+    tmp_path: Path, tiny_llama: Make
+) -> None:
+    teacher, student = tiny_llama(layers=3, seed=1), tiny_llama()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    modes = []
+    forward = teacher.forward
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        modes.append((teacher.training, torch.is_grad_enabled(), student.training))
+        return forward(*args, **kwargs)
+
+    made = stage(tmp_path, student, teacher, TERMS["both"], steps=3)
+    teacher.train()  # somebody touches it
+    teacher.base_model.forward, inner = watched, teacher.base_model.forward
+    forward = inner
+    list(train(made))
+    assert modes
+    assert set(modes) == {(False, False, True)}
+    assert student.training
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, before[name])
+    batch = collate(encoded(4), pad_token_id=0, rows=range(4))
+    assert torch.equal(made.teacher.logits(batch), made.teacher.logits(batch))  # type: ignore
+
+
+# --- C14: what is not finite --------------------------------------------------------------------
+
+
+def test_c14_a_step_that_is_not_finite_is_refused_and_named(
+    tmp_path: Path, tiny_llama: Make
+) -> None:
+    teacher, student = tiny_llama(layers=3, seed=1), tiny_llama()
+    with torch.no_grad():
+        teacher.get_output_embeddings().weight[5] = float("inf")
+    made = stage(tmp_path, student, teacher, TERMS["both"], steps=9)
+    made.origin = lambda row: f"rows.jsonl:{row + 1}"
+    before = copy.deepcopy(student.state_dict())
+    seen: list[Any] = []
+    with pytest.raises(NonFiniteError, match=r"5 steps in a row .* forward_kl is not a finite"):
+        seen.extend(train(made))
+    assert [e["type"] for e in seen] == ["warning"] * 5
+    assert "rows.jsonl:" in seen[0]["message"]
+    assert "the step was not taken" in seen[0]["message"]
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+# --- checkpoints, resume ------------------------------------------------------------------------
+
+
+def losses_of(events: list[Any]) -> dict[int, float]:
+    return {e["step"]: e["metrics"]["loss"] for e in events if e["type"] == "step"}
+
+
+@pytest.mark.parametrize("adapter", [None, LoraSettings(rank=4, dropout=0.3)], ids=["full", "lora"])
+def test_resuming_gives_the_losses_of_the_run_that_never_stopped(
+    tmp_path: Path, tiny_llama: Make, adapter: Any
+) -> None:
+    teacher = tiny_llama(layers=3, seed=1)
+
+    def make(name: str) -> TrainingStage:
+        torch.manual_seed(0)
+        student = with_adapter(tiny_llama(), adapter, seed=0)
+        return stage(tmp_path / name, student, teacher, TERMS["both"], rows=encoded(20), steps=12)
+
+    whole = make("whole")
+    expected = losses_of(list(train(whole)))
+    first = make("cut")
+    first.checkpoint_every = 4
+    got = {}
+    for happening in train(first):  # killed between two checkpoints
+        got |= losses_of([happening])
+        if happening.get("step") == 6 and happening["type"] == "step":
+            break
+    second = make("cut")
+    torch.manual_seed(99)  # a new process has another random state
+    resumed = list(train(second))
+    assert min(losses_of(resumed)) == 5
+    assert got | losses_of(resumed) == expected
+    for (name, a), (_, b) in zip(
+        merged(whole.student).state_dict().items(),
+        merged(second.student).state_dict().items(),
+        strict=True,
+    ):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(("wish", "reason"), [("stop", "stopped"), ("pause", "paused")])
+def test_a_wish_to_stop_saves_and_leaves(
+    tmp_path: Path, tiny_llama: Make, wish: str, reason: str
+) -> None:
+    made = stage(tmp_path, tiny_llama(), tiny_llama(seed=1), TERMS["both"], steps=9)
+    wishes = iter([None, None, wish])
+    events = list(train(made, should_stop=lambda: next(wishes)))
+    assert [e["type"] for e in events] == ["step", "step", "step", "checkpoint", "run_stopped"]
+    assert events[-1]["reason"] == reason
+    assert made.checkpoints.steps() == [3]
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path: Path, tiny_llama: Make) -> None:
+    made = stage(tmp_path, tiny_llama(), tiny_llama(seed=1), TERMS["both"], steps=9)
+    made.checkpoint_every = 2
+    list(train(made))
+    assert made.checkpoints.steps() == [6, 8]
+
+
+def test_the_same_seed_gives_the_same_student(tmp_path: Path, tiny_llama: Make) -> None:
+    teacher = tiny_llama(seed=1)
+    states = []
+    for name in ("a", "b"):
+        made = stage(tmp_path / name, tiny_llama(), teacher, TERMS["both"], steps=5)
+        list(train(made))
+        states.append(made.student.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name])
+
+
+# --- C20: no dead switch ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 2e-2},
+        {"weight_decay": 1.0},
+        {"grad_clip_norm": 1e-3},
+        {"schedule": "linear"},
+        {"schedule": "constant"},
+        {"warmup_fraction": 0.5},
+        {"global_batch_size": 4},
+    ],
+    ids=str,
+)
+def test_c20_every_optimiser_setting_changes_the_weights(
+    tmp_path: Path, tiny_llama: Make, change: dict[str, Any]
+) -> None:
+    teacher = tiny_llama(seed=1)
+    states = []
+    for name, extra in (("plain", {}), ("changed", change)):
+        settings = {"warmup_fraction": 0.0} | extra
+        made = stage(
+            tmp_path / name,
+            tiny_llama(),
+            teacher,
+            TERMS["both"],
+            rows=encoded(20),
+            steps=6,
+            **settings,
+        )
+        list(train(made))
+        states.append(torch.cat([p.flatten() for p in made.student.parameters()]))
+    assert not torch.equal(states[0], states[1])
+
+
+def test_metrics_carry_what_the_table_promises(tmp_path: Path, tiny_llama: Make) -> None:
+    made = stage(tmp_path, tiny_llama(), tiny_llama(seed=1), TERMS["both"], steps=2)
+    metrics = next(e for e in train(made) if e["type"] == "step")["metrics"]
+    weighted = metrics["weighted_forward_kl"] + metrics["weighted_cross_entropy"]
+    assert metrics["loss"] == pytest.approx(weighted, rel=1e-6)
+    assert metrics["weighted_forward_kl"] == pytest.approx(0.6 * metrics["forward_kl"], rel=1e-6)
+    assert metrics["tokens_per_s"] > 0
+    assert metrics["memory_bytes"] > 1e6
