@@ -113,10 +113,10 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     "time_basis": "measured on an earlier run | formula", "steps", "download_bytes",
     "disk_bytes"}`
     """
-    from distill_core import estimate, runs
+    from distill_core import estimate
     from distill_core.past_speeds import past_speeds
 
-    return estimate.estimate(recipe, history=past_speeds(runs.default_runs_dir()))
+    return estimate.estimate(recipe, history=past_speeds(run_folders.default_runs_dir()))
 
 
 def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
@@ -327,8 +327,15 @@ def export(
     out: str | Path | None = None,
     runs_dir: str | Path | None = None,
 ) -> Path:
-    """Write the student as a Hugging Face folder with a model card; returns the folder."""
-    raise NotImplementedError
+    """Write the student as a Hugging Face folder with a model card; returns the folder.
+
+    Without `out` it goes into the run: `export/hf`. Raises `RunError`, `DistillError`,
+    `DiskFullError`.
+    """
+    from distill_core.export import export_run
+
+    run_dir = run_folders.resolve(run, run_folders.default_runs_dir(runs_dir))
+    return export_run(run_dir, format, out)
 
 
 # --- advisor, learning ------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from distill_core import model_facts
 from distill_core.errors import ModelError, Problem
-from distill_core.estimate import named_models
 from distill_core.licences import licence_note
-from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, ScratchStudent
+from distill_core.plan import named_models
+from distill_core.recipe import PretrainedStudent, Recipe, ScratchStudent
 from distill_core.stage_shapes import StageShape, tokenizer_folder
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ def licences(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     """What a family's licence asks of students."""
     if shape.index:
         return  # told once, for all models of the recipe
-    for name in named_models(recipe):
+    for name, field in named_models(recipe).items():
         note = _licence(name)
         if note is not None and note.binding:
             yield Problem(
                 severity="info",
-                field=_field_naming(recipe, name),
+                field=field,
                 message=note.text,
                 fix=f"Read it before sharing the student: {note.source}",
             )
@@ -194,16 +194,6 @@ def _licence(name: str) -> Any:
         return licence_note(name, model_facts.facts(name)["license"])
     except ModelError:
         return licence_note(name)
-
-
-def _field_naming(recipe: Recipe, name: str) -> str:
-    for index, stage in enumerate(recipe.stages):
-        for key in ("teacher", "model"):
-            if getattr(stage, key, PREVIOUS) == name:
-                return f"stages.{index}.{key}"
-        if getattr(stage.student, "model", None) == name:
-            return f"stages.{index}.student.model"
-    return ""
 
 
 def _size_field(shape: StageShape) -> str:

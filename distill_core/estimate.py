@@ -15,8 +15,8 @@ from distill_core import memory_need, model_facts, time_need
 from distill_core.data_facts import DataFacts, Lengths, data_facts, lengths
 from distill_core.errors import RecipeError
 from distill_core.memory_need import Networks
-from distill_core.plan import PlannedStage, plan, student_origin
-from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe
+from distill_core.plan import PlannedStage, named_models, plan, student_origin
+from distill_core.recipe import DistillStage, Recipe
 from distill_core.stage_shapes import StageShape, stage_shapes, tokenizer_folder
 from distill_core.time_need import FORMULA_RANGE, MEASURED_RANGE, Speed
 
@@ -193,13 +193,3 @@ class Work:
         longest = self.recipe.evaluation.max_new_tokens
         answers = time_need.answering_s(shape, rows, speed, count=count, max_new_tokens=longest)
         return answers + time_need.scoring_s(shape, rows, speed, count=count)
-
-
-def named_models(recipe: Recipe) -> list[str]:
-    """Every model that a recipe names, once, without `previous`."""
-    names: dict[str, None] = {}
-    for stage in recipe.stages:
-        names[stage.teacher if isinstance(stage, DistillStage) else stage.model] = None
-        if isinstance(stage.student, PretrainedStudent) and stage.student.model:
-            names[stage.student.model] = None
-    return [name for name in names if name != PREVIOUS]

@@ -142,3 +142,17 @@ def _title(recipe: Recipe, index: int) -> str:
         for later in recipe.stages[index + 1 : index + 2]
     )
     return "Fine-tune the teacher" if makes_teacher else "Fine-tune on labels"
+
+
+def named_models(recipe: Recipe) -> dict[str, str]:
+    """Every model that a recipe names, with the first field that names it; not `previous`."""
+    named: dict[str, str] = {}
+    for index, stage in enumerate(recipe.stages):
+        if isinstance(stage, DistillStage):
+            named.setdefault(stage.teacher, f"stages.{index}.teacher")
+        else:
+            named.setdefault(stage.model, f"stages.{index}.model")
+        if isinstance(stage.student, PretrainedStudent) and stage.student.model:
+            named.setdefault(stage.student.model, f"stages.{index}.student.model")
+    named.pop(PREVIOUS, None)
+    return named
