@@ -24,12 +24,14 @@ def with_adapter(model: PreTrainedModel, settings: LoraSettings | None, *, seed:
         return model
     import torch
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules="all-linear",
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),  # GPT-2
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):

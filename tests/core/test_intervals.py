@@ -1,0 +1,48 @@
+"""Intervals and tests against known values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from distill_core import intervals
+
+
+def test_wilson_equals_its_formula() -> None:
+    n, k, z = 600, 540, 1.959963984540054
+    p = k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    got = intervals.wilson([True] * k + [False] * (n - k))
+    assert got == pytest.approx([centre - half, centre + half], abs=1e-9)
+    assert intervals.wilson([]) == [0.0, 1.0]
+
+
+def test_mcnemar_is_the_binomial_test_on_discordant_rows() -> None:
+    first = [True] * 12 + [False] * 3 + [True] * 50
+    second = [False] * 12 + [True] * 3 + [True] * 50
+    expected = 2 * sum(math.comb(15, k) for k in range(4)) / 2**15
+    assert intervals.mcnemar(first, second) == pytest.approx(expected)
+
+
+def test_paired_ratio_covers_and_narrows() -> None:
+    random = np.random.default_rng(1)
+    teacher = random.random(1000) < 0.99
+    student = teacher & (random.random(1000) < 0.96)
+    low, high = intervals.paired_ratio(student, teacher) or [0, 0]
+    assert low < student.mean() / teacher.mean() < high
+    assert 0.01 < high - low < 0.04
+    assert intervals.paired_ratio([1, 0], [0, 0]) is None
+
+
+def test_paired_difference_is_zero_for_the_same_rows() -> None:
+    rows = [True, False, True, True]
+    assert intervals.paired_difference(rows, rows) == [0.0, 0.0]
+
+
+def test_calibration_error_of_a_small_example() -> None:
+    confidence, correct = np.array([0.95, 0.95, 0.55, 0.55]), np.array([1, 1, 1, 0])
+    expected = 0.5 * abs(0.95 - 1.0) + 0.5 * abs(0.55 - 0.5)
+    assert intervals.calibration_error(confidence, correct) == pytest.approx(expected)
