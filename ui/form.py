@@ -13,6 +13,7 @@ import gradio as gr
 
 Kind = Literal["number", "integer", "text", "choice", "toggle", "several", "group"]
 Schema = dict[str, Any]
+Field = gr.Checkbox | gr.CheckboxGroup | gr.Dropdown | gr.Number | gr.Textbox
 
 WORDS = {
     "max_seq_len": "Longest row, tokens",
@@ -179,7 +180,7 @@ def _range(node: Schema) -> str:
     return f"({', '.join(parts)})" if parts else ""
 
 
-def component(setting: Setting, value: Any, *, show_info: bool = True) -> gr.components.Component:
+def component(setting: Setting, value: Any, *, show_info: bool = True) -> Field:
     """Make the Gradio component of a setting; `None` shows its default.
 
     No range is given to the component: Gradio would refuse the value in a passing message, and

@@ -1,0 +1,95 @@
+"""Build's desk: the recipe being written by one browser, kept on the server between edits.
+
+In: edits from fields that may arrive at the same moment. Out: the recipe's YAML text, never losing
+one of them. Knows nothing of how a field looks.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill_core import api
+from ui import draft
+
+Desk = dict[str, Any]
+"""`text`: YAML; `echoes`: [time, text] that the browser will send back; `shelf`: parts put aside,
+so that going back to a method, a kind of student or of held-out rows loses nothing."""
+
+_LOCK = threading.RLock()
+"""Edits of two fields may run side by side; each must start from what the other has written."""
+
+ECHO_S = 5.0
+
+
+def new() -> Desk:
+    """Make an empty desk."""
+    return {"text": "", "echoes": [], "shelf": {}}
+
+
+def default_text() -> str:
+    """Return the first ready recipe: the default state is a working run."""
+    return str(api.ready_recipes()[0]["yaml"])
+
+
+def lay(desk: Desk, text: str) -> str:
+    """Put a recipe on the desk; returns it."""
+    with _LOCK:
+        now = time.monotonic()
+        recent = [entry for entry in desk["echoes"] if now - entry[0] < ECHO_S]
+        desk["echoes"] = [*recent, [now, text]]
+        desk["text"] = text
+        return text
+
+
+def current(desk: Desk, stored: str = "") -> str:
+    """Return the recipe on the desk; an empty desk (the app was restarted) takes `stored`."""
+    with _LOCK:
+        return desk["text"] or lay(desk, stored or default_text())
+
+
+def is_echo(desk: Desk, text: str) -> bool:
+    """Tell whether `text` was laid here moments ago, so that it brings nothing new."""
+    with _LOCK:
+        now = time.monotonic()
+        return any(text == old and now - at < ECHO_S for at, old in desk["echoes"])
+
+
+def change(desk: Desk, stored: str, edit: Callable[[draft.Mapping], draft.Mapping]) -> str:
+    """Apply one edit; returns the new text. Raises `BrokenYaml`, leaving the desk as it is."""
+    with _LOCK:
+        return lay(desk, draft.write(edit(draft.read(current(desk, stored)))))
+
+
+def swap(desk: Desk, shelf_key: str, old: Any, wanted: str, fresh: Any) -> Any:
+    """Put `old` on the shelf and take `wanted` from it, or `fresh` where it was never there."""
+    with _LOCK:
+        if old is not None:
+            desk["shelf"][shelf_key] = copy.deepcopy(old)
+        return copy.deepcopy(desk["shelf"].get(wanted, fresh))
+
+
+def keep_upload(path: str, runs_dir: str) -> str:
+    """Copy an uploaded file beside the runs, so that it is still there when a run reads it.
+
+    The name carries a hash of the content: the same file twice is kept once.
+    """
+    source = Path(path)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:10]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem).strip(".-")[:60] or "rows"
+    suffix = re.sub(r"[^a-z0-9.]", "", source.suffix.lower())[:10]
+    folder = Path(runs_dir).with_name(f"{Path(runs_dir).name}-uploads")
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{stem}-{digest}{suffix}"
+    if not target.exists():
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    return str(target)

@@ -1,0 +1,271 @@
+"""Edits of Build's recipe: one function for each thing that can be changed, and Start.
+
+In: a field's value, the recipe in the browser, the desk. Out: the recipe's text, and a new
+`version` where its shape has changed. Knows nothing of the layout or of what is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from distill_core import api
+from ui import desk as desks
+from ui import draft, form, theme
+from ui.desk import Desk
+from ui.review import problems_of, told
+
+SHARE = "share"
+"""Held-out rows that are a share of the rows, not a source of their own."""
+
+FRESH_SOURCES: dict[str, Any] = {
+    "starter": {"kind": "starter", "split": "labelled"},
+    "file": {"kind": "file", "path": ""},
+    "hub": {"kind": "hub", "id": "", "split": "train"},
+}
+FRESH_HELD_OUT: dict[str, Any] = {
+    SHARE: 0.1,
+    "starter": {"kind": "starter", "split": "held_out"},
+    "file": {"kind": "file", "path": ""},
+    "hub": {"kind": "hub", "id": "", "split": "validation"},
+}
+
+# --- opening and adopting ---------------------------------------------------------------------
+
+
+def open_desk(stored: str, desk: Desk, version: int) -> tuple[Desk, str, int]:
+    """Lay the browser's recipe on the desk when the page opens, or the default one."""
+    text = desks.lay(desk, stored or desks.default_text())
+    return desk, text, version + 1
+
+
+def adopt(stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
+    """Take over a recipe that another tab has put into the browser.
+
+    Texts that were written here come back as echoes: they change nothing, and an older one that
+    overtook a newer is put right.
+    """
+    text = desks.current(desk, stored)
+    if stored == text:
+        return gr.skip(), gr.skip()
+    if desks.is_echo(desk, stored):
+        return text, gr.skip()
+    return desks.lay(desk, stored or desks.default_text()), version + 1
+
+
+def pick_recipe(name: str, desk: Desk, version: int) -> tuple[str, int]:
+    """Start again from a ready recipe."""
+    texts = {recipe["name"]: recipe["yaml"] for recipe in api.ready_recipes()}
+    return desks.lay(desk, str(texts.get(name) or desks.default_text())), version + 1
+
+
+def edit_yaml(text: str, desk: Desk, version: int) -> tuple[Any, Any]:
+    """Take the YAML as it was typed, right or wrong; the form follows when it can be read."""
+    if text == desks.current(desk):
+        return gr.skip(), gr.skip()
+    desks.lay(desk, text)
+    try:
+        draft.read(text)
+    except draft.BrokenYaml:
+        return text, gr.skip()
+    return text, version + 1
+
+
+# --- edits ------------------------------------------------------------------------------------
+
+
+def edit(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
+    """Write a field's value into the recipe; an optional field that is empty is taken out."""
+    parsed = form.parsed(setting, value)
+    if parsed is None and setting.optional:
+        return _changed(desk, stored, lambda data: draft.drop(data, setting.path))
+    return _changed(desk, stored, lambda data: draft.put(data, setting.path, parsed))
+
+
+def toggle_group(
+    setting: form.Setting, fresh: Any, on: bool, stored: str, desk: Desk, version: int
+) -> tuple[Any, int]:
+    """Switch an optional group, such as LoRA, on with `fresh` settings or off."""
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        old = draft.get(data, setting.path)
+        kept = desks.swap(desk, setting.path, old, setting.path, fresh)
+        return draft.put(data, setting.path, kept) if on else draft.drop(data, setting.path)
+
+    return _changed(desk, stored, apply), version + 1
+
+
+def edit_name(value: str, stored: str, desk: Desk) -> Any:
+    """Name the run."""
+    return _changed(desk, stored, lambda data: draft.put(data, "name", value))
+
+
+def edit_teacher(value: str | None, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+    """Change the teacher, or the model that is tuned, wherever the stages name it."""
+    name = (value or "").strip()
+    text = _changed(desk, stored, lambda data: draft.put(data, draft.pair(data).teacher_path, name))
+    return text, version + 1
+
+
+def edit_student(key: str, value: Any, stored: str, desk: Desk) -> Any:
+    """Change one setting of the student, such as its layers."""
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        path = f"{draft.pair(data).student_path}.{key}"
+        return draft.drop(data, path) if whole in {None, ""} else draft.put(data, path, whole)
+
+    return _changed(desk, stored, apply)
+
+
+def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+    """Change what the student starts from; its size stays where it can."""
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        path = draft.pair(data).student_path
+        old = draft.get(data, path)
+        fresh: draft.Mapping = {"init": init}
+        if init != "pretrained":
+            fresh["layers"] = draft.get(data, f"{path}.layers", 2)
+        if init == "scratch":
+            fresh["hidden_size"] = draft.get(data, f"{path}.hidden_size", 80)
+        key = f"student:{draft.get(old, 'init', '')}"
+        return draft.put(data, path, desks.swap(desk, key, old, f"student:{init}", fresh))
+
+    return _changed(desk, stored, apply), version + 1
+
+
+def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+    """Change the list of stages to a method's."""
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        made = draft.with_method(data, name, desk["shelf"].get("stages"))
+        before = {**desk["shelf"].get("stages", {}), **draft.stages_by_kind(data)}
+        desk["shelf"]["stages"] = before
+        return made
+
+    return _changed(desk, stored, apply), version + 1
+
+
+def toggle_loss(
+    stage: int, name: str, on: bool, stored: str, desk: Desk, version: int
+) -> tuple[Any, int]:
+    """Add a loss to a stage, with its default weight, or take it out."""
+    path = f"stages.{stage}.losses"
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        losses = _losses(data, stage)
+        old = next((loss for loss in losses if loss.get("name") == name), None)
+        kept = desks.swap(desk, f"loss:{name}", old, f"loss:{name}", {"name": name})
+        others = [loss for loss in losses if loss.get("name") != name]
+        return draft.put(data, path, [*others, kept] if on else others)
+
+    return _changed(desk, stored, apply), version + 1
+
+
+def edit_loss(
+    stage: int, name: str, setting: form.Setting, value: Any, stored: str, desk: Desk
+) -> Any:
+    """Change a loss's weight or temperature; the loss is found by its name."""
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        losses = [
+            {**loss, setting.key: form.parsed(setting, value)} if loss.get("name") == name else loss
+            for loss in _losses(data, stage)
+        ]
+        return draft.put(data, f"stages.{stage}.losses", losses)
+
+    return _changed(desk, stored, apply)
+
+
+def _losses(data: draft.Mapping, stage: int) -> list[draft.Mapping]:
+    losses = draft.get(data, f"stages.{stage}.losses")
+    listed = losses if isinstance(losses, list) else default_losses()
+    return [loss for loss in listed if isinstance(loss, dict)]
+
+
+def default_losses() -> list[draft.Mapping]:
+    """The losses of a distil stage that names none."""
+    return [{"name": "forward_kl"}, {"name": "cross_entropy"}]
+
+
+def add_source(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+    """Add a source of rows, to be filled in."""
+    return _changed(desk, stored, lambda data: _with_source(data, FRESH_SOURCES[kind])), version + 1
+
+
+def remove_source(index: int, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+    """Take a source of rows out."""
+    text = _changed(desk, stored, lambda data: draft.drop(data, f"data.sources.{index}"))
+    return text, version + 1
+
+
+def add_uploads(
+    files: list[str] | None, runs_dir: str, stored: str, desk: Desk, version: int
+) -> tuple[Any, int]:
+    """Keep uploaded files beside the runs, and add each as a source of rows."""
+    kept = [desks.keep_upload(str(file), runs_dir) for file in files or []]
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        for path in kept:
+            data = _with_source(data, {"kind": "file", "path": path})
+        return data
+
+    return _changed(desk, stored, apply), version + 1
+
+
+def upload_held_out(
+    file: str | None, runs_dir: str, stored: str, desk: Desk, version: int
+) -> tuple[Any, Any]:
+    """Keep an uploaded file beside the runs, and hold its rows out."""
+    if not file:
+        return gr.skip(), gr.skip()
+    source = {"kind": "file", "path": desks.keep_upload(str(file), runs_dir)}
+    text = _changed(desk, stored, lambda data: draft.put(data, "data.held_out", source))
+    return text, version + 1
+
+
+def _with_source(data: draft.Mapping, source: draft.Mapping) -> draft.Mapping:
+    sources = draft.get(data, "data.sources")
+    listed = sources if isinstance(sources, list) else []
+    return draft.put(data, "data.sources", [*listed, dict(source)])
+
+
+def edit_held_out(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+    """Choose where the held-out rows come from."""
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        old = draft.get(data, "data.held_out")
+        key = f"held_out:{held_out_kind(data)}"
+        kept = desks.swap(desk, key, old, f"held_out:{kind}", FRESH_HELD_OUT[kind])
+        return draft.put(data, "data.held_out", kept)
+
+    return _changed(desk, stored, apply), version + 1
+
+
+def held_out_kind(data: draft.Mapping) -> str:
+    """Tell where held-out rows come from: a kind of source, or `share`."""
+    return str(draft.get(data, "data.held_out.kind", SHARE))
+
+
+def _changed(desk: Desk, stored: str, apply: Any) -> Any:
+    """Change the desk's recipe; YAML that cannot be read is kept, and said."""
+    try:
+        return desks.change(desk, stored, apply)
+    except draft.BrokenYaml as error:
+        gr.Warning(str(error))
+        return gr.skip()
+
+
+# --- start ------------------------------------------------------------------------------------
+
+
+def start(desk: Desk, runs_dir: str) -> tuple[Any, Any, str]:
+    """Start the run and open Train; what stands in the way is said here, and nothing is lost."""
+    try:
+        run = api.start(api.load_recipe(desks.current(desk)), runs_dir=runs_dir)
+    except (api.DistillError, OSError) as error:
+        reasons = "\n".join(told(problem) for problem in problems_of(error))
+        return gr.skip(), gr.skip(), theme.alert("The run has not started", reasons)
+    return run, gr.Tabs(selected="train"), ""
