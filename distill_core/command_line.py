@@ -110,7 +110,8 @@ def say_json(data: Any) -> None:
 
 @contextlib.contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Send what libraries print meanwhile to stderr."""
+    """Send what libraries print meanwhile to stderr, and let them draw no bars of their own."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
     with contextlib.redirect_stdout(sys.stderr):
         yield
 

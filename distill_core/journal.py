@@ -33,7 +33,9 @@ class Journal:
         self._flushed_at = 0.0
         self._fd = -1
         with disk_full_told(run_dir):
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0))
+            self._fd = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644
+            )
             self._size = _end_of_last_line(self._fd)
             os.ftruncate(self._fd, self._size)
 

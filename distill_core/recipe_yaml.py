@@ -6,16 +6,15 @@ problems at once. Knows nothing of torch, of models on disk or of this machine.
 
 from __future__ import annotations
 
-import difflib
 import re
-import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from distill_core import recipe_problems
 from distill_core.errors import Problem, RecipeError
 from distill_core.recipe import Recipe
 
@@ -23,27 +22,21 @@ from distill_core.recipe import Recipe
 def parse(data: object) -> Recipe:
     """Validate a mapping; raises `RecipeError` with one problem for every field that is wrong."""
     if not isinstance(data, dict):
-        raise RecipeError(
-            [
-                Problem(
-                    severity="error",
-                    field="",
-                    message=f"A recipe is a YAML mapping, this is {type(data).__name__}.",
-                    fix="Start from `distill-studio init`.",
-                )
-            ]
+        words = {list: "a list", str: "text", type(None): "empty"}
+        raise _refused(
+            f"A recipe is a group of settings, this is {words.get(type(data), repr(data))}.",
+            "Start from the one that `distill-studio init` writes.",
         )
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        details = [detail for detail in error.errors() if not _other_branch(detail)]
-        raise RecipeError([_problem(detail) for detail in details]) from None
+        raise RecipeError(recipe_problems.tell(error.errors())) from None
 
 
 def loads(text: str, overrides: list[str] | None = None) -> Recipe:
     """Read YAML text and apply `a.b=c` overrides; raises `RecipeError`, with line and column."""
     data = _yaml(text)
-    for override in overrides or []:
+    for override in (overrides or []) if isinstance(data, dict) else []:
         data = _override(data, override)
     return parse(data)
 
@@ -54,15 +47,9 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise RecipeError(
-            [
-                Problem(
-                    severity="error",
-                    field="",
-                    message=f"Cannot read the recipe {path}: {reason}.",
-                    fix="Give the path of a YAML file; `distill-studio init` writes one.",
-                )
-            ]
+        raise _refused(
+            f"Cannot read the recipe {path}: {reason}.",
+            "Give the path of a YAML file; `distill-studio init` writes one.",
         ) from None
     return loads(text, overrides)
 
@@ -97,23 +84,31 @@ def _dump_value(value: Any, raw: Any) -> Any:
     return raw
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain data only; a setting that is written twice is a mistake, not a choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if key.tag.endswith(":str")]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                twice = f"{key.value!r} is set twice in the same group"
+                raise yaml.constructor.ConstructorError(None, None, twice, key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _yaml(text: str) -> object:
     try:
-        return yaml.safe_load(text)
+        return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise RecipeError(
-            [
-                Problem(
-                    severity="error",
-                    field="",
-                    message=f"The recipe is not valid YAML{where}: "
-                    f"{getattr(error, 'problem', None) or 'cannot be parsed'}.",
-                    fix="Check indentation, colons and quotes there.",
-                )
-            ]
-        ) from None
+        why = getattr(error, "problem", None) or "it cannot be parsed"
+    except (ValueError, RecursionError) as error:  # a date that is none; brackets without end
+        where, why = "", str(error) if isinstance(error, ValueError) else "it is nested too deeply"
+    raise _refused(
+        f"The recipe is not valid YAML{where}: {why}.",
+        "Check indentation, colons and quotes there.",
+    )
 
 
 def _override(data: object, override: str) -> object:
@@ -122,15 +117,15 @@ def _override(data: object, override: str) -> object:
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
         raise _override_problem(override, "it is not of the form a.b=c")
-    value = _yaml(raw) if raw.strip() else None
-    if isinstance(value, str) and _FLOAT.fullmatch(value):
-        value = float(value)  # YAML 1.1 reads 2e-4 as text
+    value = _override_value(override, raw.strip(), text=recipe_problems.takes_text(keys))
     target: Any = data
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(target, list):
             if not key.isdigit() or int(key) >= len(target):
-                raise _override_problem(override, f"`{key}` is no index of a list of {len(target)}")
+                raise _override_problem(
+                    override, f"there is no `{key}` in a list of {len(target)}, counted from 0"
+                )
             index: Any = int(key)
         elif isinstance(target, dict):
             index = key
@@ -145,116 +140,31 @@ def _override(data: object, override: str) -> object:
     return data
 
 
+def _override_value(override: str, raw: str, *, text: bool) -> Any:
+    """Read a value as YAML; where text is wanted, what YAML takes for something else is text."""
+    try:
+        value = _yaml(raw) if raw else None
+    except RecipeError:
+        if text:
+            return raw
+        raise _override_problem(override, f"{raw!r} is not valid YAML") from None
+    if text:
+        return value if isinstance(value, str | None) else raw
+    if isinstance(value, str) and _FLOAT.fullmatch(value):
+        return float(value)  # YAML 1.1 reads 2e-4 as text
+    return value
+
+
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def _override_problem(override: str, why: str) -> RecipeError:
-    return RecipeError(
-        [
-            Problem(
-                severity="error",
-                field=override.partition("=")[0],
-                message=f"Cannot apply --set {override}: {why}.",
-                fix="Write it like --set stages.0.optim.learning_rate=2e-4.",
-            )
-        ]
+    return _refused(
+        f"Cannot apply --set {override}: {why}.",
+        "Write it like --set stages.0.optim.learning_rate=2e-4.",
+        field=override.partition("=")[0],
     )
 
 
-# --- from pydantic's errors to problems ---------------------------------------------------------
-
-
-def _problem(detail: Any) -> Problem:
-    tags = {"starter", "file", "hub", "fine_tune", "distill"}
-    tags |= {"pretrained", "scratch", "layer_drop", "forward_kl", "cross_entropy"}
-    tags |= {"float", "constrained-float", "lora", "LoraSettings"}
-    tags |= {"function-after", "StarterSource", "FileSource", "HubSource"}
-    location = [part for part in detail["loc"] if not _is_tag(part, tags)]
-    field = ".".join(str(part) for part in location)
-    value, kind, context = detail.get("input"), detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), sorted(known_keys()), n=1, cutoff=0.5)
-        return Problem(
-            severity="error",
-            field=field,
-            message=f"There is no setting called {location[-1]!r} here.",
-            fix=f"Did you mean {near[0]!r}?" if near else "Remove it.",
-        )
-    if kind == "missing":
-        return Problem(
-            severity="error", field=field, message="This setting is missing.", fix="Add it."
-        )
-    if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        known = str(context.get("expected_tags") or "")
-        tag = str(context.get("discriminator", "kind")).strip("'")
-        if kind == "union_tag_invalid":
-            message = f"{tag} cannot be {context.get('tag')!r}."
-        else:
-            message = f"{tag} is missing."
-        return Problem(
-            severity="error",
-            field=f"{field}.{tag}" if field else tag,
-            message=message,
-            fix=f"Use one of {known}." if known else "",
-        )
-    shown = repr(value) if not isinstance(value, dict | list) else f"a {type(value).__name__}"
-    return Problem(
-        severity="error",
-        field=field,
-        message=f"{_short(shown)} is not allowed: {_lower_first(detail['msg'])}.",
-        fix=_fix(kind, context),
-    )
-
-
-def _other_branch(detail: Any) -> bool:
-    """Held-out rows are a source or a share: tell what is wrong with the one meant."""
-    location, given = detail["loc"], detail["input"]
-    if location[:2] != ("data", "held_out") or len(location) < 3:
-        return False
-    meant_share = len(location) == 3 and not isinstance(given, dict)
-    is_share = str(location[2]).startswith(("constrained", "float"))
-    if len(location) == 3 and isinstance(given, dict):
-        return is_share
-    return meant_share and not is_share
-
-
-def _is_tag(part: object, tags: set[str]) -> bool:
-    return isinstance(part, str) and (part in tags or part.startswith(("constrained-", "tagged-")))
-
-
-def _fix(kind: str, context: dict[str, Any]) -> str:
-    limits = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
-    for key, words in limits.items():
-        if key in context:
-            return f"Choose a number {words} {context[key]}."
-    if kind == "literal_error":
-        return f"Use one of {context.get('expected')}."
-    if kind == "string_pattern_mismatch":
-        return "Use letters, digits, dot, dash and underscore, starting with a letter or digit."
-    return ""
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:].rstrip(".")
-
-
-def known_keys() -> set[str]:
-    """Every setting's name, anywhere in a recipe."""
-    names: set[str] = set()
-    queue: list[Any] = [Recipe]
-    seen: set[Any] = set()
-    while queue:
-        item = queue.pop()
-        if isinstance(item, type) and issubclass(item, BaseModel):
-            if item in seen:
-                continue
-            seen.add(item)
-            names |= set(item.model_fields)
-            queue += [field.annotation for field in item.model_fields.values()]
-        elif typing.get_origin(item) in {typing.Union, types.UnionType, list, Annotated}:
-            queue += list(typing.get_args(item))
-    return names
+def _refused(message: str, fix: str, *, field: str = "") -> RecipeError:
+    return RecipeError([Problem(severity="error", field=field, message=message, fix=fix)])

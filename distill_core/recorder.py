@@ -235,11 +235,11 @@ def _run_finished(recorder: Recorder, event: Event) -> bool:
             facts[key] = _get(models.get("student"), key)
         facts["teacher_exact_match"] = _get(models.get("teacher"), "exact_match")
         recorder.write_summary(facts | {"seconds": event.get("seconds")})
-    return recorder.end("finished")
+    return recorder.end("finished", phase="")
 
 
 def _run_stopped(recorder: Recorder, event: Event) -> bool:
-    return recorder.end("paused" if event.get("reason") == "paused" else "stopped")
+    return recorder.end("paused" if event.get("reason") == "paused" else "stopped", phase="")
 
 
 def _run_failed(recorder: Recorder, event: Event) -> bool:

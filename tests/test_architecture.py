@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 # --- who may import whom --------------------------------------------------------------------
 
 GROUPS = {
-    "facts": "recipe recipe_yaml ready_recipes errors events runs journal series status files "
+    "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events runs journal series status files "
     "run_control recorder plan cache_folder",
     "names": "licences models model_facts weights hub offline_copy device starter",
     "parts": "losses teachers students data",

@@ -22,6 +22,11 @@ def fill(folder: Path, count: int) -> bytes:
     return (folder / "events.jsonl").read_bytes()
 
 
+def fill_up(log: journal.Journal) -> None:
+    for step in range(2, 9):
+        log.append(event("warning", step=step, message="x" * 40))
+
+
 def steps(folder: Path, offset: int = 0) -> list[int]:
     return [found["step"] for found in journal.read(folder, offset)[0]]
 
@@ -110,8 +115,7 @@ def test_a_full_disk_leaves_whole_lines(
     with journal.Journal(tmp_path) as log:
         monkeypatch.setattr(os, "write", small)
         with pytest.raises(DiskFullError):
-            for step in range(2, 9):
-                log.append(event("warning", step=step, message="x" * 40))
+            fill_up(log)
         monkeypatch.setattr(os, "write", write)
         content = (tmp_path / "events.jsonl").read_bytes()
         assert content.startswith(before)

@@ -257,11 +257,10 @@ def test_a_long_message_is_cut_to_two_lines(run_dir: Path) -> None:
 
 
 def test_a_failure_is_raised_for_whoever_iterates(run_dir: Path) -> None:
-    told = []
+    going = worker.follow(run_dir, pipeline=of(DataError("broken")))
+    assert next(going)["type"] == "run_failed"
     with pytest.raises(DataError, match="broken"):
-        for happening in worker.follow(run_dir, pipeline=of(DataError("broken"))):
-            told.append(happening["type"])
-    assert told == ["run_failed"]
+        next(going)
 
 
 def test_a_pipeline_that_says_nothing_has_failed(run_dir: Path) -> None:
