@@ -200,8 +200,8 @@ CONDITIONS: dict[str, Condition] = {
     "R14.too_new": lambda f, n: all_of(_new_weights(f), one_of(f.answers.task, *OPEN_TASKS)),
     "R15.keep": lambda f, n: f.answers.constraints.keep_general_skills,
     "R15.free": lambda f, n: negate(f.answers.constraints.keep_general_skills),
-    "R16.fits": lambda f, n: at_least(f.machine_bytes, f.full_bytes),
     "R16.no_fit": lambda f, n: below(f.machine_bytes, f.full_bytes),
+    "R16.fits": lambda f, n: at_least(f.machine_bytes, f.full_bytes),
     "R16.nothing_fits": lambda f, n: below(f.machine_bytes, f.lora_bytes),
     "R17.small": lambda f, n: all_of(
         one_of(f.answers.task, "reasoning"),

@@ -127,6 +127,8 @@ class Evidence(_Data):
     extra_compute: Note
     method_for: dict[Road, list[str]]
     """Road → method settings that make sense on it, in the order in which they are shown."""
+    warnings_for_none: list[str]
+    """Rules whose warnings matter where nothing is trained."""
     licences: dict[str, License]
     licence_note: str
 
@@ -146,6 +148,14 @@ class Evidence(_Data):
         for rule_id, rule in self.rules.items():
             for name, clause in rule.clauses.items():
                 yield f"{rule_id}.{name}", rule, clause
+
+    @functools.cached_property
+    def ballots(self) -> list[tuple[str, dict[str, float], list[str]]]:
+        """Every clause that votes or vetoes: its id, votes per verdict and verdicts ruled out."""
+        listed = [
+            (name, self.votes(clause), self.vetoes(clause)) for name, _, clause in self.clauses()
+        ]
+        return [ballot for ballot in listed if ballot[1] or ballot[2]]
 
     def members(self, name: str) -> list[str]:
         """Verdicts of a set, or the verdict itself."""

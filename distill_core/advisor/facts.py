@@ -21,16 +21,16 @@ Truth = bool | None
 
 def all_of(*values: Truth) -> Truth:
     """Whether all hold: one that does not decides, else one unknown leaves it open."""
-    if any(value is False for value in values):
+    if False in values:
         return False
-    return None if any(value is None for value in values) else True
+    return None if None in values else True
 
 
 def any_of(*values: Truth) -> Truth:
     """Whether one holds: one that does decides, else one unknown leaves it open."""
-    if any(value is True for value in values):
+    if True in values:
         return True
-    return None if any(value is None for value in values) else False
+    return None if None in values else False
 
 
 def negate(value: Truth) -> Truth:

@@ -15,7 +15,7 @@ from distill_core.advisor import answers as answer_fields
 from distill_core.advisor.answers import Answers
 from distill_core.advisor.evidence import Evidence
 from distill_core.advisor.facts import gib, parameters
-from distill_core.advisor.scoring import Scoring, score
+from distill_core.advisor.scoring import Scoring, score, verdict_of
 
 _STEPS = (1, 2, 5)
 _ROWS = [step * 10**power for power in range(1, 6) for step in _STEPS]
@@ -61,7 +61,7 @@ def flips_when(answers: Answers, wanted: str, evidence: Evidence) -> dict[str, A
     later = (_one_at_a_time(answers, others), _two_at_once(answers, _PAIRS[1:]))
     for changes in itertools.chain(*tried, *later):
         changed = answer_fields.replace(answers, changes)
-        if score(changed, evidence).verdict == wanted:
+        if verdict_of(changed, evidence) == wanted:
             return {"changes": changes, "words": _words(answers, changes)}
     return None
 
@@ -81,8 +81,9 @@ def _one_at_a_time(answers: Answers, names: list[str]) -> Iterator[dict[str, Any
 
 def _two_at_once(answers: Answers, pairs: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     for first, second in pairs:
+        nearest = _nearest(answers, second)
         for value in _nearest(answers, first):
-            for other in _nearest(answers, second):
+            for other in nearest[:: max(1, len(nearest) // 4)]:
                 yield {first: value, second: other}
 
 

@@ -149,15 +149,19 @@ class _Draft:
             return {"init": "pretrained", "model": base}
         if self.starter and self.teacher == STARTER_TEACHER:
             return _pocket_stage()["student"]
-        if self.settings.get("initialisation", {}).get("rule") == "R14.nothing":
-            return self._scratch(self._ratio())
-        return {"init": "layer_drop", "layers": self._layers(self._ratio())}
+        return self._shaped(self._ratio())
 
     def middle(self) -> dict[str, Any]:
         """A student halfway, on a logarithmic scale, between teacher and student."""
         if self.starter and self.teacher == STARTER_TEACHER:
             return {"init": "scratch", "layers": 3, "hidden_size": 120}
-        return {"init": "layer_drop", "layers": self._layers(self._ratio() ** 0.5)}
+        return self._shaped(self._ratio() ** 0.5)
+
+    def _shaped(self, ratio: float) -> dict[str, Any]:
+        """A student of the teacher's architecture, so many times smaller."""
+        if self.settings.get("initialisation", {}).get("rule") == "R14.nothing":
+            return self._scratch(ratio)
+        return {"init": "layer_drop", "layers": self._layers(ratio)}
 
     def _ratio(self) -> float:
         parameters = self.answers.teacher.parameters or self.facts.get("parameters")

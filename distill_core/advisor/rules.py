@@ -228,7 +228,7 @@ def _warnings(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
     values, road = words(scoring.facts), evidence.verdicts[scoring.verdict].road
     found = []
     for item in _holding(scoring, evidence):
-        about_training = item[0].partition(".")[0] not in {"R0", "R1"}
+        about_training = item[0].partition(".")[0] not in evidence.warnings_for_none
         if item[2].warning and not (road == "none" and about_training):
             reason = _reason(item, scoring, evidence)
             found.append(

@@ -56,19 +56,8 @@ def score(answers: Answers, evidence: Evidence) -> Scoring:
     facts = facts if guessed is answers else derive(guessed, evidence)
     truths = strict if guessed is answers else judge(facts, evidence)
 
-    scores = {verdict: evidence.prior.get(verdict, 0.0) for verdict in evidence.verdicts}
-    vetoed_by: dict[str, list[str]] = {verdict: [] for verdict in evidence.verdicts}
-    for clause_id, _, clause in evidence.clauses():
-        if truths[clause_id]:
-            for verdict, vote in evidence.votes(clause).items():
-                scores[verdict] += vote
-            for verdict in evidence.vetoes(clause):
-                vetoed_by[verdict].append(clause_id)
-
-    order = {verdict: place for place, verdict in enumerate(evidence.verdicts)}
-    ranking = sorted(
-        evidence.verdicts, key=lambda v: (bool(vetoed_by[v]), -round(scores[v], 6), order[v])
-    )
+    scores, vetoed_by = _count(truths, evidence)
+    ranking = _rank(scores, vetoed_by)
     bounds = _bounds(strict, evidence)
     lead = bounds[ranking[0]][0] - max(bounds[other][1] for other in ranking[1:])
     return Scoring(
@@ -90,17 +79,43 @@ def level(lead: float, evidence: Evidence) -> Level:
     return "high" if lead >= evidence.confidence.high else "medium"
 
 
+def verdict_of(answers: Answers, evidence: Evidence) -> str:
+    """The verdict alone, for those who ask often."""
+    facts = derive(_with_guesses(answers), evidence)
+    return _rank(*_count(judge(facts, evidence), evidence))[0]
+
+
+def _count(
+    truths: dict[str, Truth], evidence: Evidence
+) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Add the votes of the clauses that hold, and note their vetoes."""
+    scores = {verdict: evidence.prior.get(verdict, 0.0) for verdict in evidence.verdicts}
+    vetoed_by: dict[str, list[str]] = {verdict: [] for verdict in evidence.verdicts}
+    for clause_id, votes, vetoes in evidence.ballots:
+        if truths[clause_id]:
+            for verdict, vote in votes.items():
+                scores[verdict] += vote
+            for verdict in vetoes:
+                vetoed_by[verdict].append(clause_id)
+    return scores, vetoed_by
+
+
+def _rank(scores: dict[str, float], vetoed_by: dict[str, list[str]]) -> list[str]:
+    """Best first; those ruled out last; the evidence's order (that of `scores`) breaks ties."""
+    return sorted(scores, key=lambda v: (bool(vetoed_by[v]), -round(scores[v], 6)))
+
+
 def _bounds(truths: dict[str, Truth], evidence: Evidence) -> dict[str, tuple[float, float]]:
     low = {verdict: evidence.prior.get(verdict, 0.0) for verdict in evidence.verdicts}
     high = dict(low)
-    for clause_id, _, clause in evidence.clauses():
+    for clause_id, votes, vetoes in evidence.ballots:
         truth = truths[clause_id]
         if truth is False:
             continue
-        for verdict, vote in evidence.votes(clause).items():
+        for verdict, vote in votes.items():
             low[verdict] += vote if truth else min(vote, 0.0)
             high[verdict] += vote if truth else max(vote, 0.0)
-        for verdict in evidence.vetoes(clause):
+        for verdict in vetoes:
             low[verdict] = -math.inf
             if truth:
                 high[verdict] = -math.inf

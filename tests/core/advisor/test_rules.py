@@ -1,0 +1,358 @@
+"""The result: its reasons, its rival, its sources, its recipe; and the evidence behind it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+
+from distill_core import api, ready_recipes, recipe_yaml
+from distill_core.advisor import advise, conditions, default_answers, flips
+from distill_core.advisor.answers import fields, parse, replace
+from distill_core.advisor.evidence import PATH, Evidence, load
+from distill_core.advisor.facts import all_of, any_of, derive, negate
+from distill_core.advisor.scoring import level, score
+
+EVIDENCE = load()
+STARTER = default_answers(
+    {"device": "cpu", "dtype": "fp32", "memory_total_bytes": 16 * 2**30, "name": "CPU"}
+)
+LABELS = {
+    **STARTER,
+    "data.source": "rows.jsonl",
+    "data.labelled_rows": 20_000,
+    "data.label_quality": "clean",
+    "teacher.exists": "no",
+    "teacher.name": "unknown",
+    "student.published_checkpoint": "yes",
+}
+
+
+# --- the evidence -----------------------------------------------------------------------------
+
+
+def test_conditions_and_evidence_name_the_same_clauses() -> None:
+    assert list(conditions.CONDITIONS) == [clause_id for clause_id, _, _ in EVIDENCE.clauses()]
+
+
+def test_no_vote_is_heavier_than_its_strength_allows() -> None:
+    for clause_id, rule, clause in EVIDENCE.clauses():
+        limit = EVIDENCE.max_vote[clause.strength or rule.strength]
+        assert all(abs(vote) <= limit for vote in EVIDENCE.votes(clause).values()), clause_id
+
+
+def test_every_clause_says_its_condition_and_has_an_effect_in_words() -> None:
+    for clause_id, rule, clause in EVIDENCE.clauses():
+        assert clause.when, clause_id
+        assert clause.votes or clause.veto or clause.warning or clause.method, clause_id
+        if clause.votes or clause.veto:
+            assert clause.headline, clause_id
+            assert clause.sentence, clause_id
+        assert rule.conflict or not clause.conflicting, clause_id
+
+
+def test_evidence_with_a_misspelt_verdict_is_refused() -> None:
+    data = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+    broken = copy.deepcopy(data)
+    broken["rules"]["R3"]["clauses"]["exists"]["votes"] = {"distil": 1}
+    with pytest.raises(ValueError, match="unknown verdicts"):
+        Evidence.model_validate(broken)
+    data["rules"]["R3"]["source"] = "hearsay"
+    with pytest.raises(ValueError, match="unknown source"):
+        Evidence.model_validate(data)
+
+
+def test_the_deciding_answers_are_those_that_votes_depend_on() -> None:
+    """Forgetting an answer leaves a voting clause open for exactly the answers listed."""
+    found = set()
+    bases = [STARTER, LABELS, {**LABELS, "teacher.exists": "yes", "teacher.license": "openai"}]
+    bases.append({**STARTER, "constraints.will_share": "yes", "teacher.license": "openai"})
+    bases.append({**STARTER, "student.max_parameters": 2e6})
+    bases.append({**STARTER, "data.labelled_rows": 100})
+    for base in bases:
+        known = score(parse(base), EVIDENCE)
+        for field in fields():
+            forgotten = score(parse({**base, field: "unknown"}), EVIDENCE)
+            for clause_id, votes, vetoes in EVIDENCE.ballots:
+                changed = forgotten.truths[clause_id] != known.truths[clause_id]
+                if changed and (votes or vetoes):
+                    found.add(field)
+    assert found == set(flips.DECIDING)
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("Llama-3.1-8B", "conditions"),
+        ("gemma", "conditions"),
+        ("OpenAI terms of use", "restricted"),
+        ("apache-2.0", "free"),
+        ("MIT", "free"),
+        ("some-lab-1.0", None),
+        (None, None),
+    ],
+)
+def test_licences_are_found_by_name(name: str | None, outputs: str | None) -> None:
+    entry = EVIDENCE.license(name)
+    assert (entry.outputs if entry else None) == outputs
+
+
+# --- logic ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [True, False, None])
+@pytest.mark.parametrize("second", [True, False, None])
+def test_unknown_stays_unknown_unless_the_rest_decides(
+    first: bool | None, second: bool | None
+) -> None:
+    def possible(value: bool | None) -> list[bool]:
+        return [True, False] if value is None else [value]
+
+    both = {a and b for a in possible(first) for b in possible(second)}
+    one = {a or b for a in possible(first) for b in possible(second)}
+    assert all_of(first, second) == (both.pop() if len(both) == 1 else None)
+    assert any_of(first, second) == (one.pop() if len(one) == 1 else None)
+    assert negate(first) == (None if first is None else not first)
+
+
+def test_the_score_is_the_sum_of_the_votes_shown() -> None:
+    told = advise(STARTER)
+    for row in told["votes"]:
+        prior = EVIDENCE.prior.get(row["verdict"], 0.0)
+        assert row["score"] == pytest.approx(prior + sum(row["votes"].values()))
+    assert [row["verdict"] for row in told["votes"]][:2] == [
+        told["verdict"],
+        told["runner_up"]["verdict"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lead", "name"), [(3.0, "high"), (2.9, "medium"), (1.0, "medium"), (0.9, "low"), (-1, "low")]
+)
+def test_levels_of_confidence(lead: float, name: str) -> None:
+    assert level(lead, EVIDENCE) == name
+
+
+def test_a_forgotten_answer_that_matters_lowers_confidence() -> None:
+    sure = advise(STARTER)["confidence"]["level"]
+    unsure = advise({**STARTER, "teacher.good_at_task": "unknown"})
+    assert (sure, unsure["confidence"]["level"]) == ("high", "low")
+    assert unsure["leaning"]["open"][0]["field"] == "teacher.good_at_task"
+    assert unsure["leaning"]["answered"] == advise(STARTER)["leaning"]["answered"] - 1
+
+
+def test_who_describes_a_teacher_has_one_but_is_asked_all_the_same() -> None:
+    told = advise({**STARTER, "teacher.exists": "unknown"})
+    assert told["verdict"] == "distill"
+    assert told["confidence"]["level"] == "low"
+
+
+# --- the result -------------------------------------------------------------------------------
+
+
+def test_the_starter_is_distilled_with_its_own_recipe() -> None:
+    told = advise(STARTER)
+    assert (told["verdict"], told["confidence"]["level"]) == ("distill", "high")
+    assert recipe_yaml.parse(told["recipe"]) == ready_recipes.read("pocket_student")
+    assert told["runner_up"]["verdict"] == "fine_tune"
+    assert told["two_roads"] == {"teacher": "distill", "labels": "fine_tune"}
+    assert not [p for p in api.check(api.load_recipe(told["recipe"])) if p.severity == "error"]
+
+
+def test_reasons_are_two_or_three_with_sources_and_name_the_users_numbers() -> None:
+    told = advise(STARTER)
+    assert 2 <= len(told["reasons"]) <= 3
+    assert all(reason["source"] and reason["strength"] in "ABC" for reason in told["reasons"])
+    assert any("20,000" in reason["sentence"] for reason in told["reasons"])
+    assert told["reasons"][0]["published"].startswith("with 3 % of the speech data")
+
+
+def test_the_flip_is_found_by_asking_again() -> None:
+    told = advise(STARTER)
+    assert told["runner_up"]["flips_when"] == "with 5,000 clean labels instead of 500"
+    changed = advise({**STARTER, **told["runner_up"]["changes"]})
+    assert changed["verdict"] == "fine_tune"
+    fewer = {**told["runner_up"]["changes"], "data.labelled_rows": 1000}
+    assert advise({**STARTER, **fewer})["verdict"] == "distill"
+
+
+def test_more_labels_flip_a_plain_case() -> None:
+    answers = {**STARTER, "data.label_quality": "clean", "data.unlabelled_rows": 5000}
+    told = advise(answers)
+    assert told["verdict"] == "distill"
+    assert told["runner_up"]["flips_when"] == "with 2,000 labelled rows instead of 500"
+
+
+def test_without_any_change_that_turns_it_the_flip_is_none() -> None:
+    told = parse({**STARTER, "teacher.exists": "no", "constraints.task_changes": "weekly"})
+    assert flips.flips_when(told, "fine_tune_then_distill", EVIDENCE) is None
+
+
+def test_conflicts_between_sources_are_said() -> None:
+    told = advise(
+        {**STARTER, "task": "chat", "teacher.parameters": 7e9, "student.max_parameters": 1e8}
+    )
+    assert {conflict["rule"] for conflict in told["conflicts"]} == {"R8", "R12"}
+    classes = advise({**STARTER, "task": "classification"})
+    assert "R10" in {conflict["rule"] for conflict in classes["conflicts"]}
+    assert "2 to 4" in classes["method"]["temperature"]["conflict"]
+
+
+def test_published_ranges_need_a_comparable_size() -> None:
+    near = advise(STARTER)["expected"]["retention"]
+    assert (near["low"], near["high"]) == (80, 96.8)
+    assert "TinyBERT" in near["what"]
+    assert "1909.10351" in near["source"]
+    far = advise({**STARTER, "student.max_parameters": 20_000})["expected"]
+    assert far["retention"] == "no evidence"
+    assert advise(LABELS)["expected"]["retention"] == "no evidence"
+    chat = advise({**STARTER, "task": "chat"})["expected"]["retention"]
+    assert "TinyBERT" not in chat["what"]
+
+
+def test_quantising_quotes_its_own_figure() -> None:
+    told = advise({**STARTER, "student.max_parameters": 2e6, "data.unlabelled_rows": 0})
+    assert told["verdict"] == "quantize_only"
+    assert told["expected"]["retention"]["low"] == 99.75
+    assert told["recipe"] is None
+    assert told["next_steps"]
+
+
+def test_memory_is_the_papers_arithmetic() -> None:
+    facts = derive(parse({"student.max_parameters": 1e9, "teacher.parameters": 7e9}), EVIDENCE)
+    assert facts.full_bytes == pytest.approx(18e9 * 1.2)
+    assert facts.both_bytes == pytest.approx(18e9 * 1.2 + 14e9)
+    assert facts.size_ratio == 7
+
+
+def test_standard_error_of_six_hundred_rows_is_one_point_two() -> None:
+    facts = derive(parse({"data.held_out_rows": 600}), EVIDENCE)
+    assert facts.score_error == pytest.approx(1.22, abs=0.01)
+    both = {"teacher.held_out_score": 0.5, "student.untrained_score": 0.5}
+    paired = derive(parse({"data.held_out_rows": 100, **both}), EVIDENCE)
+    assert paired.two_errors == pytest.approx(2 * 100 * (2 * 0.25 / 100) ** 0.5)
+
+
+def test_the_licence_is_told_and_not_asked_of_nobody() -> None:
+    told = advise({**STARTER, "teacher.license": "llama3.1"})
+    assert told["license"]["outputs"] == "conditions"
+    assert "Llama" in told["license"]["text"]
+    assert any(warning["rule"] == "R2.conditions" for warning in told["warnings"])
+    assert advise({**LABELS, "teacher.license": "llama3.1"})["license"] is None
+
+
+# --- recipes ----------------------------------------------------------------------------------
+
+
+def recipe_for(verdict: str, **changes: Any) -> dict[str, Any]:
+    told = advise({**STARTER, **changes})
+    assert told["verdict"] == verdict, told["votes"]
+    return told["recipe"]
+
+
+def test_fine_tuning_the_starter_trains_the_same_student_on_labels_alone() -> None:
+    recipe = recipe_for("fine_tune", **{"data.labelled_rows": 5000, "data.label_quality": "clean"})
+    (stage,) = recipe["stages"]
+    assert stage["kind"] == "fine_tune"
+    assert stage["student"] == {"init": "scratch", "layers": 2, "hidden_size": 80}
+    assert [source["split"] for source in recipe["data"]["sources"]] == ["labelled", "unlabelled"]
+
+
+def test_one_stage_and_two_stages() -> None:
+    shared = {"data.source": "rows.jsonl", "teacher.name": "org/big", "goal": "both"}
+    both = recipe_for(
+        "distill_then_fine_tune",
+        **shared,
+        **{"data.labelled_rows": 3000, "data.label_quality": "clean"},
+        **{"data.unlabelled_rows": 40_000, "constraints.budget_gpu_hours": 100},
+    )
+    assert [stage["kind"] for stage in both["stages"]] == ["distill", "fine_tune"]
+    assert both["stages"][1]["model"] == "previous"
+    assert both["stages"][0]["losses"][1] == {"name": "cross_entropy", "weight": 0.3}
+    weak = recipe_for(
+        "fine_tune_then_distill",
+        **shared,
+        **{"teacher.good_at_task": "no", "teacher.serves_several_students": "yes"},
+        **{"data.labelled_rows": 1500, "data.label_quality": "clean"},
+    )
+    assert [stage["kind"] for stage in weak["stages"]] == ["fine_tune", "distill"]
+    assert weak["stages"][0]["model"] == "org/big"
+    assert weak["stages"][1]["teacher"] == "previous"
+
+
+def test_a_wide_gap_gets_a_student_in_between() -> None:
+    recipe = recipe_for(
+        "progressive_distill",
+        **{"data.source": "rows.jsonl", "teacher.name": "org/big", "teacher.parameters": 7e10},
+        **{"student.max_parameters": 1e9, "machine.memory_gib": 200},
+        **{"constraints.budget_gpu_hours": 1000},
+    )
+    first, second = recipe["stages"]
+    assert second["teacher"] == "previous"
+    assert first["student"]["layers"] > second["student"]["layers"]
+    assert first["student"]["hidden_size"] > second["student"]["hidden_size"]
+
+
+def test_lora_gets_an_adapter_and_ten_times_the_learning_rate() -> None:
+    told = advise({**LABELS, "student.max_parameters": 3e9})
+    plain = advise({**LABELS, "student.max_parameters": 1e8})
+    assert (told["verdict"], plain["verdict"]) == ("lora_fine_tune", "fine_tune")
+    (lora,), (full,) = told["recipe"]["stages"], plain["recipe"]["stages"]
+    assert lora["adapter"]["rank"] == 16
+    ratio = lora["optim"]["learning_rate"] / full["optim"]["learning_rate"]
+    assert ratio == pytest.approx(10)
+
+
+def test_a_text_only_teacher_becomes_rows_to_train_on() -> None:
+    recipe = recipe_for("distill", **{"teacher.access": "text", "data.source": "rows.jsonl"})
+    (stage,) = recipe["stages"]
+    assert stage["kind"] == "fine_tune"
+    told = advise({**STARTER, "teacher.access": "text", "data.source": "rows.jsonl"})
+    assert any("teacher answer" in step for step in told["next_steps"])
+
+
+def test_what_a_recipe_still_needs_is_said() -> None:
+    told = advise({**STARTER, "data.source": "unknown", "teacher.name": "unknown"})
+    assert told["verdict"] == "distill"
+    text = " ".join(told["next_steps"])
+    assert "your_rows.jsonl" in text
+    assert "your-teacher" in text
+    assert advise(STARTER)["next_steps"] == []
+
+
+def test_the_layers_of_a_known_teacher_size_the_student() -> None:
+    answers = {
+        **STARTER,
+        "data.source": "rows.jsonl",
+        "teacher.name": "smollm2-135m-instruct",
+        "teacher.parameters": 1.35e8,
+        "student.max_parameters": 2.7e7,
+    }
+
+    def facts(name: str) -> dict[str, Any]:
+        assert name == "smollm2-135m-instruct"
+        return {"layers": 30, "parameters": 1.35e8}
+
+    told = advise(answers, model_facts=facts)
+    assert told["recipe"]["stages"][0]["student"] == {"init": "layer_drop", "layers": 6}
+
+
+def test_rows_without_a_test_set_are_split_by_share() -> None:
+    told = advise({**LABELS, "data.labelled_rows": 1000, "data.held_out_rows": 0})
+    assert told["recipe"]["data"]["held_out"] == pytest.approx(0.2)
+
+
+def test_the_hub_and_files_are_told_apart() -> None:
+    def source(name: str) -> dict[str, Any]:
+        return advise({**LABELS, "data.source": name})["recipe"]["data"]["sources"][0]
+
+    assert source("org/rows") == {"kind": "hub", "id": "org/rows"}
+    assert source("/home/me/rows.csv") == {"kind": "file", "path": "/home/me/rows.csv"}
+    assert source("data/rows.jsonl") == {"kind": "file", "path": "data/rows.jsonl"}
+
+
+def test_replacing_answers_by_dotted_name_is_what_flips_do() -> None:
+    answers = parse(STARTER)
+    assert replace(answers, {"data.labelled_rows": 500}) == answers
