@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 # --- who may import whom --------------------------------------------------------------------
 
 GROUPS = {
-    "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events runs journal series status files "
-    "run_control recorder plan cache_folder",
+    "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events runs run_control "
+    "journal recorder series status files plan cache_folder",
     "names": "licences models model_facts weights hub offline_copy device starter",
     "parts": "losses teachers students data",
     "loop": "trainer pipeline evaluate generate export checkpoints starter.build",
