@@ -6,6 +6,7 @@ work.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from distill_core.recipe import LoraSettings
@@ -34,7 +35,9 @@ def with_adapter(model: PreTrainedModel, settings: LoraSettings | None, *, seed:
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),  # GPT-2
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft asks transformers by an attribute's old name
+        warnings.simplefilter("ignore", FutureWarning)
         torch.manual_seed(seed)
         return get_peft_model(model, config).train()
 

@@ -1,0 +1,447 @@
+"""Whole recipes on tiny models: stages, baselines, answers, resuming, and what is on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs
+from distill_core.errors import DataError, DiskFullError, RunError
+from distill_core.plan import plan
+from distill_core.teachers import local
+
+pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Path:
+    """Forty rows, ten of them without an answer."""
+    words = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
+    lines = []
+    for row in range(40):
+        line = {"prompt": f"please {words[row % 4]} {chr(97 + row % 26)} {chr(97 + row // 3)}"}
+        if row % 4 != 3:
+            line["response"] = ["on", "off", "two"][row % 3]
+        lines.append(json.dumps(line))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def recipe(rows_file: Path, stages: list[dict[str, Any]], **more: Any) -> Any:
+    data = {
+        "sources": [{"kind": "file", "path": str(rows_file)}],
+        "held_out": 0.3,
+        "max_seq_len": 32,
+    }
+    settings = {
+        "evaluation": {"rows": 4, "samples": 2, "max_new_tokens": 4, "every_steps": 2},
+        "checkpoints": {"every_steps": 2},
+    }
+    return recipe_yaml.parse({"data": data, "stages": stages} | settings | more)
+
+
+def optim(steps: int = 4) -> dict[str, Any]:
+    return {
+        "max_steps": steps,
+        "global_batch_size": 4,
+        "micro_batch_size": 2,
+        "learning_rate": 0.01,
+    }
+
+
+def distill(teacher: str, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "distill",
+        "teacher": teacher,
+        "student": {"init": "layer_drop", "layers": 2},
+        "teacher_answers": {"max_new_tokens": 4},
+        "optim": optim(),
+    } | more
+
+
+@pytest.fixture
+def teacher(tiny_teacher_dir: Path) -> str:
+    return str(tiny_teacher_dir)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def go(made: Any, folder: Path, **more: Any) -> list[dict[str, Any]]:
+    (folder / "recipe.yaml").write_text(recipe_yaml.dumps(made))
+    return list(pipeline.run(made, folder, **more))
+
+
+def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["type"] == kind]
+
+
+def losses(events: list[dict[str, Any]]) -> dict[tuple[int, int], float]:
+    return {(e["stage"], e["step"]): e["metrics"]["loss"] for e in of(events, "step")}
+
+
+WAYS: dict[str, Any] = {
+    "distill": lambda t: [distill(t)],
+    "fine_tune": lambda t: [{"kind": "fine_tune", "model": t, "optim": optim()}],
+    "fine_tune with LoRA": lambda t: [
+        {"kind": "fine_tune", "model": t, "adapter": {"kind": "lora", "rank": 2}, "optim": optim()}
+    ],
+    "fine_tune, then distill": lambda t: [
+        {"kind": "fine_tune", "model": t, "optim": optim()},
+        distill("previous"),
+    ],
+    "distill, then fine_tune": lambda t: [
+        distill(t),
+        {"kind": "fine_tune", "model": "previous", "optim": optim()},
+    ],
+    "two steps down": lambda t: [
+        distill(t, student={"init": "layer_drop", "layers": 3}),
+        distill("previous", student={"init": "scratch", "layers": 1, "hidden_size": 16}),
+    ],
+}
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_every_way_to_combine_runs_to_the_end(
+    way: str, rows_file: Path, teacher: str, run_dir: Path
+) -> None:
+    made = recipe(rows_file, WAYS[way](teacher), evaluation={"rows": 4, "max_new_tokens": 4})
+    events = go(made, run_dir)
+    assert events[-1]["type"] == "run_finished"
+    finished = of(events, "stage_finished")
+    assert [e["stage"] for e in finished] == list(range(len(made.stages)))
+    assert (run_dir / "student" / "model.safetensors").is_file()
+    scores = events[-1]["evaluation"]["models"]
+    assert {"student", "untrained_student"} <= set(scores)
+    if any(stage.kind == "distill" for stage in made.stages):
+        assert scores["student"]["kl_to_teacher"] >= 0
+    assert not list((run_dir / "checkpoints").iterdir())
+
+
+def test_unlabelled_rows_are_answered_by_the_teacher_once(
+    rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    answers = local.LocalTeacher.answers
+
+    def counted(self: Any, prompts: Any, **more: Any) -> Any:
+        asked.append(len(prompts))
+        return answers(self, prompts, **more)
+
+    monkeypatch.setattr(local.LocalTeacher, "answers", counted)
+    events = go(recipe(rows_file, [distill(teacher)]), run_dir)
+    started = of(events, "run_started")[0]["data"]
+    assert asked == [started["unlabelled"]]
+    assert of(events, "stage_started")[0]["rows"] == started["rows"]
+    other = run_dir.parent / "two"
+    other.mkdir()
+    again = go(recipe(rows_file, [distill(teacher)]), other)
+    assert asked == [started["unlabelled"]], "a second run takes the stored answers"
+    assert losses(again) == losses(events)
+
+
+def test_answers_of_another_teacher_are_never_taken(
+    rows_file: Path, teacher: str, tiny_student_dir: Path, run_dir: Path
+) -> None:
+    go(recipe(rows_file, [distill(teacher)]), run_dir)
+    other = run_dir.parent / "two"
+    other.mkdir()
+    student = {"init": "layer_drop", "layers": 1}
+    go(recipe(rows_file, [distill(str(tiny_student_dir), student=student)]), other)
+    stored = list((run_dir.parent / "teacher_answers").glob("*.jsonl"))
+    assert len(stored) == 2
+
+
+def test_the_baseline_is_the_same_student_on_labels_alone_for_the_same_steps(
+    rows_file: Path, teacher: str, run_dir: Path
+) -> None:
+    evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_labels"]}
+    events = go(recipe(rows_file, [distill(teacher)], evaluation=evaluation), run_dir)
+    student, baseline = of(events, "stage_started")
+    data = of(events, "run_started")[0]["data"]
+    assert baseline["baseline"]
+    assert not student["baseline"]
+    assert baseline["total_steps"] == student["total_steps"] == 4
+    assert (student["rows"], baseline["rows"]) == (data["rows"], data["labelled"])
+    assert baseline["student"] == student["student"]
+    first = {e["stage"]: e["metrics"] for e in of(events, "evaluation") if e["step"] == 0}
+    assert first[0]["held_out_cross_entropy"] == first[1]["held_out_cross_entropy"]
+    assert "forward_kl" not in of(events, "step")[-1]["metrics"]
+    assert events[-1]["evaluation"]["verdict_against"] == "fine_tuned_on_labels"
+
+
+def test_the_student_starts_from_the_weights_its_init_names(
+    rows_file: Path, teacher: str, run_dir: Path
+) -> None:
+    stages = [distill(teacher, optim=optim(1) | {"learning_rate": 1e-30, "weight_decay": 0.0})]
+    go(recipe(rows_file, stages), run_dir)
+    theirs = load_file(Path(teacher) / "model.safetensors")
+    mine = load_file(run_dir / "student" / "model.safetensors")
+    for name, value in mine.items():
+        torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-12, msg=name)
+
+
+# --- stop, resume -------------------------------------------------------------------------------
+
+
+def stop_after(steps: int) -> Any:
+    wishes: Iterator[str | None] = iter([None] * (steps - 1) + ["stop"])
+    return lambda: next(wishes, None)
+
+
+@pytest.mark.parametrize("at", [1, 3, 5, 7])
+def test_a_stopped_chain_resumes_to_the_same_losses_and_student(
+    at: int, rows_file: Path, teacher: str, run_dir: Path
+) -> None:
+    made = recipe(rows_file, WAYS["fine_tune, then distill"](teacher))
+    whole = go(made, run_dir)
+    cut_dir = run_dir.parent / "cut"
+    cut_dir.mkdir()
+    shutil.rmtree(run_dir.parent / "teacher_answers")
+    cut = go(made, cut_dir, should_stop=stop_after(at))
+    assert cut[-1]["type"] == "run_stopped"
+    rest = go(made, cut_dir)
+    assert rest[-1]["type"] == "run_finished"
+    assert losses(cut) | losses(rest) == losses(whole)
+    assert len(losses(cut)) + len(losses(rest)) == len(losses(whole)), "nothing is done twice"
+    a = load_file(run_dir / "student" / "model.safetensors")
+    b = load_file(cut_dir / "student" / "model.safetensors")
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+# --- what can go wrong --------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_no_half_written_model(
+    rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import PreTrainedModel
+
+    def full(self: Any, folder: Path, **more: Any) -> None:
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    made = recipe(rows_file, [distill(teacher)])
+    with pytest.raises(DiskFullError, match=r"disk that holds .* is full"):
+        go(made, run_dir)
+    assert not (run_dir / "student").exists()
+    assert not list(run_dir.glob(".partial*"))
+    monkeypatch.undo()
+    assert go(made, run_dir)[-1]["type"] == "run_finished"
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_ones_before(
+    rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+
+    def save(*args: Any, **more: Any) -> None:
+        saved.append(args)
+        if len(saved) > 2:  # optimiser and random state of the first checkpoint
+            raise OSError(28, "No space left on device")
+        return real(*args, **more)
+
+    real = torch.save
+    monkeypatch.setattr(torch, "save", save)
+    made = recipe(rows_file, [distill(teacher, optim=optim(8))])
+    with pytest.raises(DiskFullError, match="no checkpoint could be written at step 4"):
+        go(made, run_dir)
+    kept = [path.name for path in (run_dir / "checkpoints" / "stage_0").iterdir()]
+    assert kept == ["step_000002"]
+
+
+def test_rows_that_do_not_fit_are_told(rows_file: Path, teacher: str, run_dir: Path) -> None:
+    rows_file.write_text('{"prompt": "turn on", "response": "on"}\n')
+    made = recipe(rows_file, [distill(teacher)])
+    with pytest.raises(DataError):
+        go(made, run_dir)
+
+
+# --- plan ---------------------------------------------------------------------------------------
+
+
+def test_plan_counts_steps_and_rows(rows_file: Path, teacher: str) -> None:
+    stages = WAYS["fine_tune, then distill"](teacher)
+    for stage in stages:
+        stage["optim"] = {"epochs": 1.5, "global_batch_size": 8}
+    planned = plan(recipe(rows_file, stages), labelled=20, unlabelled=12)
+    assert [(s.rows, s.total_steps) for s in planned] == [(20, 4), (32, 6)]
+    assert [s.output for s in planned] == ["models/stage_0", "student"]
+    assert [s.title for s in planned] == ["Fine-tune the teacher", "Distil the student"]
+
+
+# --- evaluation and comparison of a finished run ------------------------------------------------
+
+
+@pytest.fixture
+def finished(rows_file: Path, teacher: str, run_dir: Path) -> Path:
+    evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_labels"]}
+    go(recipe(rows_file, [distill(teacher)], evaluation=evaluation), run_dir)
+    (run_dir / "status.json").write_text("{}")
+    compare._loaded.clear()
+    return run_dir
+
+
+def test_evaluation_has_what_the_readme_promises(finished: Path) -> None:
+    result = json.loads((finished / "evaluation.json").read_text())
+    assert set(result["models"]) == {
+        "teacher",
+        "student",
+        "untrained_student",
+        "fine_tuned_on_labels",
+    }
+    for key, score in result["models"].items():
+        low, high = score["exact_match_ci95"]
+        assert low <= score["exact_match"] <= high
+        assert score["perplexity"] == pytest.approx(2.718281828 ** score["cross_entropy"], rel=1e-6)
+        assert score["tokens_per_s"] > 0
+        assert score["latency_p95_ms"] >= score["latency_p50_ms"] > 0
+        assert score["peak_memory_bytes"] >= score["bytes"] > 0
+        assert ("kl_to_teacher" in score) == (key != "teacher")
+    ratio = result["models"]["teacher"]["parameters"] / result["models"]["student"]["parameters"]
+    assert result["size_ratio"] == pytest.approx(ratio)
+    assert result["verdict"] == "inconclusive"
+    assert "one seed" in result["verdict_reason"]
+
+
+def test_evaluation_on_a_file_counts_the_overlap_with_training(
+    finished: Path, rows_file: Path
+) -> None:
+    made = runs.load_recipe(finished)
+    result = evaluate.evaluate_run(finished, made, data=str(rows_file), rows=None)
+    assert result["data"]["name"] == "rows.jsonl"
+    assert result["data"]["rows"] == 30
+    assert 0 < result["data"]["overlap_with_training"] < 30
+    stored = json.loads((finished / "evaluation.json").read_text())
+    assert stored["data"]["rows"] != 30, "scoring on a file does not replace the run's own"
+
+
+def test_scores_equal_an_independent_count(finished: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from distill_core.data.sources import prepare
+
+    made = runs.load_recipe(finished)
+    rows = prepare(made.data, seed=0).held_out
+    tokenizer = AutoTokenizer.from_pretrained(finished / "student")
+    student = AutoModelForCausalLM.from_pretrained(finished / "student").eval()
+    theirs = AutoModelForCausalLM.from_pretrained(made.stages[0].teacher).eval()
+    nll, kl, agree, count = 0.0, 0.0, 0, 0
+    for row in rows:
+        from distill_core.data.tokenize import encode
+
+        item = encode(row, tokenizer, 32)
+        ids = torch.tensor([item.input_ids])
+        with torch.no_grad():
+            mine = student(input_ids=ids).logits[0].log_softmax(-1)[:, : len(tokenizer)]
+            other = theirs(input_ids=ids).logits[0][:, : len(tokenizer)].log_softmax(-1)
+        mine = mine.log_softmax(-1)
+        for place, label in enumerate(item.labels):
+            if label == -100:
+                continue
+            nll -= float(mine[place - 1, label])
+            kl += float((other[place - 1].exp() * (other[place - 1] - mine[place - 1])).sum())
+            agree += int(mine[place - 1].argmax() == other[place - 1].argmax())
+            count += 1
+    score = json.loads((finished / "evaluation.json").read_text())["models"]["student"]
+    assert score["cross_entropy"] == pytest.approx(nll / count, rel=1e-4)
+    assert score["kl_to_teacher"] == pytest.approx(kl / count, rel=1e-3, abs=1e-6)
+    assert score["top1_agreement"] == pytest.approx(agree / count, abs=1e-6)
+
+
+def test_a_verdict_needs_more_than_one_seed() -> None:
+    right, wrong = [True] * 80 + [False] * 20, [True] * 30 + [False] * 70
+    exact = {"teacher": right, "student": right, "fine_tuned_on_labels": wrong}
+    score = {"parameters": 1, "exact_match": 0.5, "tokens_per_s": 1.0}
+    scores = dict.fromkeys(exact, score)
+    assert evaluate.conclusions(scores, exact)["verdict"] == "inconclusive"
+    two = evaluate.conclusions(scores, exact, [exact])
+    assert (two["verdict"], two["seeds"]) == ("beats", 2)
+    assert two["paired_test_p"] < 1e-6
+    assert (
+        evaluate.conclusions(
+            scores,
+            exact | {"student": wrong, "fine_tuned_on_labels": right},
+            [exact | {"student": wrong, "fine_tuned_on_labels": right}],
+        )["verdict"]
+        == "worse"
+    )
+    same = exact | {"student": wrong}
+    assert evaluate.conclusions(scores, same, [same])["verdict"] == "no difference"
+
+
+def test_compare_streams_every_model_and_both_distributions(finished: Path) -> None:
+    events = list(
+        compare.compare(
+            finished, "please dim the fan", models=None, max_new_tokens=5, sampling_temperature=0.0
+        )
+    )
+    models = ["teacher", "student", "untrained_student", "fine_tuned_on_labels"]
+    assert [e["model"] for e in events if e["type"] == "loaded"] == models
+    answers = {e["model"]: e for e in events if e["type"] == "answer"}
+    assert set(answers) == set(models)
+    for key, answer in answers.items():
+        streamed = "".join(e["text"] for e in events if e["type"] == "token" and e["model"] == key)
+        assert streamed.strip() == answer["text"]
+    tokens = {e["model"]: e for e in events if e["type"] == "tokens"}
+    assert set(tokens) == set(models) - {"teacher"}
+    student = tokens["student"]
+    assert len(student["tokens"]) == answers["student"]["tokens"]
+    kls = [token["kl"] for token in student["tokens"]]
+    assert student["mean_kl"] == pytest.approx(sum(kls) / len(kls), rel=1e-5)
+    for token in student["tokens"]:
+        same = token["student_top"][0]["text"] == token["teacher_top"][0]["text"]
+        assert token["agree"] == same
+        assert sum(entry["probability"] for entry in token["student_top"]) <= 1.000001
+
+
+def test_each_pane_shows_whose_weights_answered(finished: Path) -> None:
+    marks = {
+        found.key: lineup.load(finished, found, device=torch.device("cpu")).fingerprint
+        for found in lineup.read(finished)
+    }
+    assert len(set(marks.values())) == 4
+    weights = finished / "student" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    again = lineup.load(finished, lineup.member(finished, "student"), device=torch.device("cpu"))
+    assert again.fingerprint != marks["student"]
+
+
+def test_compare_refuses_what_it_cannot_do(finished: Path) -> None:
+    def ask(prompt: str, models: list[str]) -> None:
+        list(
+            compare.compare(
+                finished, prompt, models=models, max_new_tokens=2, sampling_temperature=0.0
+            )
+        )
+
+    with pytest.raises(RunError, match="The prompt is empty"):
+        ask("  ", ["student"])
+    with pytest.raises(RunError, match="has no uncle; it has: "):
+        ask("dim", ["uncle"])
+
+
+def test_the_template_is_put_around_a_typed_prompt_once() -> None:
+    from distill_core.recipe import DataSettings
+
+    data = DataSettings.model_validate(
+        {"sources": [{"kind": "starter"}], "prompt_template": "Review: {prompt}\nGood?"}
+    )
+    assert compare._bare("Review: fine film\nGood?", data) == "fine film"
+    assert compare._bare("fine film", data) == "fine film"
