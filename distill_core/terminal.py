@@ -229,7 +229,8 @@ class RunDisplay:
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away; what was told stays."""
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def take(self, event: Event) -> None:
         """Show what an event changes."""

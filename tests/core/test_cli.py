@@ -1,0 +1,534 @@
+"""The command line in this process: documents, messages, exit codes, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill_core import api, cli, processes, run_control, runs, worker
+from distill_core import status as run_status
+from distill_core.errors import DataError, Problem, RecipeError
+from distill_core.events import Event, event
+from tests.core import pretend
+
+RECIPE = "data: {sources: [{kind: starter}]}\n"
+RECIPE += "stages: [{kind: distill, teacher: pocket-teacher, student: {init: scratch}}]\n"
+
+
+class Told:
+    """What a command has written, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Told]:
+    """Call the command line in an empty folder, with a pipeline that pretends."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(worker, "_real_pipeline", lambda: pretend.pipeline)
+    monkeypatch.setattr(api, "check", lambda recipe: [])
+    (tmp_path / "r.yaml").write_text(RECIPE)
+
+    def run(*arguments: str) -> Told:
+        code = cli.main(list(arguments))
+        told = capsys.readouterr()
+        assert "Traceback" not in told.err
+        return Told(code, told.out, told.err)
+
+    return run
+
+
+def found(tmp_path: Path) -> list[Path]:
+    return runs.folders(tmp_path / "runs")
+
+
+# --- help, usage, version -----------------------------------------------------------------------
+
+
+def test_every_command_explains_itself(call: Callable[..., Told]) -> None:
+    listed = call("--help").out
+    names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
+    assert len(names) == 17
+    for name in names:
+        told = call(name, "--help")
+        assert told.code == 0
+        assert "Usage: distill-studio " + name in told.out
+
+
+def test_wrong_usage_exits_with_two(call: Callable[..., Told]) -> None:
+    for arguments in (["zzz"], ["run"], ["show"], ["export", "x", "--format", "zip"], []):
+        told = call(*arguments)
+        assert told.code == 2, arguments
+
+
+def test_version(call: Callable[..., Told]) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", call("--version").out)
+
+
+def test_help_needs_neither_torch_nor_the_app() -> None:
+    code = "import sys; from distill_core import cli; cli.main(['--help']); "
+    code += "print(*({'torch', 'transformers', 'gradio', 'numpy'} & sys.modules.keys()), file=sys.stderr)"  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.split() == []
+
+
+# --- recipes ------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_recipe_once(call: Callable[..., Told], tmp_path: Path) -> None:
+    assert call("init").code == 0
+    text = (tmp_path / "recipe.yaml").read_text()
+    assert text == api.ready_recipes()[0]["yaml"]
+    (tmp_path / "recipe.yaml").write_text("mine")
+    told = call("init")
+    assert told.code == 1
+    assert "recipe.yaml exists already" in told.err
+    assert (tmp_path / "recipe.yaml").read_text() == "mine"
+
+
+def test_init_into_a_folder_that_is_not_there(call: Callable[..., Told]) -> None:
+    told = call("init", "no/such/r.yaml")
+    assert (told.code, told.err) == (1, "Cannot write no/such/r.yaml: No such file or directory.\n")
+
+
+def test_check_tells_problems_and_fails_on_errors_alone(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("check", "r.yaml").out == "No problems. Ready to run.\n"
+    assert call("check", "r.yaml", "--json").document == []
+    warning = Problem(severity="warning", field="data", message="Few rows.", fix="Add some.")
+    monkeypatch.setattr(api, "check", lambda recipe: [warning])
+    told = call("check", "r.yaml")
+    assert (told.code, told.out) == (0, "warning: data: Few rows. Add some.\n")
+    error = Problem(severity="error", field="seed", message="Bad.")
+    monkeypatch.setattr(api, "check", lambda recipe: [warning, error])
+    told = call("check", "r.yaml", "--json")
+    assert told.code == 1
+    assert [item["severity"] for item in told.document] == ["warning", "error"]
+
+
+def test_check_of_a_recipe_that_cannot_be_read(call: Callable[..., Told], tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: [")
+    told = call("check", "r.yaml")
+    assert (told.code, told.out) == (1, "")
+    assert "line 1" in told.err
+    told = call("check", "r.yaml", "--json")
+    assert told.code == 1
+    assert told.document[0]["severity"] == "error"
+
+
+def test_set_reaches_the_recipe_and_its_mistakes_are_told(call: Callable[..., Told]) -> None:
+    told = call("check", "r.yaml", "--set", "seed=-1", "--set", "stages.0.optim.lr=1")
+    assert told.code == 1
+    assert len(told.err.strip().splitlines()) == 2
+    assert "seed: -1 is not allowed" in told.err
+    assert "Did you mean 'learning_rate'?" in told.err
+
+
+def test_estimate(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    forecast = {
+        "memory_bytes": {"student": 2_000_000_000, "loss": 0},
+        "total_memory_bytes": 2_000_000_000,
+        "available_memory_bytes": 16_000_000_000,
+        "fits": True,
+        "time_s": [90, 4000],
+        "time_basis": "formula",
+        "steps": 1200,
+    }
+    monkeypatch.setattr(api, "estimate", lambda recipe: forecast)
+    assert call("estimate", "r.yaml", "--json").document == forecast
+    told = call("estimate", "r.yaml").out
+    assert "2 GB" in told
+    assert "1200 steps, 1 min 30 s to 1 h 06 min (formula); fits in memory." in told
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+
+def test_run_to_the_end(call: Callable[..., Told], tmp_path: Path) -> None:
+    told = call("run", "r.yaml", "--set", "name=mine", "--set", "stages.0.optim.max_steps=3")
+    assert told.code == 0
+    assert "90.0%" in told.out
+    assert "keeps 95.0% of the teacher" in told.out
+    (folder,) = found(tmp_path)
+    assert folder.name.endswith("-mine")
+    assert run_status.current(folder)["step"] == 3
+
+
+def test_run_prints_one_document(call: Callable[..., Told], tmp_path: Path) -> None:
+    told = call("run", "r.yaml", "--json", "--runs-dir", str(tmp_path / "other"))
+    assert told.code == 0
+    assert told.document["status"]["state"] == "finished"
+    assert (tmp_path / "other" / told.document["run"] / "student").parent.is_dir()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_failing_run_is_told_in_two_lines(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(recipe: object, folder: Path, *, should_stop: object) -> Iterator[Event]:
+        yield event("run_started", stages=[])
+        raise DataError("rows.jsonl:3 is not JSON.\nMend or remove that line.")
+
+    monkeypatch.setattr(worker, "_real_pipeline", lambda: broken)
+    told = call("run", "r.yaml", "--json")
+    assert told.code == 1
+    assert told.document["status"]["state"] == "failed"
+    assert told.err.splitlines()[-2:] == [
+        "rows.jsonl:3 is not JSON.",
+        "Mend or remove that line.",
+    ]
+
+
+def test_a_refused_recipe_makes_no_run(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    problem = Problem(severity="error", field="stages.0.student", message="It is larger.")
+    monkeypatch.setattr(api, "check", lambda recipe: [problem])
+    for command in ("run", "start"):
+        told = call(command, "r.yaml", "--json")
+        assert told.code == 1
+        assert told.err == "stages.0.student: It is larger.\n"
+        assert told.document["error"]["problems"][0]["field"] == "stages.0.student"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_saves_and_exits_with_130(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(recipe: Any, folder: Path, *, should_stop: Any) -> Iterator[Event]:
+        for happening in pretend.pipeline(recipe, folder, should_stop=should_stop):
+            if happening["type"] == "step" and happening["step"] == 2:
+                signal.raise_signal(signal.SIGINT)
+            yield happening
+
+    monkeypatch.setattr(worker, "_real_pipeline", lambda: interrupted)
+    told = call("run", "r.yaml", "--set", "stages.0.optim.max_steps=50")
+    assert told.code == 130
+    (folder,) = found(tmp_path)
+    assert f"distill-studio resume {folder.name}" in told.err
+    status = run_status.current(folder)
+    assert (status["state"], status["step"]) == ("stopped", 2)
+    assert status["checkpoint"]["step"] == 2, "it has saved"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_second_ctrl_c_ends_at_once(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def deaf(recipe: Any, folder: Path, *, should_stop: Any) -> Iterator[Event]:
+        yield event("run_started", stages=[])
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        yield event("warning", message="never told")
+
+    monkeypatch.setattr(worker, "_real_pipeline", lambda: deaf)
+    told = call("run", "r.yaml")
+    assert told.code == 130
+    assert "never told" not in told.err
+    assert run_status.current(found(tmp_path)[0])["state"] == "stopped"
+
+
+def test_what_libraries_print_stays_off_stdout(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noisy(recipe: Any, folder: Path, *, should_stop: Any) -> Iterator[Event]:
+        sys.stdout.write("Loading weights: 100%")
+        yield from pretend.pipeline(recipe, folder, should_stop=should_stop)
+
+    monkeypatch.setattr(worker, "_real_pipeline", lambda: noisy)
+    told = call("run", "r.yaml", "--json")
+    assert told.document["status"]["state"] == "finished"
+    assert "Loading weights" in told.err
+
+
+# --- start, watch, steer ------------------------------------------------------------------------
+
+
+def test_start_prints_the_id_last_and_has_it_supervised(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(processes, "spawn_apart", lambda command, *, output: asked.append(command))
+    told = call("start", "r.yaml")
+    (folder,) = found(tmp_path)
+    assert told.out.splitlines()[-1] == folder.name
+    assert asked[0][1:] == ["-m", "distill_core.supervisor", str(tmp_path / "runs")]
+    assert call("start", "r.yaml", "--json").document["status"]["queue_position"] == 2
+
+
+def test_runs_show_and_events(call: Callable[..., Told], tmp_path: Path) -> None:
+    told = call("runs")
+    assert (told.code, told.out) == (0, "")
+    assert "No runs yet" in told.err
+    assert call("runs", "--json").document == []
+    call("run", "r.yaml")
+    (folder,) = found(tmp_path)
+    listed = call("runs", "--json").document
+    assert [item["run"] for item in listed] == [folder.name]
+    assert folder.name in call("runs").out
+    shown = call("show", "latest", "--json").document
+    assert {"run", "status", "recipe", "evaluation"} <= shown.keys()
+    told = call("show", str(folder)).out
+    assert "state      finished" in told
+    lines = call("events", "latest").out.splitlines()
+    document = call("events", folder.name, "--json").document
+    assert len(lines) == len(document)
+    assert document[0]["type"] == "run_started"
+    assert "stage 1 step 1  loss 1.0000" in lines[-3]
+
+
+def test_events_of_a_run_that_has_none(call: Callable[..., Told], tmp_path: Path) -> None:
+    runs.create(pretend.recipe(), tmp_path / "runs")
+    assert call("events", "latest", "--json").document == []
+
+
+def test_events_follow_to_the_end(call: Callable[..., Told], tmp_path: Path) -> None:
+    folder = runs.create(pretend.recipe("slow"), tmp_path / "runs")
+    worker.claim(folder)
+    at_work = threading.Thread(
+        target=lambda: worker.work(folder, pipeline=pretend.pipeline), daemon=True
+    )
+    at_work.start()
+    told = call("events", "latest", "--follow", "--json")
+    at_work.join()
+    assert told.document[-1]["type"] == "run_finished"
+    assert len(told.document) == len(api.read_events(str(folder))[0])
+
+
+def test_stop_pause_resume_delete(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "spawn_apart", lambda command, *, output: None)
+    folder = runs.create(pretend.recipe(), tmp_path / "runs")
+    assert call("pause", "latest").code == 0
+    assert run_status.current(folder)["state"] == "paused"
+    assert call("resume", "latest").out.splitlines()[-1] == folder.name
+    assert run_status.current(folder)["state"] == "queued"
+    refused = call("delete", folder.name)
+    assert (refused.code, "Stop it before" in refused.err) == (1, True)
+    assert call("stop", folder.name).code == 0
+    assert call("delete", folder.name).code == 0
+    assert not folder.exists()
+    gone = call("show", folder.name, "--json")
+    assert gone.code == 1
+    assert "no runs" in gone.document["error"]["message"]
+
+
+def test_a_lost_run_says_why(call: Callable[..., Told], tmp_path: Path) -> None:
+    folder = runs.create(pretend.recipe(), tmp_path / "runs", state="running")
+    gone = {"process_start_time": 1.0, "heartbeat_time": 1.0, "step": 7}
+    run_status.write(folder, run_status.read(folder) | gone)
+    told = call("show", "latest").out
+    assert "state      lost" in told
+    assert "ended unexpectedly at step 7" in told
+
+
+# --- after training -----------------------------------------------------------------------------
+
+SCORES = {
+    "run": "r",
+    "models": {
+        "teacher": {"parameters": 1_640_000, "exact_match": 0.99, "exact_match_ci95": [0.98, 1]},
+        "student": {"parameters": 178_000, "exact_match": 0.96, "kl_to_teacher": 0.0123},
+    },
+    "retention": 0.97,
+    "retention_ci95": [0.95, 0.99],
+    "size_ratio": 9.2,
+    "speedup": 3.1,
+    "verdict": "beats",
+    "verdict_against": "fine_tuned_on_labels",
+}
+
+
+def test_evaluate(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        api, "evaluate", lambda run, **given: asked.update(given, run=run) or SCORES
+    )
+    assert call("evaluate", "latest", "--json").document == SCORES
+    told = call("evaluate", "latest", "--data", "own.jsonl", "--rows", "5").out
+    assert (asked["run"], asked["data"], asked["rows"]) == ("latest", "own.jsonl", 5)
+    assert "98.0% – 100.0%" in told
+    assert "keeps 97.0% of the teacher (95 %: 95.0% – 99.0%)" in told
+    assert "9.2 times smaller and answers 3.1 times as fast" in told
+    assert "Verdict against fine tuned on labels: beats." in told
+
+
+def test_compare(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(run: str, prompt: str, **_: Any) -> Iterator[dict[str, Any]]:
+        for name in ("teacher", "student"):
+            yield {"type": "loaded", "model": name, "parameters": 5, "fingerprint": "abc"}
+            yield {"type": "token", "model": name, "text": "{", "index": 0}
+            text = f"{name} on {prompt}"
+            yield {"type": "answer", "model": name, "text": text, "tokens": 3, "tokens_per_s": 9.0}
+
+    monkeypatch.setattr(api, "compare", compare)
+    document = call("compare", "r", "--prompt", "a", "--prompt", "b", "--json").document
+    assert [item["prompt"] for item in document] == ["a", "b"]
+    assert document[1]["answers"][0]["text"] == "teacher on b"
+    assert document[0]["answers"][1]["fingerprint"] == "abc"
+    assert "student on a" in call("compare", "r", "--prompt", "a").out
+    assert call("compare", "r").code == 2
+
+
+def test_export(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "export", lambda run, **given: given["out"])
+    assert call("export", "latest", "--format", "hf", "--out", "there").out == "there\n"
+    told = call("export", "latest", "--format", "gguf", "--out", "there")
+    assert told.code == 1
+    assert "not available yet. Use --format hf." in told.err
+
+
+# --- advisor, app, errors -----------------------------------------------------------------------
+
+ADVICE = {
+    "title": "Distil",
+    "summary": "The teacher labels your rows.",
+    "reasons": [{"headline": "Few labels", "sentence": "500 rows.", "source": "Hinton 2015"}],
+    "runner_up": {"title": "Fine-tune", "why_lost": "too few labels"},
+    "warnings": [],
+    "next_steps": ["Run it."],
+}
+
+
+def test_advise_from_a_file(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(api, "advise", lambda answers: seen.append(answers) or ADVICE)
+    (tmp_path / "a.yaml").write_text("goal: both\n")
+    assert call("advise", "a.yaml", "--json").document == ADVICE
+    assert seen == [{"goal": "both"}]
+    told = call("advise", "a.yaml").out
+    assert "Few labels: 500 rows. [Hinton 2015]" in told
+    assert "Runner-up: Fine-tune. too few labels" in told
+    for text, words in (("goal: [", "not valid YAML"), ("- a", "holds no answers")):
+        (tmp_path / "a.yaml").write_text(text)
+        told = call("advise", "a.yaml")
+        assert told.code == 1
+        assert words in told.err
+    assert "Cannot read the answers gone.yaml" in call("advise", "gone.yaml").err
+
+
+def test_advise_asks_on_stderr(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = [
+        {
+            "field": "goal",
+            "title": "What do you want?",
+            "kind": "choice",
+            "choices": [{"value": "style", "label": "A style"}, {"value": "both", "label": "Both"}],
+        },
+        {
+            "field": "data.labelled_rows",
+            "title": "Rows?",
+            "kind": "number",
+            "help": "With answers.",
+        },
+        {"field": "data.held_out_rows", "title": "Kept?", "kind": "number"},
+        {"field": "teacher.exists", "title": "Teacher?", "kind": "yes_no"},
+    ]
+    seen: list[Any] = []
+    monkeypatch.setattr(api, "advisor_questions", lambda: questions)
+    monkeypatch.setattr(api, "advise", lambda answers: seen.append(answers) or ADVICE)
+    replies = iter(["2", "500", "", "yes"])
+    monkeypatch.setattr("builtins.input", lambda *_: next(replies))
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(replies))
+    told = call("advise", "--json")
+    assert told.document == ADVICE
+    assert seen == [
+        {"goal": "both", "data": {"labelled_rows": "500"}, "teacher": {"exists": "yes"}}
+    ]
+    assert "2. Both" in told.err
+
+
+def test_the_app_is_launched_as_asked(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    class Layout:
+        @staticmethod
+        def launch(**given: Any) -> None:
+            asked.update(given)
+            if given["host"] == "0.0.0.0":
+                raise ValueError("Reachable from outside: give --auth user:password.")
+
+    monkeypatch.setitem(sys.modules, "ui.layout", Layout)
+    monkeypatch.setattr("ui.layout", Layout, raising=False)
+    assert call("ui", "--port", "7999", "--no-browser", "--runs-dir", "there").code == 0
+    assert asked == {
+        "host": "127.0.0.1",
+        "port": 7999,
+        "auth": None,
+        "runs_dir": "there",
+        "inbrowser": False,
+    }
+    told = call("ui", "--host", "0.0.0.0")
+    assert (told.code, told.err) == (1, "Reachable from outside: give --auth user:password.\n")
+
+
+def test_a_surprise_is_told_without_a_traceback(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(runs_dir: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(api, "runs", broken)
+    told = call("runs")
+    assert told.code == 1
+    assert "KeyError: 'surprise'" in told.err
+    assert "DISTILL_DEBUG=1" in told.err
+    monkeypatch.setenv("DISTILL_DEBUG", "1")
+    with pytest.raises(KeyError):
+        cli.main(["runs"])
+
+
+def test_ctrl_c_elsewhere_exits_with_130(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(runs_dir: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "runs", interrupted)
+    assert call("runs").code == 130
+
+
+def test_several_problems_are_all_told(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = [Problem(severity="error", field=name, message="Wrong.") for name in ("a", "b")]
+
+    def refuse(recipe: object, **_: object) -> None:
+        raise RecipeError(two)
+
+    monkeypatch.setattr(api, "start", refuse)
+    told = call("start", "r.yaml")
+    assert told.err == "a: Wrong.\nb: Wrong.\n"
+
+
+def test_a_run_is_not_stopped_twice(call: Callable[..., Told], tmp_path: Path) -> None:
+    folder = runs.create(pretend.recipe(), tmp_path / "runs")
+    run_control.stop(folder)
+    told = call("stop", "latest")
+    assert told.code == 1
+    assert "is stopped: there is nothing to stop" in told.err
