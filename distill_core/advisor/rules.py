@@ -20,7 +20,10 @@ evidence and the ready recipes, starts nothing, and gives the same result for th
     recipe, recipe_yaml          a mapping and its YAML, or None and "" where nothing is trained
     next_steps                   what to do in words; what to fill in where there is a recipe
     leaning                      {"answered", "of", "open": [{"field", "settles"}]}
-    two_roads                    {"teacher", "labels"}: best verdict of each road, or None
+    roads                        {"teacher", "labels"}: the best of each road: {"verdict", "title",
+                                 "ruled_out": words or "", "expected", "recipe", "to_fill"}
+    published                    the studies' points: {"name", "ratio", "kept", "speed", "what",
+                                 "source", "url", "strength"}
     note                         how to read the numbers
 """
 
@@ -28,19 +31,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from distill_core import recipe_yaml
 from distill_core.advisor import answers as answer_fields
-from distill_core.advisor import flips, plan, recipes
+from distill_core.advisor import flips, plan, reasons, recipes
 from distill_core.advisor.answers import Answers
-from distill_core.advisor.evidence import Clause, Evidence, Rule, load
+from distill_core.advisor.evidence import Evidence, load
 from distill_core.advisor.facts import fill, words
 from distill_core.advisor.scoring import Scoring, score
 
 PUBLISHED = "published, not promised"
-MAX_REASONS = 3
-LEVEL = "What is known so far speaks for both alike; the simpler one goes first."
 
 
 def advise(
@@ -61,9 +63,9 @@ def advise(
         "verdict": scoring.verdict,
         "title": verdict.title,
         "summary": verdict.summary,
-        "confidence": _confidence(parsed, scoring, evidence),
-        "reasons": _reasons(scoring, evidence),
-        "runner_up": _runner_up(parsed, scoring, evidence),
+        "confidence": reasons.confidence(parsed, scoring, evidence),
+        "reasons": reasons.reasons(scoring, evidence),
+        "runner_up": reasons.runner_up(parsed, scoring, evidence),
         "votes": _votes(scoring, evidence),
         "warnings": _warnings(scoring, evidence),
         "conflicts": _conflicts(scoring, evidence),
@@ -74,141 +76,23 @@ def advise(
         "recipe_yaml": recipe_yaml.dumps(recipe_yaml.parse(recipe)) if recipe else "",
         "next_steps": left if recipe else verdict.next_steps,
         "leaning": _leaning(parsed, evidence),
-        "two_roads": _two_roads(scoring, evidence),
+        "roads": _roads(scoring, evidence, model_facts),
+        "published": _published(evidence),
         "note": f"Figures from studies are {PUBLISHED}: measure on your own held-out rows.",
     }
 
 
-# --- why --------------------------------------------------------------------------------------
-
-
-def _holding(scoring: Scoring, evidence: Evidence) -> list[tuple[str, Rule, Clause]]:
-    return [item for item in evidence.clauses() if scoring.truths[item[0]]]
-
-
-def _reason(item: tuple[str, Rule, Clause], scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
-    clause_id, rule, clause = item
-    values = words(scoring.facts)
-    return {
-        "rule": clause_id,
-        "headline": clause.headline,
-        "sentence": fill(clause.sentence, values),
-        "published": rule.published,
-        **plan.cite(clause.source or rule.source, clause.strength or rule.strength, evidence),
-    }
-
-
-def _reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
-    """The clauses that did most to put the winner before the runner-up, and before the rest."""
-    winner, rival = scoring.ranking[:2]
-    veto_weight = max(evidence.max_vote.values())
-
-    def push(item: tuple[str, Rule, Clause]) -> tuple[float, str, str]:
-        votes, vetoes = evidence.votes(item[2]), evidence.vetoes(item[2])
-        gain = votes.get(winner, 0.0) - votes.get(rival, 0.0)
-        gain += veto_weight if rival in vetoes else 0.0
-        gain += 0.1 * len(vetoes) + (0.5 if votes.get(winner, 0.0) > 0 else 0.0)
-        return (-gain, item[2].strength or item[1].strength, item[0])
-
-    useful = [
-        item
-        for item in _holding(scoring, evidence)
-        if item[2].headline and winner not in evidence.vetoes(item[2]) and push(item)[0] < 0
-    ]
-    chosen: list[tuple[str, Rule, Clause]] = []
-    for item in sorted(useful, key=push):
-        if not _says_the_same(item[0], [other[0] for other in chosen]):
-            chosen.append(item)
-    best = sorted(chosen[:MAX_REASONS], key=lambda item: item[2].strength or item[1].strength)
-    return [_reason(item, scoring, evidence) for item in best]
-
-
-_SAME = [
-    {"R1.good", "R3.exists"},
-    {"R3.no_teacher", "R3.train_for_one"},
-    {"R1.weak", "R3.train_for_one"},
-    {"R6.noisy", "R6.averaged"},
-]
-"""Clauses that would tell the reader the same thing twice."""
-
-
-def _says_the_same(clause_id: str, others: list[str]) -> bool:
-    return any(clause_id in pair and pair & set(others) for pair in _SAME)
-
-
-def _confidence(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
-    lead, level = scoring.lead, scoring.confidence
-    known_lead = scoring.scores[scoring.verdict] - max(
-        (scoring.scores[v] for v in scoring.ranking[1:] if not scoring.vetoed_by[v]),
-        default=-math.inf,
-    )
-    open_answers = flips.open_answers(answers, evidence)
-    if not open_answers:
-        if math.isinf(known_lead):
-            why = "Everything else is ruled out."
-        elif level == "high":
-            why = f"It leads by {known_lead:g} votes, and no answer that decides is missing."
-        else:
-            why = f"A close call: it leads by only {known_lead:g} votes. Measure both."
-    elif level == "high":
-        why = "It would still lead if every open answer spoke against it."
-    elif level == "medium":
-        why = "Open answers could make it close."
-    else:
-        turning = sum(entry["turns"] for entry in open_answers)
-        why = (
-            f"{_number(turning)} that could turn it {_verb(turning)} open."
-            if turning
-            else f"{_number(len(open_answers))} that matter {_verb(len(open_answers))} open."
-        )
-    return {"level": level, "why": why, "lead": lead if math.isfinite(lead) else None}
-
-
-def _number(count: int) -> str:
-    return "One answer" if count == 1 else f"{count} answers"
-
-
-def _verb(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _runner_up(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
-    winner, rival = scoring.ranking[:2]
-    holding = _holding(scoring, evidence)
-    ruled_out = scoring.vetoed_by[rival]
-
-    def against(item: tuple[str, Rule, Clause]) -> float:
-        votes = evidence.votes(item[2])
-        return votes.get(winner, 0.0) - votes.get(rival, 0.0)
-
-    found = {"why_lost": LEVEL, "rule": "", **plan.cite("own", "C", evidence)}
-    if ruled_out:
-        candidates = [entry for entry in holding if entry[0] == ruled_out[0]]
-    else:
-        own = [entry for entry in holding if evidence.votes(entry[2]).get(rival, 0.0) < 0]
-        candidates = [entry for entry in own or holding if against(entry) > 0]
-    if candidates:
-        reason = _reason(max(candidates, key=against), scoring, evidence)
-        found = {key: reason[key] for key in ("rule", "source", "url", "strength")}
-        found["why_lost"] = f"{reason['headline']} {reason['sentence']}"
-    flip = flips.flips_when(answers, rival, evidence)
-    return {
-        "verdict": rival,
-        "title": evidence.verdicts[rival].title,
-        **found,
-        "flips_when": flip["words"] if flip else None,
-        "changes": flip["changes"] if flip else {},
-    }
+# --- tables ---------------------------------------------------------------------------------
 
 
 def _votes(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
-    holding = _holding(scoring, evidence)
+    held = reasons.holding(scoring, evidence)
     table = []
     for verdict in scoring.ranking:
         low, high = scoring.bounds[verdict]
         ids = scoring.vetoed_by[verdict]
-        veto = next((item for item in holding if ids and item[0] == ids[0]), None)
-        each = {item[0]: evidence.votes(item[2]).get(verdict, 0.0) for item in holding}
+        veto = next((item for item in held if ids and item[0] == ids[0]), None)
+        each = {item[0]: evidence.votes(item[2]).get(verdict, 0.0) for item in held}
         table.append(
             {
                 "verdict": verdict,
@@ -227,15 +111,15 @@ def _votes(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
 def _warnings(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
     values, road = words(scoring.facts), evidence.verdicts[scoring.verdict].road
     found = []
-    for item in _holding(scoring, evidence):
+    for item in reasons.holding(scoring, evidence):
         about_training = item[0].partition(".")[0] not in evidence.warnings_for_none
         if item[2].warning and not (road == "none" and about_training):
-            reason = _reason(item, scoring, evidence)
+            told = reasons.reason(item, scoring, evidence)
             found.append(
                 {
                     "rule": item[0],
                     "sentence": fill(item[2].warning, values),
-                    **{key: reason[key] for key in ("source", "url", "strength")},
+                    **{key: told[key] for key in ("source", "url", "strength")},
                 }
             )
     return found
@@ -244,7 +128,7 @@ def _warnings(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
 def _conflicts(scoring: Scoring, evidence: Evidence) -> list[dict[str, str]]:
     seen = {
         item[0].partition(".")[0]: item[1].conflict
-        for item in _holding(scoring, evidence)
+        for item in reasons.holding(scoring, evidence)
         if item[2].conflicting
     }
     return [{"rule": rule, "sentence": sentence} for rule, sentence in seen.items()]
@@ -268,11 +152,35 @@ def _leaning(answers: Answers, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _two_roads(scoring: Scoring, evidence: Evidence) -> dict[str, str | None]:
-    """The best verdict of each road, ruled out or not; a road ruled out whole is None."""
-    roads: dict[str, str | None] = {"teacher": None, "labels": None}
-    for verdict in reversed(scoring.ranking):
+def _roads(
+    scoring: Scoring, evidence: Evidence, model_facts: recipes.ModelFacts
+) -> dict[str, dict[str, Any]]:
+    """The best verdict of each road, as if it had won; those ruled out come after the others."""
+    roads: dict[str, dict[str, Any]] = {}
+    for verdict in scoring.ranking:
         road = evidence.verdicts[verdict].road
-        if road in roads and not scoring.vetoed_by[verdict]:
-            roads[road] = verdict
+        if road == "none" or road in roads:
+            continue
+        as_if = replace(scoring, ranking=[verdict, *(v for v in scoring.ranking if v != verdict)])
+        settings = plan.method(as_if, evidence)
+        recipe, to_fill = recipes.write(as_if, settings, evidence, model_facts)
+        ruled_out = next(row for row in _votes(scoring, evidence) if row["verdict"] == verdict)
+        roads[road] = {
+            "verdict": verdict,
+            "title": evidence.verdicts[verdict].title,
+            "ruled_out": ruled_out["vetoed"],
+            "expected": plan.expected(as_if, evidence),
+            "recipe": recipe,
+            "to_fill": to_fill,
+        }
     return roads
+
+
+def _published(evidence: Evidence) -> list[dict[str, Any]]:
+    return [
+        {
+            **point.model_dump(exclude={"id", "tasks"}),
+            **plan.cite(point.id, point.strength, evidence),
+        }
+        for point in evidence.ranges
+    ]

@@ -157,7 +157,12 @@ def test_the_starter_is_distilled_with_its_own_recipe() -> None:
     assert (told["verdict"], told["confidence"]["level"]) == ("distill", "high")
     assert recipe_yaml.parse(told["recipe"]) == ready_recipes.read("pocket_student")
     assert told["runner_up"]["verdict"] == "fine_tune"
-    assert told["two_roads"] == {"teacher": "distill", "labels": "fine_tune"}
+    assert told["roads"]["teacher"]["verdict"] == "distill"
+    assert told["roads"]["teacher"]["recipe"] == told["recipe"]
+    assert told["roads"]["labels"]["verdict"] == "fine_tune"
+    assert told["roads"]["labels"]["recipe"]["stages"][0]["kind"] == "fine_tune"
+    ruled_out = advise(LABELS)["roads"]["teacher"]["ruled_out"]
+    assert ruled_out == "There is no teacher."
     assert not [p for p in api.check(api.load_recipe(told["recipe"])) if p.severity == "error"]
 
 
