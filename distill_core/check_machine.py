@@ -58,14 +58,14 @@ def memory(recipe: Recipe, counted: bool) -> Iterator[Problem]:
     has = machine.device_memory(work.device)[0] or machine.memory()[0]
     if total <= free:
         return
-    largest = max(need, key=lambda part: need[part])
+    largest = max((part for part in need if part != "context"), key=lambda part: need[part])
     where, fix = _cure(recipe, work.heaviest(), largest)
     is_error = total > has
     yield Problem(
         severity="error" if is_error else "warning",
         field=where,
         message=f"About {total / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB of "
-        f"{has / 1e9:.1f} GB are free; most of it is for {_WORDS[largest]}.",
+        f"{has / 1e9:.1f} GB are free; {_WORDS[largest]} take {need[largest] / 1e9:.1f} GB.",
         fix=fix if is_error else f"Close other programs, or: {fix[0].lower()}{fix[1:]}",
     )
 
@@ -98,7 +98,6 @@ RULES: tuple[Callable[[Recipe, bool], Iterator[Problem]], ...] = (
 )
 
 _WORDS = {
-    "context": "the libraries",
     "teacher": "the teacher's weights",
     "student": "the student's weights and gradients",
     "optimiser": "the optimiser's state",

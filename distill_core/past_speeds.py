@@ -18,6 +18,8 @@ from distill_core.plan import plan
 from distill_core.time_need import stage_key
 
 _NEWEST = 8
+_ENOUGH_STEPS = 40
+"""The first steps of a stage are slower than the rest."""
 
 
 def past_speeds(runs_dir: Path) -> list[dict[str, Any]]:
@@ -44,7 +46,7 @@ def _speeds(folder: Path, stamp: int) -> list[dict[str, Any]]:
     speeds = []
     for stage in plan(recipe, labelled=1, unlabelled=0):
         curve = curves.get(f"{stage.index}/tokens_per_s")
-        if curve and curve["value"]:
+        if curve and curve["step"][-1] >= _ENOUGH_STEPS:
             settings = stage.settings
             speeds.append(
                 {

@@ -53,11 +53,25 @@ def export_hugging_face(run_dir: Path, out: Path) -> Path:
                 _copy_json(source, partial / source.name)
             else:
                 shutil.copyfile(source, partial / source.name)
+        _add_template(student, partial)
         write_card(run_dir, partial / "README.md")
         written = sorted([*(path.name for path in partial.iterdir()), MARKER])
         facts = {"made_by": "Distill Studio", "run": run_dir.name, "files": written}
         (partial / MARKER).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def _add_template(student: Path, partial: Path) -> None:
+    """Write down how prompts were framed in training where the tokenizer has no chat template."""
+    from distill_core.data.tokenize import PLAIN_TEMPLATE
+
+    tokenizer: Any = weights.load_tokenizer(student)
+    if tokenizer.chat_template:
+        return
+    bos = tokenizer.bos_token_id
+    opens_with_bos = bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+    opening = "{{ bos_token }}" if opens_with_bos else ""
+    (partial / "chat_template.jinja").write_text(opening + PLAIN_TEMPLATE, encoding="utf-8")
 
 
 @contextlib.contextmanager

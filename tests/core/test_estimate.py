@@ -1,0 +1,229 @@
+"""Forecasts: the accounting by part, what moves it, and what it rests on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill_core import (
+    data_facts,
+    device,
+    estimate,
+    memory_need,
+    model_facts,
+    models,
+    past_speeds,
+    recipe_yaml,
+    runs,
+    status,
+)
+from distill_core.errors import RecipeError
+from distill_core.recipe import LoraSettings, Recipe
+
+Make = Callable[..., Recipe]
+
+
+@pytest.fixture(autouse=True)
+def _known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "matmul_flops_per_s", lambda *a: 1e11)
+
+
+@pytest.fixture
+def make(tiny_teacher_dir: Path, tmp_path: Path) -> Make:
+    lines = [{"prompt": f"turn on light {n}", "response": "on off on off"} for n in range(500)]
+    lines += [{"prompt": f"dim fan {n}"} for n in range(500)]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, lines)))
+
+    def build(*overrides: str, stages: list[dict[str, Any]] | None = None) -> Recipe:
+        distill = {
+            "kind": "distill",
+            "teacher": str(tiny_teacher_dir),
+            "student": {"init": "layer_drop", "layers": 2},
+            "optim": {"max_steps": 100},
+        }
+        plain = {
+            "device": "cpu",
+            "data": {
+                "sources": [{"kind": "file", "path": str(rows)}],
+                "held_out": 0.2,
+                "max_seq_len": 64,
+            },
+            "stages": stages or [distill],
+        }
+        return recipe_yaml.loads(json.dumps(plain), list(overrides))
+
+    return build
+
+
+def test_every_part_is_there(make: Make) -> None:
+    result = estimate.estimate(make())
+    assert set(result) == {
+        *("memory_bytes", "total_memory_bytes", "available_memory_bytes", "fits", "time_s"),
+        *("time_basis", "steps", "download_bytes", "disk_bytes"),
+    }
+    assert tuple(result["memory_bytes"]) == memory_need.PARTS
+    assert result["total_memory_bytes"] == sum(result["memory_bytes"].values())
+    assert result["fits"] is True
+    assert result["steps"] == 100
+    assert result["download_bytes"] == 0
+    assert result["time_basis"] == "formula"
+    assert 0 < result["time_s"][0] < result["time_s"][1]
+
+
+def test_weights_count_as_the_accounting_says(make: Make, tiny_teacher_dir: Path) -> None:
+    teacher = models.facts(str(tiny_teacher_dir))["parameters"]
+    student = teacher // 4
+    memory = estimate.estimate(make())["memory_bytes"]
+    assert memory["teacher"] == 4 * teacher
+    assert student < memory["student"] / 8 < teacher  # weights and gradients, fp32
+    assert memory["student"] == memory["optimiser"]  # AdamW: 16 bytes a parameter in all
+    bf16 = estimate.estimate(make("precision=bf16"))["memory_bytes"]
+    assert bf16["student"] + bf16["optimiser"] == memory["student"] * 18 / 8
+
+
+def test_fine_tuning_has_no_teacher(make: Make, tiny_teacher_dir: Path) -> None:
+    stage = {"kind": "fine_tune", "model": str(tiny_teacher_dir)}
+    memory = estimate.estimate(make(stages=[stage]))["memory_bytes"]
+    assert memory["teacher"] == 0
+    assert memory["optimiser"] == 8 * models.facts(str(tiny_teacher_dir))["parameters"]
+
+
+def test_lora_trains_what_peft_would(make: Make, tiny_teacher_dir: Path) -> None:
+    from distill_core.students.adapters import with_adapter
+
+    settings = LoraSettings(rank=3)
+    model = models.load_model(tiny_teacher_dir, dtype=torch.float32, device="cpu")
+    adapted = with_adapter(model, settings, seed=0)
+    trained = sum(value.numel() for value in adapted.parameters() if value.requires_grad)
+    shape = model_facts.config(str(tiny_teacher_dir))
+    assert memory_need.trained_parameters(shape, settings) == trained
+    stage = {"kind": "fine_tune", "model": str(tiny_teacher_dir), "adapter": {"kind": "lora"}}
+    recipe = make("stages.0.adapter.rank=3", stages=[stage])
+    assert estimate.estimate(recipe)["memory_bytes"]["optimiser"] == 8 * trained
+
+
+def test_activations_and_loss_grow_with_the_micro_batch(make: Make) -> None:
+    def need(size: int) -> dict[str, int]:
+        recipe = make(f"stages.0.optim={{micro_batch_size: {size}, global_batch_size: 65536}}")
+        return estimate.estimate(recipe)["memory_bytes"]
+
+    small, large = need(1024), need(2048)
+    assert large["activations"] == pytest.approx(2 * small["activations"], rel=1e-6)
+    assert large["loss"] == pytest.approx(2 * small["loss"], rel=1e-6)
+    assert large["student"] == small["student"]
+
+
+def test_the_loss_counts_the_terms_that_are_asked(make: Make) -> None:
+    size = "stages.0.optim={micro_batch_size: 2048, global_batch_size: 2048}"
+    both = estimate.estimate(make(size))["memory_bytes"]["loss"]
+    alone = estimate.estimate(make(size, "stages.0.losses=[{name: forward_kl}]"))
+    assert alone["memory_bytes"]["loss"] == pytest.approx(both * 28 / 40, rel=1e-6)
+
+
+def test_the_highest_stage_decides(make: Make, tiny_teacher_dir: Path) -> None:
+    first = {"kind": "fine_tune", "model": str(tiny_teacher_dir)}
+    second = {"kind": "distill", "teacher": "previous"}
+    second |= {"student": {"init": "layer_drop", "layers": 1}}  # type: ignore[dict-item]
+    one = estimate.estimate(make(stages=[first]))["total_memory_bytes"]
+    two = estimate.estimate(make(stages=[first, second]))["total_memory_bytes"]
+    assert two >= one
+
+
+def test_what_does_not_fit_is_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "memory", lambda: (10**8, 10**8))
+    result = estimate.estimate(make())
+    assert result["available_memory_bytes"] == 10**8
+    assert result["fits"] is False
+
+
+def test_time_grows_with_steps_and_a_larger_teacher(
+    make: Make, tmp_path: Path, tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    base = estimate.estimate(make())["time_s"]
+    longer = estimate.estimate(make("stages.0.optim.max_steps=1000"))["time_s"]
+    assert longer[0] > 2 * base[0]
+    big = tmp_path / "big"
+    tiny_llama(layers=4, hidden_size=512).save_pretrained(big)
+    tiny_tokenizer.save_pretrained(big)
+    assert estimate.estimate(make(f"stages.0.teacher={big}"))["time_s"][1] > 2 * base[1]
+
+
+def test_the_teachers_answers_and_the_baseline_take_time(make: Make) -> None:
+    base = estimate.estimate(make())["time_s"][1]
+    no_unlabelled = estimate.estimate(make("data.sources.0.limit=500"))["time_s"][1]
+    assert no_unlabelled < base
+    baseline = estimate.estimate(make("evaluation.baselines=[fine_tuned_on_labels]"))
+    assert baseline["time_s"][1] > base
+    assert baseline["steps"] == 100
+
+
+def test_steps_follow_from_epochs_and_rows(make: Make, tiny_teacher_dir: Path) -> None:
+    labelled = data_facts.data_facts(make().data).labelled
+    stage = {"kind": "fine_tune", "model": str(tiny_teacher_dir)}
+    recipe = make("stages.0.optim={epochs: 2, global_batch_size: 10}", stages=[stage])
+    assert estimate.estimate(recipe)["steps"] == -(-2 * labelled // 10)
+
+
+def test_unknown_rows_are_assumed_and_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_facts, "_hub_answers", lambda: True)
+    hub = make("data.sources.0={kind: hub, id: org/name}", "stages.0.optim={epochs: 1}")
+    result = estimate.estimate(hub)
+    assert "assumes 10,000 rows" in result["time_basis"]
+    assert result["steps"] == -(-10_000 // 32)
+    limited = make("data.sources.0={kind: hub, id: org/name, limit: 640}")
+    assert "assumes 640 rows" in estimate.estimate(limited)["time_basis"]
+
+
+def test_a_download_is_counted(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DISTILL_CACHE_DIR", str(tmp_path / "nothing"))
+    stage = {"kind": "fine_tune", "model": "smollm2-135m-instruct"}
+    result = estimate.estimate(make(stages=[stage]))
+    assert result["download_bytes"] == 92_871_040
+    assert result["disk_bytes"] > 134_515_008 * (4 + 3 * 12)
+
+
+def test_a_wrong_model_is_told_as_a_problem(make: Make) -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'pocket-teacher'"):
+        estimate.estimate(make("stages.0.teacher=pocket-techer"))
+
+
+# --- earlier runs -----------------------------------------------------------------------------------
+
+
+def _finished_run(recipe: Recipe, folder: Path, *, tokens_per_s: float, state: str) -> None:
+    run_dir = runs.create(recipe, folder)
+    status.write(run_dir, status.read(run_dir) | {"state": state})
+    lines = [
+        {"type": "step", "stage": 0, "step": n, "metrics": {"tokens_per_s": tokens_per_s}}
+        for n in range(1, 51)
+    ]
+    (run_dir / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_measured_speed_takes_the_place_of_the_formula(make: Make, tmp_path: Path) -> None:
+    recipe = make()
+    folder = tmp_path / "runs"
+    _finished_run(recipe, folder, tokens_per_s=1000.0, state="finished")
+    history = past_speeds.past_speeds(folder)
+    assert [item["tokens_per_s"] for item in history] == [1000.0]
+    slow = estimate.estimate(recipe, history=history)
+    assert slow["time_basis"] == "measured on an earlier run"
+    fast = estimate.estimate(recipe, history=[history[0] | {"tokens_per_s": 10_000.0}])
+    assert slow["time_s"][0] == pytest.approx(10 * fast["time_s"][0], rel=0.05)
+    assert slow["time_s"][1] / slow["time_s"][0] < 2.0
+
+
+def test_other_shapes_and_unfinished_runs_are_not_compared(make: Make, tmp_path: Path) -> None:
+    other = make("stages.0.student.layers=1")
+    _finished_run(other, tmp_path / "a", tokens_per_s=1000.0, state="finished")
+    history = past_speeds.past_speeds(tmp_path / "a")
+    assert estimate.estimate(make(), history=history)["time_basis"] == "formula"
+    _finished_run(make(), tmp_path / "b", tokens_per_s=1000.0, state="stopped")
+    assert past_speeds.past_speeds(tmp_path / "b") == []
+    assert past_speeds.past_speeds(tmp_path / "nowhere") == []
