@@ -94,9 +94,7 @@ def _found(recipe: Recipe, field: str) -> Problem:
     return problems[0]
 
 
-def _folder_with(
-    path: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
-) -> Path:
+def _folder_with(path: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> Path:
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

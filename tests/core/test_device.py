@@ -72,9 +72,7 @@ def test_memory_on_a_cpu_is_what_is_resident() -> None:
     held = torch.ones(40_000_000)  # 160 MB
     grown = device.memory_bytes(CPU) - before
     assert grown > 100_000_000
-    assert device.memory_bytes(CPU) == pytest.approx(
-        psutil.Process().memory_info().rss, rel=0.2
-    )
+    assert device.memory_bytes(CPU) == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
     del held
 
 
