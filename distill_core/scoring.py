@@ -61,7 +61,7 @@ class HeldOut:
         return cls(
             rows=kept,
             encoded=[item for _, item in pairs],
-            prompts=[encode_prompt(row, tokenizer)[-max_seq_len:] for row in asked],
+            prompts=[encode_prompt(row, tokenizer, max_tokens=max_seq_len) for row in asked],
             references=[(row.response or "").strip() for row in asked],
             tokenizer=tokenizer,
             max_new_tokens=max_new_tokens,

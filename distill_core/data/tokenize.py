@@ -99,18 +99,28 @@ def encode(row: Row, tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> En
     return Encoded(ids, labels, row.labelled, truncated)
 
 
-def encode_prompt(row: Row | Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def encode_prompt(
+    row: Row | Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_tokens: int | None = None,
+) -> list[int]:
     """Token ids (T,) of all that stands before the last answer: what generation continues.
 
-    The same ids that `encode` puts before the answer, when nothing has to be cut.
+    The same ids that `encode` puts before the answer. More than `max_tokens` lose their head, as
+    there; the BOS stays.
 
     Raises:
         DataError: the model's chat template refuses the conversation.
     """
     if not isinstance(row, Row):
-        row = Row(messages=tuple(row), text=None, origin="prompt")
-    prompt = Row(row.prompt_messages, None, row.origin) if row.text is None else row
-    return _joined(prompt, tokenizer)[0]
+        row = Row(tuple(row), None, "prompt")
+    assert row.messages, "a plain text asks nothing"
+    ids, _, end = _joined(row, tokenizer, answer=False)
+    if max_tokens is None or len(ids) <= max_tokens:
+        return ids
+    bos = ids[0] == tokenizer.bos_token_id
+    return [ids[place] for place in _kept(len(ids), end, max_tokens, bos=bos)]
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -130,11 +140,15 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _segments(
-    row: Row, tokenizer: PreTrainedTokenizerBase, conventions: _Conventions
+    row: Row,
+    tokenizer: PreTrainedTokenizerBase,
+    conventions: _Conventions,
+    *,
+    answer_too: bool,
 ) -> Iterator[tuple[str, bool]]:
     """Yield (text, supervised): a prompt, its answer, the text up to the next one.
 
-    Ends in an answer when the row does, else where the answer would begin.
+    Ends where the last answer begins, or with it if it is wanted and there is one.
     """
     if row.text is not None:
         yield row.text + (tokenizer.eos_token or ""), True
@@ -154,7 +168,7 @@ def _segments(
                 done = start + answer
                 break
     yield prompt.removeprefix(done), False
-    if row.response is not None:
+    if answer_too and row.response is not None:
         messages = (*row.prompt_messages, {"role": "assistant", "content": row.response})
         yield next(_answers(prompt, messages, tokenizer, row.origin, conventions)), True
 
@@ -207,7 +221,9 @@ def _render(
     return text
 
 
-def _joined(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[bool], int]:
+def _joined(
+    row: Row, tokenizer: PreTrainedTokenizerBase, *, answer: bool = True
+) -> tuple[list[int], list[bool], int]:
     """Return ids (T,), supervised (T,) and where the last answer starts.
 
     A segment never changes the ids before it: where tokenising it together with the text before
@@ -217,7 +233,7 @@ def _joined(row: Row, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], li
     text, start = "", 0
     ids: list[int] = []
     supervised: list[bool] = []
-    for segment, on in _segments(row, tokenizer, conventions):
+    for segment, on in _segments(row, tokenizer, conventions, answer_too=answer):
         whole = _ids(text + segment, tokenizer, conventions)
         new = whole[len(ids) :] if whole[: len(ids)] == ids else _ids(segment, tokenizer)
         text, start = text + segment, len(ids)

@@ -52,7 +52,7 @@ def answer_rows(
     if not places:
         return list(rows)
     room = max(1, max_seq_len - settings.max_new_tokens)  # a longer prompt loses its head
-    prompts = {place: encode_prompt(rows[place], tokenizer)[-room:] for place in places}
+    prompts = {place: encode_prompt(rows[place], tokenizer, max_tokens=room) for place in places}
     path = folder / f"{_key(fingerprint, tokenizer, settings, seed)}.jsonl"
     known = _read(path)
     wanted = {place: _row_key(prompts[place]) for place in places}

@@ -202,6 +202,16 @@ def test_a_greeting_before_the_first_question_is_context(make: MakeTokenizer) ->
     assert supervised(tokenizer, encode(row, tokenizer, 256)) == "ok<|im_end|>"
 
 
+def test_two_answers_in_a_row_are_both_supervised(make: MakeTokenizer) -> None:
+    tokenizer = make(CHATML)
+    twice = {"role": "assistant", "content": "so good"}
+    row = Row((*(chat("on", "ok").messages or ()), twice), None, "x:1")
+    encoded, prompt = encode(row, tokenizer, 256), encode_prompt(row, tokenizer)
+    assert encoded.input_ids[: len(prompt)] == prompt
+    assert supervised(tokenizer, encoded) == "ok<|im_end|>|so good<|im_end|>"
+    assert encode_prompt(row.messages or (), tokenizer) == prompt
+
+
 def test_an_end_of_turn_inside_an_answer_does_not_cut_it(make: MakeTokenizer) -> None:
     tokenizer = make(CHATML)
     encoded = encode(chat("on", "ok<|im_end|>off"), tokenizer, 256)
@@ -334,6 +344,17 @@ def test_the_head_of_the_prompt_goes_first(make: MakeTokenizer) -> None:
     assert encoded.input_ids == [whole.input_ids[0], *whole.input_ids[-39:]]
     assert encoded.labels == [IGNORE_INDEX, *whole.labels[-39:]]
     assert supervised(tokenizer, encoded) == "ok<|im_end|>"
+
+
+def test_a_prompt_that_generation_cuts_keeps_its_opening_and_its_end(make: MakeTokenizer) -> None:
+    tokenizer = make(LLAMA3)
+    row = chat("abcdefghijklmnopqrstuvwxyz" * 4, "ok")
+    whole = encode_prompt(row, tokenizer)
+    assert encode_prompt(row, tokenizer, max_tokens=20) == [whole[0], *whole[-19:]]
+    assert encode_prompt(row, tokenizer, max_tokens=len(whole)) == whole
+    cut = encode(row, tokenizer, 40)
+    prompt = len(cut.input_ids) - cut.supervised_tokens
+    assert encode_prompt(row, tokenizer, max_tokens=prompt) == cut.input_ids[:prompt]
 
 
 def test_then_the_end_of_the_answer_and_nobody_learns_to_stop_there(make: MakeTokenizer) -> None:
