@@ -3,10 +3,9 @@
 In: `Answers` and `Evidence`. Out: `Scoring`. No constant of its own: every number comes from the
 evidence. Knows nothing of recipes or of words.
 
-Each clause is true, false or unknown. A verdict's score adds the votes of the clauses that hold;
-its low and high bounds also let every unknown clause vote against and for it. Confidence is the
-lead of the verdict's low bound over the best high bound of the others, so that an answer that
-becomes unknown can only lower it.
+Each clause is true, false or unknown. A verdict's score adds the votes of the clauses that hold.
+Confidence is the smallest lead over any rival that is left when every unknown clause turns out as
+it suits that rival, so that an answer that becomes unknown can only lower it.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def score(answers: Answers, evidence: Evidence) -> Scoring:
     scores, vetoed_by = _count(truths, evidence)
     ranking = _rank(scores, vetoed_by)
     bounds = _bounds(strict, evidence)
-    lead = bounds[ranking[0]][0] - max(bounds[other][1] for other in ranking[1:])
+    lead = min(_lead(ranking[0], rival, strict, evidence) for rival in ranking[1:])
     return Scoring(
         facts=facts,
         truths=truths,
@@ -103,6 +102,23 @@ def _count(
 def _rank(scores: dict[str, float], vetoed_by: dict[str, list[str]]) -> list[str]:
     """Best first; those ruled out last; the evidence's order (that of `scores`) breaks ties."""
     return sorted(scores, key=lambda v: (bool(vetoed_by[v]), -round(scores[v], 6)))
+
+
+def _lead(winner: str, rival: str, truths: dict[str, Truth], evidence: Evidence) -> float:
+    """Votes by which `winner` leads `rival` at worst; infinite where one of them is ruled out."""
+    lead = evidence.prior.get(winner, 0.0) - evidence.prior.get(rival, 0.0)
+    for clause_id, votes, vetoes in evidence.ballots:
+        truth = truths[clause_id]
+        if truth is False:
+            continue
+        gain = votes.get(winner, 0.0) - votes.get(rival, 0.0)
+        if (winner in vetoes) != (rival in vetoes):
+            gain = -math.inf if winner in vetoes else math.inf
+        change = gain if truth else min(gain, 0.0)
+        if math.isinf(lead) and math.isinf(change) and lead != change:
+            return -math.inf  # each is ruled out by another clause: nothing is certain
+        lead += change
+    return lead
 
 
 def _bounds(truths: dict[str, Truth], evidence: Evidence) -> dict[str, tuple[float, float]]:

@@ -16,20 +16,23 @@ from distill_core.advisor.conditions import judge
 from distill_core.advisor.evidence import load
 from distill_core.advisor.facts import derive
 
-CASES: list[dict[str, Any]] = yaml.safe_load(
-    Path(__file__).with_name("cases.yaml").read_text(encoding="utf-8")
-)
+WRITTEN = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text(encoding="utf-8"))
+CASES: list[dict[str, Any]] = WRITTEN["cases"]
 EVIDENCE = load()
 CLAUSES = [clause_id for clause_id, _, _ in EVIDENCE.clauses()]
 
 
 @functools.cache
 def told_of(number: int) -> dict[str, Any]:
-    return advise(CASES[number]["answers"])
+    return advise(answers_of(CASES[number]))
+
+
+def answers_of(case: dict[str, Any]) -> dict[str, Any]:
+    return case["answers"] if case.get("alone") else {**WRITTEN["usual"], **case["answers"]}
 
 
 def truths(case: dict[str, Any]) -> dict[str, bool | None]:
-    return judge(derive(parse(case["answers"]), EVIDENCE), EVIDENCE)
+    return judge(derive(parse(answers_of(case)), EVIDENCE), EVIDENCE)
 
 
 def test_there_are_enough_cases_and_each_says_why() -> None:

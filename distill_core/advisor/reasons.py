@@ -1,0 +1,147 @@
+"""Why: the reasons that decided, how sure the verdict is, and what its rival lacked.
+
+In: a `Scoring`. Out: plain dictionaries whose words come from the evidence. Knows no recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from distill_core.advisor import flips, plan
+from distill_core.advisor.answers import Answers
+from distill_core.advisor.evidence import Clause, Evidence, Rule
+from distill_core.advisor.facts import fill, words
+from distill_core.advisor.scoring import Scoring
+
+MAX_REASONS = 3
+LEVEL = "What is known so far speaks for both alike; the simpler one goes first."
+
+
+def holding(scoring: Scoring, evidence: Evidence) -> list[tuple[str, Rule, Clause]]:
+    """The clauses that hold, each with its id and rule."""
+    return [item for item in evidence.clauses() if scoring.truths[item[0]]]
+
+
+def reason(item: tuple[str, Rule, Clause], scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
+    """A clause in words, with the user's numbers and its source."""
+    clause_id, rule, clause = item
+    values = words(scoring.facts)
+    return {
+        "rule": clause_id,
+        "headline": clause.headline,
+        "sentence": fill(clause.sentence, values),
+        "published": rule.published,
+        **plan.cite(clause.source or rule.source, clause.strength or rule.strength, evidence),
+    }
+
+
+def reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
+    """The clauses that did most to put the winner before the runner-up, and before the rest."""
+    winner, rival = scoring.ranking[:2]
+    veto_weight = max(evidence.max_vote.values())
+
+    def gains(item: tuple[str, Rule, Clause]) -> tuple[float, float, int]:
+        """Votes gained on the runner-up, votes for the winner, verdicts ruled out."""
+        votes, vetoes = evidence.votes(item[2]), evidence.vetoes(item[2])
+        lead = votes.get(winner, 0.0) - votes.get(rival, 0.0)
+        return lead + veto_weight * (rival in vetoes), votes.get(winner, 0.0), len(vetoes)
+
+    def push(item: tuple[str, Rule, Clause]) -> tuple[Any, ...]:
+        return *(-gain for gain in gains(item)), item[2].strength or item[1].strength, item[0]
+
+    useful = [
+        item
+        for item in holding(scoring, evidence)
+        if item[2].headline
+        and winner not in evidence.vetoes(item[2])
+        and gains(item)[0] >= 0
+        and max(gains(item)) > 0
+    ]
+    deciding = [item for item in useful if gains(item)[0] > 0]
+    chosen: list[tuple[str, Rule, Clause]] = []
+    for item in sorted(deciding if len(deciding) > 1 else useful, key=push):
+        if not _says_the_same(item[0], [other[0] for other in chosen]):
+            chosen.append(item)
+    best = sorted(chosen[:MAX_REASONS], key=lambda item: item[2].strength or item[1].strength)
+    return [reason(item, scoring, evidence) for item in best]
+
+
+_SAME = [
+    {"R1.good", "R3.exists"},
+    {"R3.no_teacher", "R3.train_for_one"},
+    {"R1.weak", "R3.train_for_one"},
+    {"R6.noisy", "R6.averaged"},
+]
+"""Clauses that would tell the reader the same thing twice."""
+
+
+def _says_the_same(clause_id: str, others: list[str]) -> bool:
+    return any(clause_id in pair and pair & set(others) for pair in _SAME)
+
+
+def confidence(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
+    """The level of confidence, and what it rests on."""
+    lead, level = scoring.lead, scoring.confidence
+    known_lead = scoring.scores[scoring.verdict] - max(
+        (scoring.scores[v] for v in scoring.ranking[1:] if not scoring.vetoed_by[v]),
+        default=-math.inf,
+    )
+    open_answers = flips.open_answers(answers, evidence)
+    if not open_answers:
+        if math.isinf(known_lead):
+            why = "Everything else is ruled out."
+        elif level == "high":
+            why = f"It leads by {known_lead:g} votes, and no answer that decides is missing."
+        else:
+            why = f"A close call: it leads by only {known_lead:g} votes. Measure both."
+    elif level == "high":
+        why = "It would still lead if every open answer spoke against it."
+    elif level == "medium":
+        why = "Open answers could make it close."
+    else:
+        turning = sum(entry["turns"] for entry in open_answers)
+        why = (
+            f"{_number(turning)} that could turn it {_verb(turning)} open."
+            if turning
+            else f"{_number(len(open_answers))} that matter {_verb(len(open_answers))} open."
+        )
+    return {"level": level, "why": why, "lead": lead if math.isfinite(lead) else None}
+
+
+def _number(count: int) -> str:
+    return "One answer" if count == 1 else f"{count} answers"
+
+
+def _verb(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def runner_up(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
+    """The second best: why it lost, and what would turn the verdict to it."""
+    winner, rival = scoring.ranking[:2]
+    held = holding(scoring, evidence)
+    ruled_out = scoring.vetoed_by[rival]
+
+    def against(item: tuple[str, Rule, Clause]) -> float:
+        votes = evidence.votes(item[2])
+        return votes.get(winner, 0.0) - votes.get(rival, 0.0)
+
+    found = {"why_lost": LEVEL, "rule": "", **plan.cite("own", "C", evidence)}
+    if ruled_out:
+        candidates = [entry for entry in held if entry[0] == ruled_out[0]]
+    else:
+        own = [entry for entry in held if evidence.votes(entry[2]).get(rival, 0.0) < 0]
+        candidates = [entry for entry in own or held if against(entry) > 0]
+    if candidates:
+        lost = reason(max(candidates, key=against), scoring, evidence)
+        found = {key: lost[key] for key in ("rule", "source", "url", "strength")}
+        found["why_lost"] = f"{lost['headline']} {lost['sentence']}"
+    flip = flips.flips_when(answers, rival, evidence)
+    return {
+        "verdict": rival,
+        "title": evidence.verdicts[rival].title,
+        **found,
+        "flips_when": flip["words"] if flip else None,
+        "changes": flip["changes"] if flip else {},
+    }
