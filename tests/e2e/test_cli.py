@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,7 +90,7 @@ def test_runs_show_and_events_tell_the_same_run(finished: tuple[Cli, dict[str, A
     assert shown["run"] == told["run"]
     assert shown["status"]["progress"] == 1
     events = cli.json("events", told["run"])
-    assert events[0]["type"] == "run_started"
+    assert "run_started" in {event["type"] for event in events[:5]}
     assert events[-1]["type"] == "run_finished"
     trained = [event for event in events if event["type"] == "step" and event["stage"] == 0]
     assert [event["step"] for event in trained] == [1, 2, 3, 4, 5, 6]
@@ -156,9 +155,11 @@ def test_export_never_overwrites(finished: tuple[Cli, dict[str, Any]]) -> None:
 
 
 def test_advise_answers_from_a_file(cli: Cli) -> None:
-    (cli.folder / "answers.yaml").write_text("{}")
+    answers = "{data.labelled_rows: 500, data.unlabelled_rows: 20000, data.held_out_rows: 1000}"
+    (cli.folder / "answers.yaml").write_text(answers)
     told = cli.json("advise", "answers.yaml")
-    assert told["recommendation"]
+    assert told["verdict"] == "distill"
+    assert told["reasons"]
 
 
 def test_delete_removes_the_folder_and_nothing_else(cli: Cli) -> None:
@@ -176,10 +177,3 @@ def test_nothing_left_the_machine(finished: tuple[Cli, dict[str, Any]]) -> None:
     cli, _ = finished
     log = cli.folder / "network.log"
     assert not log.exists(), log.read_text()
-
-
-def events_of(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's whole event lines, whether or not it still goes on."""
-    file = folder / "events.jsonl"
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
