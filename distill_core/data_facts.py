@@ -172,7 +172,7 @@ def _hub_answers() -> bool:
 
 
 def _stamp(data: DataSettings) -> tuple[Any, ...]:
-    """Changes when a file does."""
+    """Changes when a file does, or when the hub begins or ceases to answer."""
     stamps = []
     for source in [*data.sources, data.held_out]:
         if isinstance(source, FileSource):
@@ -181,4 +181,5 @@ def _stamp(data: DataSettings) -> tuple[Any, ...]:
                 stamps.append((seen.st_mtime_ns, seen.st_size))
             except OSError:
                 stamps.append((0, 0))
-    return (*stamps, str(Path.cwd()))
+    answers = _hub_answers() if _on_the_hub(data) else None
+    return (*stamps, answers, str(Path.cwd()))

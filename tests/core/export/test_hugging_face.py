@@ -154,7 +154,7 @@ def test_a_base_model_is_named_where_its_weights_were_taken(
     assert card.data.base_model == expected
 
 
-# --- what must not happen ---------------------------------------------------------------------------
+# --- what must not happen --------------------
 
 
 def test_an_earlier_export_is_replaced(finished: Path, tmp_path: Path) -> None:
