@@ -41,6 +41,14 @@ def replace_json(path: Path, data: Any) -> None:
     replace_text(path, orjson.dumps(data, default=plain, option=orjson.OPT_INDENT_2))
 
 
+def overwrite_json(path: Path, data: Any) -> None:
+    """Write into a file's own room: the last resort on a full disk, a reader may see half."""
+    text = orjson.dumps(data, default=plain)
+    with open(path, "r+b") as file:
+        file.write(text)
+        file.truncate()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; an empty one where the file is missing or is not one."""
     try:

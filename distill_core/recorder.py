@@ -43,12 +43,8 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         """Start the heartbeat; keep a little room on the disk for the last words."""
-        try:
-            with files.disk_full_told(self.run_dir):
-                self._ballast.write_bytes(bytes(65536))
-        except files.DiskFullError:
-            self._ballast.unlink(missing_ok=True)
-            raise
+        with contextlib.suppress(OSError):  # a full disk is told by the first event
+            self._ballast.write_bytes(bytes(65536))
         self._heart.start()
         return self
 
@@ -80,8 +76,7 @@ class Recorder:
             self._journal.append(event)
         with self._lock:
             _EFFECTS[event["type"]](self, event)
-        with contextlib.suppress(files.DiskFullError):
-            self._write_status(last=True)
+        self._write_status(last=True, somehow=True)
 
     def _beat(self) -> None:
         while not self._leaving.wait(HEARTBEAT_S):
@@ -91,14 +86,15 @@ class Recorder:
             except Exception as error:
                 self._trouble = error  # told by the next `record`
 
-    def _write_status(self, *, last: bool = False) -> None:
+    def _write_status(self, *, last: bool = False, somehow: bool = False) -> None:
         with self._lock:
             if self._over:
                 return  # from its last status on, a run belongs to whoever resumes it
             self._over = last
             self.status["heartbeat_time"] = time.time()
             self._written_at = time.monotonic()
-            run_status.write(self.run_dir, self.status)
+            write = run_status.write_somehow if somehow else run_status.write
+            write(self.run_dir, self.status)
 
     def end(self, state: str, **changes: Any) -> bool:
         """Change to a state without a process."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import psutil
 
 from distill_core import files
+from distill_core.errors import DiskFullError
 
 State = Literal["queued", "running", "paused", "stopping", "finished", "stopped", "failed", "lost"]
 
@@ -82,8 +83,20 @@ def read(run_dir: Path) -> Status:
 
 def write(run_dir: Path, status: Status) -> None:
     """Replace `status.json` in one step; raises `DiskFullError`."""
-    kept = {key: value for key, value in status.items() if key not in _DERIVED}
-    files.replace_json(run_dir / FILE_NAME, kept)
+    files.replace_json(run_dir / FILE_NAME, _stored(status))
+
+
+def write_somehow(run_dir: Path, status: Status) -> None:
+    """As `write`, but on a full disk into the room that the file has already."""
+    try:
+        write(run_dir, status)
+    except DiskFullError:
+        with contextlib.suppress(OSError):
+            files.overwrite_json(run_dir / FILE_NAME, _stored(status))
+
+
+def _stored(status: Status) -> Status:
+    return {key: value for key, value in status.items() if key not in _DERIVED}
 
 
 _DERIVED = {"stop_asked", "pause_asked", "progress", "queue_position"}

@@ -9,6 +9,7 @@ of training, and never imports torch.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -61,6 +62,7 @@ class Supervisor:
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
         self._adopted: set[Path] = set()
         self._leaving: dict[Path, Leaving] = {}
+        self._ended: dict[Path, tuple[object, Status]] = {}
         self._told = ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
@@ -81,7 +83,7 @@ class Supervisor:
         """Look at every run once; returns whether any is queued or running."""
         if not self.lead():
             return True
-        statuses = {folder: run_status.read(folder) for folder in runs.folders(self.runs_dir)}
+        statuses = {folder: self._read(folder) for folder in runs.folders(self.runs_dir)}
         busy: set[str] = set()
         for folder, status in statuses.items():
             if status["state"] == "running":
@@ -106,6 +108,21 @@ class Supervisor:
         with contextlib.suppress(Timeout, OSError):
             self._lock.acquire(timeout=0)
         return self._lock.is_locked
+
+    def _read(self, folder: Path) -> Status:
+        """Read a run's status; that of one which has ended only when its file was replaced."""
+        try:
+            stat = os.stat(folder / run_status.FILE_NAME)
+        except OSError:
+            return run_status.read(folder)
+        version = (stat.st_ino, stat.st_mtime_ns)
+        known = self._ended.get(folder)
+        if known and known[0] == version:
+            return known[1]
+        status = run_status.read(folder)
+        if status["state"] not in ("queued", "running"):
+            self._ended[folder] = (version, status)
+        return status
 
     def _loop(self) -> None:
         while not self._closing.wait(TICK_S):

@@ -114,7 +114,15 @@ def follow(
     def should_stop() -> str | None:
         return also_asked() or run_control.asked(run_dir)
 
-    with Recorder(run_dir) as recorder:
+    try:
+        recorder = Recorder(run_dir)
+    except DiskFullError as error:
+        failed = _failed(str(error), "", "disk_full") | {"run": run_dir.name}
+        fate = {"state": "failed", "message": failed["message"], "error": failed}
+        run_status.write_somehow(run_dir, run_status.read(run_dir) | fate)
+        yield failed
+        raise
+    with recorder:
         told = ended = False
         try:
             recipe = runs.load_recipe(run_dir)

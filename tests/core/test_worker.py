@@ -303,6 +303,34 @@ def test_a_disk_that_fills_up_ends_the_run_with_whole_lines(
     assert [json.loads(line) for line in text.splitlines()]
 
 
+def test_a_disk_without_any_room_still_gets_the_last_word(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing new can be written, not even beside: the status goes into its own file."""
+
+    def refuse(*_: object) -> int:
+        raise FULL
+
+    monkeypatch.setattr(os, "write", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    assert worker.work(run_dir, pipeline=pretend.pipeline) == 1
+    status = run_status.current(run_dir)
+    assert status["state"] == "failed"
+    assert status["error"]["kind"] == "disk_full"
+
+
+def test_a_disk_without_room_for_the_events_file(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise FULL
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert worker.work(run_dir, pipeline=pretend.pipeline) == 1
+    monkeypatch.undo()
+    assert run_status.current(run_dir)["error"]["kind"] == "disk_full"
+
+
 # --- one owner ----------------------------------------------------------------------------------
 
 
