@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from distill_core.events import Event
+from distill_core.recorder import Pace
 
 
 def console() -> Console:
@@ -121,8 +122,8 @@ def estimate_table(estimate: dict[str, Any]) -> Table:
 def evaluation_table(evaluation: dict[str, Any]) -> Table:
     """Lay out the scores of all models."""
     table = _table(
-        *("model", ">parameters", ">exact match", ">95 % interval", ">cross-entropy"),
-        *(">KL to teacher", ">tokens/s", ">latency p50"),
+        *("model", ">para-\nmeters", ">exact\nmatch", ">95 %\ninterval"),
+        *(">cross-\nentropy", ">KL to\nteacher", ">tokens\nper s"),
     )
     for name, scores in evaluation["models"].items():
         low, high = scores.get("exact_match_ci95") or (None, None)
@@ -130,11 +131,10 @@ def evaluation_table(evaluation: dict[str, Any]) -> Table:
             name.replace("_", " "),
             amount(scores.get("parameters")),
             share(scores.get("exact_match")),
-            f"{share(low)} – {share(high)}" if low is not None else "–",
+            f"{share(low)}–{share(high)}" if low is not None else "–",
             _number(scores.get("cross_entropy")),
             _number(scores.get("kl_to_teacher")),
             _number(scores.get("tokens_per_s"), 0),
-            "–" if scores.get("latency_p50_ms") is None else f"{scores['latency_p50_ms']:.0f} ms",
         )
     return table
 
@@ -191,7 +191,9 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=True)
+        table.add_column(
+            column.lstrip(">"), justify="right" if right else "left", no_wrap=not right
+        )
     return table
 
 
@@ -220,6 +222,8 @@ class RunDisplay:
         )
         self._task = self._bar.add_task("preparing", total=None, count="", facts="")
         self._phase, self._title, self._steps = "", "", 0
+        self._pace = Pace()
+        self._steps_per_stage: list[int] = []
 
     def __enter__(self) -> RunDisplay:
         """Show the bar."""
@@ -235,7 +239,10 @@ class RunDisplay:
     def take(self, event: Event) -> None:
         """Show what an event changes."""
         kind = event["type"]
-        if kind == "stage_started":
+        if kind == "run_started":
+            stages = event.get("stages") or []
+            self._steps_per_stage = [stage.get("total_steps") or 0 for stage in stages]
+        elif kind == "stage_started":
             self._title, self._steps = event.get("title", ""), event.get("total_steps", 0)
             self.tell(f"{self._title}: {self._steps} steps")
         elif kind == "progress":
@@ -245,6 +252,9 @@ class RunDisplay:
             facts = [f"{name} {_number(metrics[name])}" for name in ("loss",) if name in metrics]
             if "tokens_per_s" in metrics:
                 facts.append(f"{metrics['tokens_per_s']:,.0f} tokens/s")
+            left = self._pace.seconds_left(event, self._steps_per_stage or [self._steps])
+            if left is not None:
+                facts.append(f"{duration(left)} left")
             self._show("training", self._title, event["step"], self._steps, facts)
         elif kind == "evaluation":
             told = (

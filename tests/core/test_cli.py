@@ -368,7 +368,7 @@ def test_evaluate(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) ->
     assert call("evaluate", "latest", "--json").document == SCORES
     told = call("evaluate", "latest", "--data", "own.jsonl", "--rows", "5").out
     assert (asked["run"], asked["data"], asked["rows"]) == ("latest", "own.jsonl", 5)
-    assert "98.0% – 100.0%" in told
+    assert "98.0%–100.0%" in told
     assert "keeps 97.0% of the teacher (95 %: 95.0% – 99.0%)" in told
     assert "9.2 times smaller and answers 3.1 times as fast" in told
     assert "Verdict against fine tuned on labels: beats." in told
