@@ -216,6 +216,20 @@ def test_a_hub_model_on_this_disk_needs_no_hub(
     assert models.facts("a/b")["offline"] is True
 
 
+def test_the_hub_clients_own_cache_is_read(tmp_path: Path, tiny_teacher_dir: Path) -> None:
+    repository = tmp_path / "hub" / "models--org--tiny"
+    snapshot = Path(shutil.copytree(tiny_teacher_dir, repository / "snapshots" / "0123abcd"))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abcd")
+    assert models.resolve("org/tiny") == snapshot
+    assert models.names() == [*models.BUILT_IN, "org/tiny"]
+    assert model_facts.listed()[-1]["layers"] == 4
+    (snapshot / "model.safetensors").unlink()
+    assert models.names() == [*models.BUILT_IN]
+    with pytest.raises(HubUnreachable):
+        models.resolve("org/tiny")
+
+
 def test_half_a_download_does_not_count_as_on_this_disk(
     monkeypatch: pytest.MonkeyPatch, copy: Path
 ) -> None:
@@ -417,6 +431,16 @@ def test_the_copy_is_made_once_and_nothing_else_is_left(
     assert [item.name for item in folder.parent.iterdir() if not item.name.endswith(".lock")] == [
         SMOLLM2
     ]
+
+
+def test_the_hub_comes_first_where_it_answers(
+    monkeypatch: pytest.MonkeyPatch, tiny_teacher_dir: Path
+) -> None:
+    done = _fake_fetch(monkeypatch, tiny_teacher_dir)
+    files = {"config.json": 1, "tokenizer.json": 1, "model.safetensors": 1}
+    _fake_hub(monkeypatch, files, tiny_teacher_dir)
+    assert models.resolve(SMOLLM2) == tiny_teacher_dir
+    assert done == []
 
 
 def test_several_callers_make_one_copy(
