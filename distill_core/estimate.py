@@ -116,11 +116,11 @@ class Work:
         ratios: list[float] = []
         measured = True
         other = self._final_scores(speed)
-        for stage in self.stages:
+        for stage, key in zip(self.stages, time_need.stage_keys(self.stages), strict=True):
             networks, rows = self.networks(stage), self.rows(stage)
             formula = time_need.training_s(stage, networks, rows, speed)
             other += self._around(stage, networks, rows, speed)
-            known = time_need.measured_tokens_per_s(stage, history)
+            known = time_need.measured_tokens_per_s(key, history)
             if known:
                 tokens = stage.total_steps * stage.settings.optim.global_batch_size * rows.mean
                 ratios.append(tokens / known / formula)

@@ -15,7 +15,7 @@ from typing import Any
 from distill_core import runs, series
 from distill_core.errors import DistillError
 from distill_core.plan import plan
-from distill_core.time_need import stage_key
+from distill_core.time_need import stage_keys
 
 _NEWEST = 8
 _ENOUGH_STEPS = 40
@@ -23,7 +23,7 @@ _ENOUGH_STEPS = 40
 
 
 def past_speeds(runs_dir: Path) -> list[dict[str, Any]]:
-    """Speeds, newest run first: `{"stage": key, "tokens_per_s", "device"}`."""
+    """Speeds, newest run first: `{"stage": key, "tokens_per_s"}`."""
     found: list[dict[str, Any]] = []
     finished = [item for item in runs.list_runs(runs_dir) if _is_ours(item["status"])]
     for item in finished[:_NEWEST]:
@@ -43,18 +43,10 @@ def _is_ours(status: dict[str, Any]) -> bool:
 def _speeds(folder: Path, stamp: int) -> list[dict[str, Any]]:
     recipe = runs.load_recipe(folder)
     curves, _ = series.read_series(folder, max_points=400)
+    stages = plan(recipe, labelled=1, unlabelled=0)
     speeds = []
-    for stage in plan(recipe, labelled=1, unlabelled=0):
+    for stage, key in zip(stages, stage_keys(stages), strict=True):
         curve = curves.get(f"{stage.index}/tokens_per_s")
         if curve and curve["step"][-1] >= _ENOUGH_STEPS:
-            settings = stage.settings
-            speeds.append(
-                {
-                    "stage": stage_key(
-                        stage.kind, stage.source, settings.student, settings.adapter
-                    ),
-                    "tokens_per_s": statistics.median(curve["value"]),
-                    "device": recipe.device,
-                }
-            )
+            speeds.append({"stage": key, "tokens_per_s": statistics.median(curve["value"])})
     return speeds

@@ -16,6 +16,7 @@ from distill_core import model_facts
 from distill_core.data_facts import Lengths
 from distill_core.memory_need import Networks
 from distill_core.plan import PlannedStage
+from distill_core.recipe import PREVIOUS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -90,18 +91,27 @@ def forward_flops(shape: PretrainedConfig, tokens: float, predicted: float, leng
     return tokens * (2 * body + attention) + predicted * 2 * table
 
 
-def measured_tokens_per_s(
-    stage: PlannedStage, history: Sequence[Mapping[str, Any]]
-) -> float | None:
+def measured_tokens_per_s(key: str, history: Sequence[Mapping[str, Any]]) -> float | None:
     """Speed of the newest earlier stage that trained the same networks in the same way."""
-    wanted = stage_key(stage.kind, stage.source, stage.settings.student, stage.settings.adapter)
     for item in history:
-        if item["stage"] == wanted and item["tokens_per_s"] > 0:
+        if item["stage"] == key and item["tokens_per_s"] > 0:
             return float(item["tokens_per_s"])
     return None
 
 
-def stage_key(kind: str, source: str, student: Any, adapter: Any) -> str:
-    """What two stages share when their speeds can be compared."""
-    parts = [kind, source, student.model_dump_json(), adapter.model_dump_json() if adapter else ""]
-    return "|".join(parts)
+def stage_keys(stages: Sequence[PlannedStage]) -> list[str]:
+    """What two stages share when their speeds can be compared: the networks and the adapter.
+
+    A stage that goes on from the one before is the same only where that one is.
+    """
+    keys: list[str] = []
+    before = ""
+    for stage in stages:
+        settings = stage.settings
+        adapter = settings.adapter.model_dump_json() if settings.adapter else ""
+        key = "|".join((stage.kind, stage.source, settings.student.model_dump_json(), adapter))
+        if PREVIOUS in (stage.source, getattr(settings.student, "model", None)):
+            key = f"{before}>{key}"
+        keys.append(key)
+        before = before if stage.baseline else key
+    return keys

@@ -189,7 +189,7 @@ def test_a_hub_that_cannot_be_reached(make: Make, monkeypatch: pytest.MonkeyPatc
     ("student", "field"),
     [
         ("{init: scratch, layers: 2, hidden_size: 96}", "stages.0.student.hidden_size"),
-        ("{init: scratch, layers: 9, hidden_size: 32}", "stages.0.student.layers"),
+        ("{init: scratch, layers: 5, hidden_size: 32}", "stages.0.student.layers"),
     ],
 )
 def test_a_student_larger_than_its_teacher(make: Make, student: str, field: str) -> None:

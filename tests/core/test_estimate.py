@@ -21,8 +21,10 @@ from distill_core import (
     recipe_yaml,
     runs,
     status,
+    time_need,
 )
 from distill_core.errors import RecipeError
+from distill_core.plan import plan
 from distill_core.recipe import LoraSettings, Recipe
 
 Make = Callable[..., Recipe]
@@ -227,3 +229,18 @@ def test_other_shapes_and_unfinished_runs_are_not_compared(make: Make, tmp_path:
     _finished_run(make(), tmp_path / "b", tokens_per_s=1000.0, state="stopped")
     assert past_speeds.past_speeds(tmp_path / "b") == []
     assert past_speeds.past_speeds(tmp_path / "nowhere") == []
+
+
+def test_a_stage_that_goes_on_from_another_needs_the_same_one_before(
+    make: Make, tiny_teacher_dir: Path, tiny_student_dir: Path, tmp_path: Path
+) -> None:
+    second = {"kind": "distill", "teacher": "previous"}
+    second |= {"student": {"init": "layer_drop", "layers": 1}}  # type: ignore[dict-item]
+    large = {"kind": "fine_tune", "model": str(tiny_teacher_dir)}
+    small = {"kind": "fine_tune", "model": str(tiny_student_dir)}
+    keys = [
+        time_need.stage_keys(plan(make(stages=[first, second]), labelled=9, unlabelled=0))
+        for first in (large, small, large)
+    ]
+    assert keys[0] == keys[2]
+    assert keys[0][1] != keys[1][1]
