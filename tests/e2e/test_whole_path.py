@@ -1,0 +1,152 @@
+"""The whole path in a browser, from advice to export, with the app killed in the middle.
+
+In: the app on an empty runs folder, a recipe of a minute. Out: what a user sees at each step.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from transformers import AutoModelForCausalLM
+
+from tests.e2e.drive import Studio, until, write_recipe
+from tests.e2e.screen import Screen, opened
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+NEWEST_STEP = """() => {
+  const chart = document.querySelector('[data-part="loss"]');
+  const steps = ((chart && chart.data) || []).flatMap((curve) => Array.from(curve.x || []));
+  return Math.max(0, ...steps);
+}"""
+PATIENCE_MS = 240_000
+
+
+def test_from_advice_to_export(browser: Browser, studio: Studio, tmp_path: Path) -> None:
+    with opened(browser, studio.url) as screen:
+        take_the_advised_recipe(screen)
+        start_a_short_run(screen, tmp_path)
+        run = the_only_run(studio)
+
+        curves_move(screen.page)
+        screen.page.reload()
+        screen.tab("Train")
+        curves_move(screen.page)
+        with opened(browser, studio.url) as second:
+            second.tab("Train")
+            expect(second.page.locator("#ds-train-header")).to_contain_text("short-run")
+            curves_move(second.page)
+            assert second.outside == []
+
+        restart_the_app(studio, run)
+        screen.page.goto(studio.url)
+        screen.tab("Train")
+        curves_move(screen.page)
+        finishes(screen, run)
+
+        compare(screen)
+        history_and_export(screen)
+
+        assert screen.outside == []
+        assert screen.errors == []
+    log = studio.folder / "network.log"
+    assert not log.exists(), log.read_text()
+
+
+def take_the_advised_recipe(screen: Screen) -> None:
+    screen.tab("Advisor")
+    screen.button("Use this recipe").click()
+    expect(screen.tab_button("Build")).to_have_attribute("aria-selected", "true")
+    expect(screen.page.locator("#ds-start")).to_be_enabled()
+
+
+def start_a_short_run(screen: Screen, folder: Path) -> None:
+    recipe = write_recipe(
+        folder,
+        name="short-run",
+        stages__0__optim__max_steps=400,
+        evaluation__every_steps=100,
+        checkpoints__every_steps=50,
+    )
+    screen.button("YAML").click()
+    box = screen.page.locator("#ds-yaml textarea")
+    box.fill(recipe.read_text())
+    box.blur()
+    expect(screen.page.locator("#ds-field-name input, #ds-field-name textarea")).to_have_value(
+        "short-run"
+    )
+    expect(screen.page.locator("#ds-summary")).to_contain_text("400 steps")
+    expect(screen.page.locator("#ds-summary")).to_contain_text("Ready")
+    screen.page.locator("#ds-start").click()
+    expect(screen.tab_button("Train")).to_have_attribute("aria-selected", "true")
+    expect(screen.page.locator("#ds-train-header")).to_contain_text("short-run")
+
+
+def the_only_run(studio: Studio) -> Path:
+    (run,) = [path for path in studio.runs_dir.iterdir() if (path / "status.json").is_file()]
+    return run
+
+
+def curves_move(page: Page) -> None:
+    """See the newest step on the chart grow twice."""
+    page.wait_for_function(f"({NEWEST_STEP})() > 0", timeout=PATIENCE_MS)
+    before = page.evaluate(NEWEST_STEP)
+    page.wait_for_function(f"({NEWEST_STEP})() > {before}", timeout=PATIENCE_MS)
+
+
+def restart_the_app(studio: Studio, run: Path) -> None:
+    """Kill the app: the worker goes on; the app that comes after finds the same worker."""
+    (worker,) = studio.workers()
+    studio.kill()
+    at = status(run)["step"]
+    until("the worker to go on alone", lambda: status(run)["step"] > at)
+    studio.start()
+    assert [process.pid for process in studio.workers()] == [worker.pid]
+    assert status(run)["state"] == "running"
+
+
+def status(run: Path) -> dict[str, object]:
+    return json.loads((run / "status.json").read_text())
+
+
+def finishes(screen: Screen, run: Path) -> None:
+    header = screen.page.locator("#ds-train-header")
+    expect(header).to_contain_text("finished", timeout=PATIENCE_MS)
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    steps = [event["step"] for event in events if event["type"] == "step"]
+    assert steps == list(range(1, 401)), "a step was lost or done twice"
+
+
+def compare(screen: Screen) -> None:
+    screen.button("Compare").click()
+    expect(screen.tab_button("Compare")).to_have_attribute("aria-selected", "true")
+    screen.page.locator("#ds-prompt textarea").fill("turn on the light in the kitchen")
+    screen.page.locator("#ds-ask").click()
+    for role in ("teacher", "student", "untrained"):
+        pane = screen.page.locator(f".ds-pane-{role}").first
+        expect(pane).to_contain_text("tokens/s", timeout=PATIENCE_MS)
+    expect(screen.page.locator(".ds-pane-teacher .ds-answer")).to_contain_text("kitchen")
+    tokens = screen.page.locator(".ds-pane-student [data-token]")
+    expect(tokens.first).to_be_visible()
+    tokens.first.click()
+    card = screen.page.locator("#ds-token-card")
+    expect(card).to_contain_text("Token 1:")
+    expect(card.locator("table")).to_have_count(2)
+    expect(screen.page.locator("#ds-scores")).to_contain_text("teacher")
+
+
+def history_and_export(screen: Screen) -> None:
+    screen.tab("Runs")
+    row = screen.page.locator(".ds-history tbody tr", has_text="short-run")
+    expect(row).to_contain_text("finished")
+    box = row.get_by_role("checkbox")
+    if not box.is_checked():
+        box.check()
+    screen.button("Export").click()
+    told = screen.page.locator(".ds-path")
+    expect(told).to_be_visible(timeout=PATIENCE_MS)
+    model = AutoModelForCausalLM.from_pretrained(told.inner_text().strip())
+    assert model.config.num_hidden_layers == 1
