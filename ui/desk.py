@@ -20,18 +20,19 @@ from distill_core import api
 from ui import draft
 
 Desk = dict[str, Any]
-"""`text`: YAML; `echoes`: [time, text] that the browser will send back; `shelf`: parts put aside,
-so that going back to a method, a kind of student or of held-out rows loses nothing."""
+"""`text`: YAML; `sent`: texts that the browser will send back; `overtaken`: [time, text] of those
+whose successor came back first; `shelf`: parts put aside, so that going back to a method, a kind
+of student or of held-out rows loses nothing."""
 
 _LOCK = threading.RLock()
 """Edits of two fields may run side by side; each must start from what the other has written."""
 
-ECHO_S = 5.0
+OVERTAKEN_S = 60.0
 
 
 def new() -> Desk:
     """Make an empty desk."""
-    return {"text": "", "echoes": [], "shelf": {}}
+    return {"text": "", "sent": [], "overtaken": [], "shelf": {}}
 
 
 def default_text() -> str:
@@ -40,13 +41,18 @@ def default_text() -> str:
 
 
 def lay(desk: Desk, text: str) -> str:
-    """Put a recipe on the desk; returns it."""
+    """Put a recipe that the browser already has on the desk; returns it."""
     with _LOCK:
-        now = time.monotonic()
-        recent = [entry for entry in desk["echoes"] if now - entry[0] < ECHO_S]
-        desk["echoes"] = [*recent, [now, text]]
         desk["text"] = text
         return text
+
+
+def send(desk: Desk, text: str) -> str:
+    """Put a recipe on the desk that the browser gets now, and will send back; returns it."""
+    with _LOCK:
+        if text != desk["text"]:
+            desk["sent"] = [*desk["sent"][-200:], text]
+        return lay(desk, text)
 
 
 def current(desk: Desk, stored: str = "") -> str:
@@ -56,16 +62,27 @@ def current(desk: Desk, stored: str = "") -> str:
 
 
 def is_echo(desk: Desk, text: str) -> bool:
-    """Tell whether `text` was laid here moments ago, so that it brings nothing new."""
+    """Tell whether the browser sends back what was written here, so that it brings nothing new.
+
+    Each text comes back once, the last of several perhaps alone, and an older one may come late.
+    A text that comes a second time was put there by another tab.
+    """
     with _LOCK:
         now = time.monotonic()
-        return any(text == old and now - at < ECHO_S for at, old in desk["echoes"])
+        late = [entry for entry in desk["overtaken"] if now - entry[0] < OVERTAKEN_S]
+        desk["overtaken"] = late
+        if text in desk["sent"]:
+            at = len(desk["sent"]) - 1 - desk["sent"][::-1].index(text)
+            desk["overtaken"] = [*late, *([now, old] for old in desk["sent"][:at])]
+            desk["sent"] = desk["sent"][at + 1 :]
+            return True
+        return any(text == old for _, old in late)
 
 
 def change(desk: Desk, stored: str, edit: Callable[[draft.Mapping], draft.Mapping]) -> str:
     """Apply one edit; returns the new text. Raises `BrokenYaml`, leaving the desk as it is."""
     with _LOCK:
-        return lay(desk, draft.write(edit(draft.read(current(desk, stored)))))
+        return send(desk, draft.write(edit(draft.read(current(desk, stored)))))
 
 
 def swap(desk: Desk, shelf_key: str, old: Any, wanted: str, fresh: Any) -> Any:

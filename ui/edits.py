@@ -36,35 +36,33 @@ FRESH_HELD_OUT: dict[str, Any] = {
 
 def open_desk(stored: str, desk: Desk, version: int) -> tuple[Desk, str, int]:
     """Lay the browser's recipe on the desk when the page opens, or the default one."""
-    text = desks.lay(desk, stored or desks.default_text())
+    text = desks.lay(desk, stored) if stored else desks.send(desk, desks.default_text())
     return desk, text, version + 1
 
 
-def adopt(stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
-    """Take over a recipe that another tab has put into the browser.
+def adopt(stored: str, desk: Desk, version: int) -> Any:
+    """Take over a recipe that another tab has put into the browser; returns the new version.
 
-    Texts that were written here come back as echoes: they change nothing, and an older one that
-    overtook a newer is put right.
+    Texts that were written here come back as echoes and change nothing. (The browser's copy is
+    no output here: giving it back, even unchanged, would count as its next change, for ever.)
     """
-    text = desks.current(desk, stored)
-    if stored == text:
-        return gr.skip(), gr.skip()
-    if desks.is_echo(desk, stored):
-        return text, gr.skip()
-    return desks.lay(desk, stored or desks.default_text()), version + 1
+    if desks.is_echo(desk, stored) or stored == desks.current(desk, stored):
+        return gr.skip()
+    desks.lay(desk, stored or desks.default_text())
+    return version + 1
 
 
 def pick_recipe(name: str, desk: Desk, version: int) -> tuple[str, int]:
     """Start again from a ready recipe."""
     texts = {recipe["name"]: recipe["yaml"] for recipe in api.ready_recipes()}
-    return desks.lay(desk, str(texts.get(name) or desks.default_text())), version + 1
+    return desks.send(desk, str(texts.get(name) or desks.default_text())), version + 1
 
 
 def edit_yaml(text: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Take the YAML as it was typed, right or wrong; the form follows when it can be read."""
     if text == desks.current(desk):
         return gr.skip(), gr.skip()
-    desks.lay(desk, text)
+    desks.send(desk, text)
     try:
         draft.read(text)
     except draft.BrokenYaml:

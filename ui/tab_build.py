@@ -52,12 +52,17 @@ def build(page: Page) -> None:
 
 
 def _rendered(wires: parts.Wires, part: Callable[..., None]) -> None:
-    """Lay a part out again whenever the recipe's shape has changed."""
+    """Lay a part out again whenever the recipe's shape has changed.
+
+    One part at a time: Gradio walks a session's components while it lays a part out, and fails
+    when another thread adds some meanwhile.
+    """
     gr.render(
         inputs=[wires.desk],
         triggers=[wires.version.change],
         show_progress="hidden",
-        queue=False,
+        concurrency_id="ds-form",
+        concurrency_limit=1,
     )(functools.partial(part, wires))
 
 
@@ -123,9 +128,20 @@ def _pair_card(wires: parts.Wires) -> list[gr.components.Component]:
     parts.reshape(wires, teacher.input, edits.edit_teacher, teacher)
     parts.reshape(wires, init.input, edits.edit_init, init)
     for key, component in (("layers", layers), ("hidden_size", width), ("model", model)):
-        edit = functools.partial(edits.edit_student, key)
-        parts.follow(wires, component.input, edit, component)
+        component.input(
+            functools.partial(_edit_student, key),
+            [component, wires.recipe_yaml, wires.desk],
+            [wires.recipe_yaml, drawing],
+            queue=False,
+            trigger_mode="always_last",
+            **QUIET,
+        )
     return [drawing, chips, ready, name, teacher, init, layers, width, model]
+
+
+def _edit_student(key: str, value: Any, stored: str, desk: desks.Desk) -> tuple[Any, Any]:
+    """Change the student and draw it in one go, so that the drawing follows the hand."""
+    return edits.edit_student(key, value, stored, desk), review.redraw(desk)
 
 
 def _ready_choices() -> list[tuple[str, str]]:
@@ -241,7 +257,7 @@ def _keep_in_step(
     page.recipe_yaml.change(
         edits.adopt,
         [page.recipe_yaml, wires.desk, wires.version],
-        [page.recipe_yaml, wires.version],
+        [wires.version],
         queue=False,
         **QUIET,
     )

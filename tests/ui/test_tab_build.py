@@ -1,0 +1,473 @@
+"""Build: edits of the recipe, problems at their fields, what is shown, uploads, Start."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from distill_core import api
+from ui import data_view, draft, edits, form, models_drawn, review, row_drawn, summary
+from ui import desk as desks
+
+SCHEMA = api.recipe_schema()
+TEACHER = {"parameters": 1_600_000, "bytes": 6_400_000, "layers": 5, "hidden_size": 160}
+STUDENT = {"parameters": 160_000, "bytes": 640_000, "layers": 2, "hidden_size": 80}
+
+
+@pytest.fixture
+def desk() -> desks.Desk:
+    made = desks.new()
+    desks.lay(made, desks.default_text())
+    return made
+
+
+@pytest.fixture
+def sized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes, check and forecast without reading a model or a row."""
+    facts = {**TEACHER, "title": "Pocket teacher", "license": "apache-2.0", "offline": True}
+    monkeypatch.setattr(api, "models", lambda: [{**facts, "name": "pocket-teacher"}])
+    monkeypatch.setattr(api, "model_facts", lambda name: facts)
+    monkeypatch.setattr(api, "student_facts", lambda teacher, student: STUDENT)
+    monkeypatch.setattr(api, "check", lambda recipe: [])
+    monkeypatch.setattr(api, "estimate", lambda recipe: FORECAST)
+    monkeypatch.setattr(api, "preview", lambda recipe, *, index=0: PREVIEW)
+
+
+FORECAST = {
+    "memory_bytes": {"teacher": 2**20, "student": 2**20, "context": 2**29},
+    "total_memory_bytes": 2**29 + 2**21,
+    "available_memory_bytes": 2**33,
+    "fits": True,
+    "time_s": [120.0, 300.0],
+    "time_basis": "formula",
+    "steps": 1200,
+    "download_bytes": 0,
+    "disk_bytes": 2**22,
+}
+PREVIEW = {
+    "facts": {
+        "sources": [
+            {"title": "a<b", "rows": 2, "columns": {"prompt": "question"}, "guessed": True}
+        ],
+        "rows": 2,
+        "labelled": 1,
+        "unlabelled": 1,
+        "held_out": 3,
+        "overlap": 1,
+        "duplicates": 0,
+    },
+    "index": 1,
+    "rows": 2,
+    "origin": "rows.jsonl:12",
+    "labelled": False,
+    "truncated": True,
+    "tokens": [
+        {"text": "<user>", "supervised": False},
+        {"text": "\n<b>on</b>", "supervised": True},
+    ],
+    "supervised_tokens": 1,
+}
+
+
+def setting(group: str, key: str) -> form.Setting:
+    node = form.find(SCHEMA, group) if group else SCHEMA
+    return next(item for item in form.settings(SCHEMA, node, group) if item.key == key)
+
+
+def now(desk: desks.Desk) -> dict[str, Any]:
+    return draft.read(desks.current(desk))
+
+
+# --- edits ------------------------------------------------------------------------------------
+
+
+def test_an_edit_is_written_into_the_yaml(desk: desks.Desk) -> None:
+    text = edits.edit(setting("", "seed"), 7, "", desk)
+    assert text == desks.current(desk)
+    assert api.load_recipe(text).seed == 7
+
+
+def test_a_wrong_value_is_kept_and_named_at_its_field(desk: desks.Desk) -> None:
+    edits.edit(setting("data", "max_seq_len"), 3, "", desk)
+    assert now(desk)["data"]["max_seq_len"] == 3
+    problems, forecast = review.review(desk)
+    assert [problem.field for problem in problems] == ["data.max_seq_len"]
+    assert forecast is None
+
+
+def test_an_emptied_optional_setting_is_taken_out(desk: desks.Desk) -> None:
+    rows = setting("evaluation", "every_steps")
+    edits.edit(rows, "50", "", desk)
+    assert now(desk)["evaluation"]["every_steps"] == 50
+    edits.edit(rows, "", "", desk)
+    assert "every_steps" not in now(desk)["evaluation"]
+
+
+def test_edits_of_two_fields_at_once_are_both_kept(desk: desks.Desk) -> None:
+    wanted = {f"key{number}": number for number in range(24)}
+    barrier = threading.Barrier(len(wanted))
+
+    def write(key: str, value: int) -> None:
+        barrier.wait()
+        edits.edit(form.Setting(f"evaluation.{key}", key, "", "number"), value, "stale", desk)
+
+    threads = [threading.Thread(target=write, args=item) for item in wanted.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wanted.items() <= now(desk)["evaluation"].items()
+
+
+def test_an_empty_desk_goes_on_from_the_browsers_recipe() -> None:
+    stored = desks.default_text().replace("pocket-student", "from-browser")
+    text = edits.edit(setting("", "seed"), 7, stored, desks.new())
+    assert api.load_recipe(text).name == "from-browser"
+
+
+def test_yaml_that_cannot_be_read_is_never_overwritten(
+    desk: desks.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(gr, "Warning", warned.append)
+    text, version = edits.edit_yaml("a: [1", desk, 4)
+    assert text == "a: [1"
+    assert version == gr.skip()
+    assert edits.edit(setting("", "seed"), 7, "", desk) == gr.skip()
+    assert desks.current(desk) == "a: [1"
+    assert "Mend it there first" in warned[0]
+    problems, _ = review.review(desk)
+    assert "not valid YAML" in problems[0].message
+
+
+def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
+    text = desks.current(desk).replace("layers: 2", "layers: 4")
+    assert edits.edit_yaml(text, desk, 4) == (text, 5)
+    layers = review.fill(desk)[4]
+    assert layers["value"] == 4
+    edits.edit_student("layers", 3.0, "", desk)
+    assert "layers: 3," in review.refresh(desk)[3]
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda desk: edits.edit_init("layer_drop", "", desk, 0),
+        lambda desk: edits.edit_held_out("share", "", desk, 0),
+        lambda desk: edits.edit_method("Fine-tune", "", desk, 0),
+        lambda desk: edits.toggle_loss(0, "forward_kl", False, "", desk, 0),
+    ],
+)
+def test_going_away_and_back_loses_nothing(
+    desk: desks.Desk, apply: Callable[[desks.Desk], Any]
+) -> None:
+    edits.edit_student("layers", 3, "", desk)
+    before = now(desk)
+    apply(desk)
+    api.load_recipe(desks.current(desk))  # what stands between is a valid recipe, too
+    assert now(desk) != before
+    edits.edit_init("scratch", "", desk, 0)
+    edits.edit_held_out("starter", "", desk, 0)
+    edits.edit_method("Distill", "", desk, 0)
+    edits.toggle_loss(0, "forward_kl", True, "", desk, 0)
+    after = now(desk)
+    key = functools.partial(sorted, key=lambda loss: loss["name"])
+    assert key(after["stages"][0].pop("losses")) == key(before["stages"][0].pop("losses"))
+    assert after == before
+
+
+def test_an_optional_group_is_switched_on_with_its_tag(desk: desks.Desk) -> None:
+    stages = form.variants(SCHEMA, form.find(SCHEMA, "stages")["items"])
+    groups = form.settings(SCHEMA, stages["distill"], "stages.0")
+    adapter = next(item for item in groups if item.key == "adapter")
+    edits.toggle_group(adapter, form.tag(SCHEMA, adapter.node), True, "", desk, 0)
+    assert api.load_recipe(desks.current(desk)).stages[0].adapter.rank == 16
+    edits.toggle_group(adapter, {}, False, "", desk, 0)
+    assert api.load_recipe(desks.current(desk)).stages[0].adapter is None
+
+
+def test_the_teacher_is_changed_where_the_stages_name_it(desk: desks.Desk) -> None:
+    edits.edit_method("Fine-tune → distill", "", desk, 0)
+    edits.edit_teacher(" org/name ", "", desk, 0)
+    assert now(desk)["stages"][0]["model"] == "org/name"
+    assert now(desk)["stages"][1]["teacher"] == "previous"
+
+
+def test_a_loss_is_edited_by_its_name(desk: desks.Desk) -> None:
+    node = form.find(SCHEMA, "stages")["items"]
+    losses = form.variants(SCHEMA, node)["distill"]["properties"]["losses"]["items"]
+    variant = form.variants(SCHEMA, losses)["forward_kl"]
+    temperature = next(
+        item for item in form.settings(SCHEMA, variant, "x") if item.key == "temperature"
+    )
+    edits.edit_loss(0, "forward_kl", temperature, -1, "", desk)
+    problems, _ = review.review(desk)
+    assert review.slot(now(desk), problems[0].field) == (
+        "ds-field-stages-0-losses-forward_kl-temperature"
+    )
+
+
+def test_sources_are_added_and_removed(desk: desks.Desk) -> None:
+    edits.add_source("hub", "", desk, 0)
+    assert now(desk)["data"]["sources"][2]["kind"] == "hub"
+    edits.remove_source(0, "", desk, 0)
+    assert [source["kind"] for source in now(desk)["data"]["sources"]] == ["starter", "hub"]
+
+
+# --- other tabs and reloads -------------------------------------------------------------------
+
+
+def test_a_recipe_from_another_tab_is_taken_over_and_an_echo_is_not(desk: desks.Desk) -> None:
+    first = desks.current(desk)
+    edits.edit(setting("", "seed"), 7, first, desk)
+    edits.edit(setting("", "seed"), 8, first, desk)
+    seven = desks.current(desk).replace("seed: 8", "seed: 7")
+    for echo in (desks.current(desk), seven):  # the older one late
+        assert edits.adopt(echo, desk, 1) == gr.skip()
+    assert now(desk)["seed"] == 8
+    advised = first.replace("pocket-student", "advised")
+    assert edits.adopt(advised, desk, 1) == 2
+    assert now(desk)["name"] == "advised"
+
+
+def test_the_same_advice_can_be_taken_again_after_editing_it(desk: desks.Desk) -> None:
+    advised = desks.current(desk).replace("pocket-student", "advised")
+    edits.adopt(advised, desk, 1)
+    edits.edit(setting("", "seed"), 7, "", desk)
+    edits.adopt(desks.current(desk), desk, 2)  # the echo
+    assert edits.adopt(advised, desk, 2) == 3
+    assert desks.current(desk) == advised
+
+
+def test_opening_the_page_lays_out_the_stored_or_the_default_recipe() -> None:
+    made, text, version = edits.open_desk("", desks.new(), 0)
+    assert (text, version) == (desks.default_text(), 1)
+    assert desks.current(made) == text
+    assert edits.open_desk("name: mine", desks.new(), 0)[1] == "name: mine"
+
+
+def test_a_ready_recipe_replaces_the_draft(desk: desks.Desk) -> None:
+    edits.edit_name("mine", "", desk)
+    first = api.ready_recipes()[0]
+    assert edits.pick_recipe(first["name"], desk, 1) == (first["yaml"], 2)
+
+
+# --- uploads ----------------------------------------------------------------------------------
+
+
+def test_uploads_are_kept_beside_the_runs(tmp_path: Path, desk: desks.Desk) -> None:
+    sent = tmp_path / "sent" / "my rows (1).CSV"
+    sent.parent.mkdir()
+    sent.write_text("question,answer\na,b\n")
+    runs = tmp_path / "runs"
+    edits.add_uploads([str(sent)], str(runs), "", desk, 0)
+    path = Path(now(desk)["data"]["sources"][-1]["path"])
+    sent.unlink()
+    assert path.read_text() == "question,answer\na,b\n"
+    assert path.parent == tmp_path / "runs-uploads"
+    assert path.name.startswith("my-rows-1-")
+    assert path.suffix == ".csv"
+
+
+def test_the_same_upload_is_kept_once_and_another_content_beside_it(tmp_path: Path) -> None:
+    sent = tmp_path / "rows.txt"
+    names = set()
+    for content in ("a", "a", "b"):
+        sent.write_text(content)
+        names.add(desks.keep_upload(str(sent), str(tmp_path / "runs")))
+    assert len(names) == 2
+    assert not list((tmp_path / "runs-uploads").glob("*.partial"))
+
+
+# --- what is shown ----------------------------------------------------------------------------
+
+
+def test_a_ready_recipe_can_be_started(desk: desks.Desk, sized: None) -> None:
+    chips, card, placed, text, start = review.refresh(desk)
+    assert "same tokenizer" in chips
+    assert "no problems" in card
+    assert "2–5 min" in card
+    assert "1,200 steps × 64 rows" in card
+    assert "distill-studio run pocket-student.yaml" in card
+    assert json.loads(placed) == []
+    assert text == desks.current(desk)
+    assert start["interactive"] is True
+
+
+def test_problems_block_start_and_stand_at_their_fields(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        api.Problem(severity="warning", field="seed", message="Odd <seed>."),
+        api.Problem(severity="error", field="stages.0.student.layers", message="Too many."),
+        api.Problem(severity="error", field="stages.0.teacher", message="No such.", fix="Pick."),
+    ]
+    monkeypatch.setattr(api, "check", lambda recipe: found)
+    _, card, placed, _, start = review.refresh(desk)
+    assert start["interactive"] is False
+    assert "2 problems" in card
+    assert card.index("Too many.") < card.index("Odd &lt;seed&gt;.")
+    assert [(one["slot"], one["text"]) for one in json.loads(placed)] == [
+        ("ds-field-seed", "Odd <seed>."),
+        ("ds-field-student-layers", "Too many."),
+        ("ds-field-teacher", "No such. Pick."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "slot"),
+    [
+        ("stages.1.student", "ds-field-student-init"),
+        ("stages.1.student.hidden_size", "ds-field-student-hidden_size"),
+        ("stages.0.model", "ds-field-teacher"),
+        ("stages.1.losses.1.weight", "ds-field-stages-1-losses-cross_entropy-weight"),
+        ("stages.1.losses.9.weight", "ds-field-stages-1-losses-9-weight"),
+        ("data.sources.0.path", "ds-field-data-sources-0-path"),
+    ],
+)
+def test_slots_follow_the_stages(desk: desks.Desk, field: str, slot: str) -> None:
+    edits.edit_method("Fine-tune → distill", "", desk, 0)
+    assert review.slot(now(desk), field) == slot
+
+
+def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
+    ready, name, teacher, init, layers, width, model, method = review.fill(desk)
+    assert ready["value"] == api.ready_recipes()[0]["name"]
+    assert name["value"] == "pocket-student"
+    assert (teacher["value"], teacher["label"]) == ("pocket-teacher", "Teacher")
+    assert init["value"] == "scratch"
+    assert (layers["value"], layers["maximum"], layers["visible"]) == (2, 5, True)
+    assert (width["value"], width["maximum"]) == (80, 160)
+    assert model["visible"] is False
+    assert method["value"] == "Distill"
+
+
+def test_odd_values_do_not_break_the_fields(desk: desks.Desk, sized: None) -> None:
+    desks.lay(desk, "stages: [{kind: distill, teacher: [1], student: {init: 3, layers: many}}]")
+    assert len(review.fill(desk)) == 8
+    desks.lay(desk, "stages: nonsense")
+    assert len(review.fill(desk)) == 8
+    assert review.refresh(desk)[4]["interactive"] is False
+
+
+def test_a_draft_of_a_few_letters_does_not_break_the_view(desk: desks.Desk, sized: None) -> None:
+    desks.lay(desk, "a: [1")
+    assert review.redraw(desk) == gr.skip()
+    assert "1 problem" in review.refresh(desk)[1]
+    assert review.fill(desk) == (gr.skip(),) * 8
+
+
+# --- pictures ---------------------------------------------------------------------------------
+
+
+def test_areas_are_proportional_to_parameters() -> None:
+    import re
+
+    html = models_drawn.draw({**TEACHER, "title": "T<"}, STUDENT)
+    sizes = [
+        float(width) * float(height)
+        for width, height in re.findall(r"width:([\d.]+)rem;height:([\d.]+)rem", html)
+    ]
+    assert sizes[0] / sizes[1] == pytest.approx(10, rel=0.02)
+    assert "<b>10 × smaller</b>" in html
+    assert "T&lt;" in html
+    assert "T<" not in html
+
+
+def test_a_larger_student_and_unknown_models_are_said() -> None:
+    assert "10 × larger than its teacher" in models_drawn.draw(STUDENT, TEACHER)
+    assert "the same size" in models_drawn.draw(TEACHER, TEACHER)
+    assert "ds-model-unknown" in models_drawn.draw(None, STUDENT)
+
+
+def test_a_row_marks_what_is_learnt_and_escapes(desk: desks.Desk, sized: None) -> None:
+    chips, html, at = data_view.show_row(desk, 0, step=1)
+    assert at == 1
+    assert "a&lt;b: 2 · prompt ← question (guessed)" in chips
+    assert "1 row shared with held-out" in chips
+    assert "Row 2 of 2" in html
+    assert '<span class="ds-token">&lt;user&gt;</span>' in html
+    assert '<span class="ds-token ds-supervised">⏎\n&lt;b&gt;on&lt;/b&gt;</span>' in html
+    assert "1 of 2 tokens · rows.jsonl:12" in html
+    assert "the teacher writes one" in html
+    assert "Cut at the longest row" in html
+
+
+def test_a_row_that_cannot_be_shown_says_why(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(recipe: object, *, index: int = 0) -> dict[str, Any]:
+        raise api.DistillError("rows.jsonl:3 is not JSON.\nMend that line.")
+
+    monkeypatch.setattr(api, "preview", refuse)
+    _, html, _ = data_view.show_row(desk, 0)
+    assert "rows.jsonl:3 is not JSON.<br>Mend that line." in html
+
+
+def test_the_row_is_read_again_only_when_data_or_tokenizer_change(
+    desk: desks.Desk, sized: None
+) -> None:
+    key = data_view.follow_data(desk, 0, "")[3]
+    edits.edit(setting("", "seed"), 7, "", desk)
+    assert data_view.follow_data(desk, 0, key) == (gr.skip(),) * 4
+    edits.remove_source(0, "", desk, 0)
+    assert data_view.follow_data(desk, 0, key)[3] != key
+
+
+def test_long_rows_are_cut_for_the_page() -> None:
+    tokens = [{"text": "x", "supervised": False}] * (row_drawn.MOST_TOKENS + 5)
+    assert "… and 5 more" in row_drawn.row({**PREVIEW, "tokens": tokens})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (120, 300, "2–5 min"),
+        (100, 110, "about 2 min"),
+        (20, 50, "20 s – 50 s"),
+        (50, 50, "about 50 s"),
+        (3600, 9000, "1 h – 2 h 30 min"),
+        (None, None, "not known"),
+    ],
+)
+def test_times_are_ranges(low: float | None, high: float | None, words: str) -> None:
+    assert summary.time_range(low, high) == words
+
+
+def test_memory_that_does_not_fit_is_said() -> None:
+    html = summary.memory({**FORECAST, "fits": False, "available_memory_bytes": 2**20})
+    assert "does not fit" in html
+
+
+# --- start ------------------------------------------------------------------------------------
+
+
+def test_start_opens_train_with_the_new_run(
+    desk: desks.Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {}
+
+    def begin(recipe: Any, *, runs_dir: str) -> str:
+        given.update(name=recipe.name, runs_dir=runs_dir)
+        return "the-run"
+
+    monkeypatch.setattr(api, "start", begin)
+    run, tabs, told = edits.start(desk, str(tmp_path))
+    assert (run, told) == ("the-run", "")
+    assert tabs.selected == "train"
+    assert given == {"name": "pocket-student", "runs_dir": str(tmp_path)}
+
+
+def test_start_says_what_stands_in_the_way(desk: desks.Desk, tmp_path: Path) -> None:
+    edits.edit(setting("", "seed"), -1, "", desk)
+    run, tabs, told = edits.start(desk, str(tmp_path))
+    assert (run, tabs) == (gr.skip(), gr.skip())
+    assert "has not started" in told
+    assert not list(tmp_path.iterdir())

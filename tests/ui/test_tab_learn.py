@@ -1,0 +1,98 @@
+"""Learn: the explorable's data, its refusals, and pieces with sources that lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from distill_core import api
+from ui import lessons, tab_learn
+from ui.state import TABS
+
+EXAMPLE = {
+    "prompt": "on <b>",
+    "answer": "{}",
+    "positions": [
+        {
+            "token": "{",
+            "candidates": [{"text": "{", "logit": 9.87654}, {"text": "[", "logit": 1.0}],
+            "rest_logits": [-1.23456, -2.0],
+        }
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    tab_learn._example.cache_clear()
+
+
+def select(index: int) -> gr.SelectData:
+    return gr.SelectData(None, {"index": index, "value": TABS[index]})
+
+
+def test_logits_are_read_once_and_only_when_learn_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def example() -> dict[str, Any]:
+        calls.append(1)
+        return EXAMPLE
+
+    monkeypatch.setattr(api, "temperature_example", example)
+    away = tab_learn.open_explorable(False, select(TABS.index("build")))
+    assert away == (gr.skip(), gr.skip(), False)
+    assert calls == []
+    value, failed, opened = tab_learn.open_explorable(False, select(TABS.index("learn")))
+    position = json.loads(value)["positions"][0]
+    assert position["candidates"][0] == {"text": "{", "logit": 9.877}
+    assert position["rest_logits"] == [-1.235, -2.0]  # all of them: the softmax must be exact
+    assert (failed, opened) == ("", True)
+    tab_learn.open_explorable(False, select(TABS.index("learn")))
+    assert len(calls) == 1
+
+
+def test_a_teacher_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> dict[str, Any]:
+        raise api.DistillError("No weights in <assets>.")
+
+    monkeypatch.setattr(api, "temperature_example", refuse)
+    value, failed = tab_learn.example_or_reason()
+    assert value == ""
+    assert "No weights in &lt;assets&gt;." in failed
+
+
+@pytest.mark.parametrize("lesson", lessons.LESSONS, ids=lambda lesson: lesson.title)
+def test_every_piece_has_a_source_and_leads_to_a_tab(lesson: lessons.Lesson) -> None:
+    assert lesson.sources
+    assert lesson.tab in TABS
+    assert lesson.button
+    html = tab_learn.lesson_html(lesson)
+    assert "Published, not promised" in html
+    for link in re.findall(r"<a [^>]*>", html):
+        assert 'rel="noopener noreferrer"' in link
+        assert 'href="https://' in link
+
+
+def test_published_figures_have_sources() -> None:
+    html = tab_learn.published_table()
+    assert "Published, not promised" in html
+    for what, *_, source in lessons.PUBLISHED:
+        assert what in html
+        assert tab_learn.source_html(source) in html
+
+
+def test_buttons_open_tabs() -> None:
+    assert tab_learn.open_tab("build").selected == "build"
+
+
+def test_the_explorable_never_asks_the_server() -> None:
+    script = Path("assets/learn.js").read_text("utf-8")
+    assert not re.search(r"\b(fetch|XMLHttpRequest|server|trigger)\s*[.(]", script)
+    assert "innerHTML" not in script  # prompts and tokens go in as text
