@@ -341,15 +341,15 @@ def export(
 # --- advisor, learning ------------------------------------------------------------------------
 
 
-def advisor_questions() -> list[dict[str, Any]]:
-    """The questions in order, with this machine's facts filled in.
+def advisor_questions(*, here: bool = True) -> list[dict[str, Any]]:
+    """The questions in order; with `here`, this machine's facts are filled in.
 
     Each: `{"field": "data.labelled_rows", "step", "title", "help", "kind": "choice|number|yes_no",
     "choices": [{"value", "label"}], "default": value | "unknown", "unit", "scale", "custom"}`.
     """
     from distill_core.advisor import questions
 
-    return questions(machine())
+    return questions(machine() if here else None)
 
 
 def advise(answers: dict[str, Any]) -> dict[str, Any]:

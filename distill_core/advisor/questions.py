@@ -7,10 +7,13 @@ asked. Knows no rule. A question that nobody answers counts as unknown.
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from distill_core.starter import loader
 
 PATH = Path(__file__).with_name("questions.yaml")
 UNKNOWN = {"value": "unknown", "label": "I don't know"}
@@ -25,14 +28,21 @@ def questions(machine: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     "label"}], "default": value or "unknown", "unit", "scale": what a form divides the number by,
     "custom": whether other text is welcome}`.
     """
-    seen = _machine_answers(machine or {})
+    seen = {
+        field: (value, " Read from this machine.")
+        for field, value in _machine_answers(machine or {}).items()
+    }
+    seen |= {
+        field: (value, " Measured for the built-in teacher.")
+        for field, value in _starter_answers().items()
+    }
     listed = []
     for step in _read():
         for item in step["questions"]:
             question = _complete(item, step["step"])
             if question["field"] in seen:
-                question["default"] = seen[question["field"]]
-                question["help"] = f"{question['help']} Read from this machine.".strip()
+                question["default"], note = seen[question["field"]]
+                question["help"] += note
             listed.append(question)
     return listed
 
@@ -64,13 +74,26 @@ def _complete(item: dict[str, Any], step: str) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _starter_answers() -> dict[str, Any]:
+    """What was measured when the built-in teacher was trained."""
+    try:
+        facts = json.loads((loader.teacher_dir() / "build.json").read_text(encoding="utf-8"))
+    except OSError:
+        return {}  # an incomplete checkout: the starter says so itself when it is used
+    known = {"teacher.held_out_score": "held_out_exact_match", "teacher.parameters": "parameters"}
+    return {field: facts[key] for field, key in known.items() if key in facts}
+
+
 def _machine_answers(machine: dict[str, Any]) -> dict[str, Any]:
     """What this machine answers by itself; empty where nothing is known of it."""
     memory = machine.get("device_memory_total_bytes") or machine.get("memory_total_bytes")
     answers: dict[str, Any] = {}
     if machine.get("device"):
         answers["machine.device"] = machine["device"]
-        answers["machine.fast_bf16"] = "yes" if machine.get("dtype") == "bf16" else "no"
+        name = str(machine.get("name", "")).lower()
+        fast = machine.get("dtype") == "bf16" or "amx" in name or "bf16" in name
+        answers["machine.fast_bf16"] = "yes" if fast else "no"
     if memory:
         answers["machine.memory_gib"] = round(memory / GIB, 1)
     return answers
