@@ -5,6 +5,8 @@ In: an address and credentials. Out: options of `Blocks.launch`. Knows nothing o
 
 from __future__ import annotations
 
+import functools
+import gzip
 import ipaddress
 import os
 import socket
@@ -16,11 +18,15 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ASSETS = Path(__file__).parent.parent / "assets"
+WEB = ASSETS / "web"
+PLOTLY = Path(str(files("plotly") / "package_data" / "plotly.min.js"))
 DEFAULT_PORT = 7860
 PORTS_TRIED = 100
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
@@ -58,9 +64,10 @@ LAUNCH_OPTIONS: dict[str, Any] = {
     "strict_cors": True,
     "allowed_paths": [],  # downloads go through Gradio's own cache
     "blocked_paths": [],
-    "css_paths": [ASSETS / f"{name}.css" for name in ("style", "build", "compare", "learn")],
+    "css_paths": [
+        ASSETS / f"{name}.css" for name in ("style", "advisor", "build", "compare", "learn")
+    ],
     "favicon_path": ASSETS / "logo.svg",
-    "head": '<script src="studio/frame.js"></script>',
 }
 
 
@@ -119,15 +126,14 @@ def app_options(host: str, auth: tuple[str, str] | None) -> dict[str, Any]:
     pointing its own name at 127.0.0.1.
     """
     hosts = ["*"] if auth and not is_local(host) else sorted({*LOCAL_HOSTS, host})
-    plotly = str(files("plotly") / "package_data")
     return {
         "middleware": [
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
             Middleware(SafeHeaders),
         ],
         "routes": [
-            Mount("/studio/plotly", StaticFiles(directory=plotly)),
-            Mount("/studio", StaticFiles(directory=ASSETS / "web")),
+            Route("/studio/plotly.min.js", plotly_script),
+            Mount("/studio", StaticFiles(directory=WEB)),
         ],
         "docs_url": None,
         "redoc_url": None,
@@ -152,6 +158,27 @@ class SafeHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+def script_tag(name: str) -> str:
+    """A `<script>` of our own or Plotly's; its address changes with its content."""
+    file = PLOTLY if name == PLOTLY.name else WEB / name
+    stamp = f"{file.stat().st_size:x}-{file.stat().st_mtime_ns:x}"
+    return f'<script src="studio/{name}?v={stamp}"></script>'
+
+
+def plotly_script(request: Request) -> Response:
+    """Serve the plotly package's own script: packed once, then kept by the browser."""
+    headers = {"Cache-Control": "public, max-age=604800, immutable", "Vary": "Accept-Encoding"}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(PLOTLY.read_bytes(), media_type="text/javascript", headers=headers)
+    headers["Content-Encoding"] = "gzip"  # a large answer without it is packed anew every time
+    return Response(_packed(PLOTLY), media_type="text/javascript", headers=headers)
+
+
+@functools.cache
+def _packed(file: Path) -> bytes:
+    return gzip.compress(file.read_bytes(), compresslevel=6)
 
 
 def announce(url: str, *, asked: int | None, got: int) -> None:
