@@ -27,7 +27,9 @@ def build(runs_dir: str | None = None) -> gr.Blocks:
     ) as demo:
         page = Page(
             demo=demo,
-            tabs=gr.Tabs(selected="build", elem_id="ds-tabs", render=False),
+            tabs=gr.Tabs(
+                selected="build", elem_id="ds-tabs", overflow_behavior="wrap", render=False
+            ),
             recipe_yaml=gr.BrowserState("", storage_key="ds-recipe", secret=STORAGE_SECRET),
             run_id=gr.BrowserState("", storage_key="ds-run", secret=STORAGE_SECRET),
             timer=gr.Timer(TICK_S),
@@ -88,6 +90,7 @@ def launch(
         inbrowser=inbrowser,
         prevent_thread_lock=True,
         theme=theme.theme(),
+        head=server.script_tag("frame.js"),
         app_kwargs=server.app_options(host, credentials),
         **server.LAUNCH_OPTIONS,
     )

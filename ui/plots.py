@@ -15,10 +15,10 @@ import gradio as gr
 from distill_core import api
 from ui import text
 from ui.follow import follow
+from ui.server import script_tag
 from ui.state import safe_run_id
 
-_PLOTLY = '<script src="studio/plotly/plotly.min.js"></script>'
-_CHARTS = '<script src="studio/charts.js"></script>'
+_SCRIPTS = script_tag("plotly.min.js") + script_tag("charts.js")
 
 SMALL_METRICS = ("learning_rate", "grad_norm", "tokens_per_s", "memory_bytes")
 
@@ -80,7 +80,7 @@ def live_charts(runs_dir: str) -> gr.HTML:
         {"run": ""},
         html_template=_live_template(),
         js_on_load="window.distillCharts.live(element, props, server, watch);",
-        head=_PLOTLY + _CHARTS,
+        head=_SCRIPTS,
         server_functions=[points_reader(runs_dir)],
         elem_classes="ds-live",
         apply_default_css=False,
@@ -91,9 +91,9 @@ def figure(value: dict[str, Any] | None = None, *, label: str) -> gr.HTML:
     """Show a figure, `{"data", "layout"}` as Plotly takes it; None shows nothing."""
     return gr.HTML(
         value,
-        html_template=f'<div class="ds-plot" role="img" aria-label="{label}"></div>',
+        html_template=f'<div class="ds-plot" role="figure" aria-label="{label}"></div>',
         js_on_load="window.distillCharts.figure(element, props, watch);",
-        head=_PLOTLY + _CHARTS,
+        head=_SCRIPTS,
         apply_default_css=False,
     )
 
@@ -101,10 +101,9 @@ def figure(value: dict[str, Any] | None = None, *, label: str) -> gr.HTML:
 def _live_template() -> str:
     small = "".join(
         f'<section class="ds-card ds-smallchart" data-metric="{name}">'
-        f'<span class="ds-muted">{api.METRICS[name].title}</span><b>–</b>'
-        f'<div class="ds-plot" role="img" aria-label="{api.METRICS[name].title} over steps"></div>'
-        "</section>"
-        for name in SMALL_METRICS
+        f'<span class="ds-muted">{title}</span><b>–</b>'
+        f'<div class="ds-plot" role="figure" aria-label="{title} over steps"></div></section>'
+        for name, title in ((name, api.METRICS[name].title) for name in SMALL_METRICS)
     )
     return f"""
 <p class="ds-notice" data-part="notice" role="status"></p>
@@ -119,7 +118,7 @@ def _live_template() -> str:
           <option value="weighted">× weight</option><option value="both">both</option></select>
         </label>
       </div></div>
-    <div class="ds-plot" data-part="loss" role="img"
+    <div class="ds-plot" data-part="loss" role="figure"
       aria-label="Loss curves over training steps; the legend below carries the newest values">
     </div>
     <div class="ds-curves" data-part="legend"></div>
@@ -135,7 +134,7 @@ def _live_template() -> str:
       <div><div class="ds-muted">agrees with teacher</div>
         <div class="ds-big" data-part="agree">–</div><div class="ds-muted">of tokens</div></div>
     </div>
-    <div class="ds-plot" data-part="held-out" role="img"
+    <div class="ds-plot" data-part="held-out" role="figure"
       aria-label="Exact match on held-out rows over training steps"></div>
   </section>
 </div>

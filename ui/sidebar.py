@@ -83,7 +83,7 @@ def running_html(runs: list[dict[str, Any]]) -> str:
     )
 
 
-LOGO = '<div class="ds-logo"><span>distill</span> <b>studio</b></div>'
+LOGO = '<h1 class="ds-logo"><span>distill</span> <b>studio</b></h1>'
 
 LEGEND = (
     '<div class="ds-legend"><span class="ds-ink-teacher">● teacher</span>'

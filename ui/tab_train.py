@@ -31,12 +31,12 @@ def build(page: Page) -> None:
         stop = gr.Button("■ Stop and keep", visible=False, scale=0, min_width=170)
         compare = gr.Button("Compare", variant="primary", visible=False, scale=0, min_width=120)
     alerts = gr.HTML(visible=False, elem_id="ds-train-alerts")
-    with gr.Column(visible=False, elem_classes="ds-train") as body:
+    with gr.Column(elem_classes="ds-train") as body:
         charts = plots.live_charts(runs_dir)
         with gr.Column(elem_classes="ds-card"):
             gr.HTML("<h2>Held-out prompts, answered as training goes</h2>")
             table = gr.HTML()
-        with gr.Accordion("Log of the training process", open=False):
+        with gr.Accordion("Log of the training process", open=False, elem_classes="ds-card"):
             log = gr.HTML()
 
     seen = gr.State({})

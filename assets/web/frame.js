@@ -21,6 +21,18 @@
     if (button) button.click();
   }
 
+  // Charts open at once when their script is here before their tab is.
+  function fetchPlotlyEarly() {
+    const head = [...(window.gradio_config?.components || [])]
+      .map((component) => component.props?.head || "")
+      .find((text) => text.includes("plotly.min.js"));
+    const address = head && /src="(studio\/plotly\.min\.js[^"]*)"/.exec(head);
+    if (!address) return;
+    const link = document.createElement("link");
+    Object.assign(link, { rel: "prefetch", as: "script", href: address[1] });
+    document.head.appendChild(link);
+  }
+
   window.distillFrame = {
     toggleTheme() {
       const mode = dark() ? "light" : "dark";
@@ -36,6 +48,7 @@
     started() {
       enforce();
       closeSidebarOnPhones();
+      fetchPlotlyEarly();
     },
   };
   enforce();

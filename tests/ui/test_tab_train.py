@@ -1,0 +1,212 @@
+"""Train: what is shown of a run in each state, and what its buttons do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from distill_core import api
+from distill_core.events import event
+from distill_core.recorder import Recorder
+from tests.ui.fake_run import write_run
+from ui import samples, tab_train
+
+BUTTONS = ("pause", "resume", "stop", "compare")
+
+
+def view(runs_dir: Path, run: str = "") -> dict[str, Any]:
+    return tab_train.view(run, runs_dir=str(runs_dir))
+
+
+def shown(found: dict[str, Any]) -> set[str]:
+    return {name for name in BUTTONS if found[name]}
+
+
+def test_without_runs_it_says_what_to_do(tmp_path: Path) -> None:
+    found = view(tmp_path)
+    assert "Press Start in Build" in found["header"]
+    assert found["body"] is False
+    assert shown(found) == set()
+
+
+def test_a_run_in_training(tmp_path: Path) -> None:
+    run = write_run(tmp_path, name="mine", upto=64)
+    found = view(tmp_path)
+    assert found["charts"] == {"run": run}
+    assert found["picker"]["value"] == run
+    assert found["picker"]["choices"][0][0].startswith("▶ mine · running · ")
+    assert "stage 1 of 2 · step 64 of 120" in found["header"]
+    assert 'role="status" aria-live="polite"' in found["header"]
+    assert ">training<" in found["header"].replace("</span> training<", ">training<")
+    assert 'aria-valuenow="27"' in found["header"]  # 64 of 120 + 120 steps
+    assert shown(found) == {"pause", "stop"}
+    assert found["alerts"] == ""
+
+
+def test_other_phases_have_their_own_progress(tmp_path: Path) -> None:
+    write_run(tmp_path, ends="caching")
+    header = view(tmp_path)["header"]
+    assert "caching teacher" in header
+    assert "3,200 of 20,000" in header
+    assert 'aria-valuenow="16"' in header
+    assert "the teacher answers" in header
+
+
+def test_a_phase_of_unknown_length_moves_without_a_number() -> None:
+    status = {"state": "running", "phase": "loading", "done": 0, "total": 0, "progress": 0.0}
+    html = tab_train._progress("mine", status)
+    assert "ds-waiting" in html
+    assert "aria-valuenow" not in html
+
+
+@pytest.mark.parametrize(
+    ("ends", "buttons", "words"),
+    [
+        ("queued", {"pause", "stop"}, "next in the queue"),
+        ("paused", {"resume", "stop"}, "Resume goes on from the last checkpoint"),
+        ("stopped", {"resume"}, "Resume goes on from the last checkpoint"),
+        ("finished", {"compare"}, "Compare the student with its teacher"),
+    ],
+)
+def test_each_state_offers_what_makes_sense(
+    ends: str, buttons: set[str], words: str, tmp_path: Path
+) -> None:
+    write_run(tmp_path, ends=ends, steps=20, upto=10)
+    found = view(tmp_path)
+    assert shown(found) == buttons
+    assert words in found["header"]
+
+
+def test_a_failed_run_says_what_why_and_how(tmp_path: Path) -> None:
+    write_run(tmp_path, ends="failed", upto=2)
+    found = view(tmp_path)
+    assert 'role="alert"' in found["alerts"]
+    assert "rows.jsonl:12 is not JSON" in found["alerts"]
+    assert "In the recipe: data.sources." in found["alerts"]
+    assert "then resume" in found["alerts"]
+    assert shown(found) == {"resume"}
+
+
+def test_a_lost_run_says_so(tmp_path: Path) -> None:
+    write_run(tmp_path, ends="lost", upto=12)
+    found = view(tmp_path)
+    assert "lost its training process" in found["alerts"]
+    assert "step 12" in found["alerts"]
+    assert shown(found) == {"resume"}
+
+
+def test_warnings_are_counted_and_the_newest_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path, ends="stopped", upto=2)
+    with Recorder(tmp_path / run) as recorder:
+        recorder.record(event("warning", message="<b>3 rows</b> were cut.", field=""))
+        recorder.record(event("warning", message="A step was refused.", field=""))
+    alerts = view(tmp_path)["alerts"]
+    assert "2 warnings, the newest" in alerts
+    assert "A step was refused." in alerts
+
+
+def test_the_run_in_view_is_the_one_asked_for(tmp_path: Path) -> None:
+    first = write_run(tmp_path, name="first", ends="stopped", upto=2)
+    write_run(tmp_path, name="second", ends="stopped", upto=2)
+    assert "second" in view(tmp_path)["header"]
+    assert view(tmp_path, first)["charts"] == {"run": first}
+    assert view(tmp_path, "../../etc")["header"] == view(tmp_path)["header"]
+
+
+# --- updates ----------------------------------------------------------------------------------
+
+
+def is_skipped(update: Any) -> bool:
+    return isinstance(update, dict) and set(update) == {"__type__"}
+
+
+def test_nothing_is_sent_while_nothing_changes(tmp_path: Path) -> None:
+    run = write_run(tmp_path, upto=30)
+    now = view(tmp_path, run)
+    parts = list(now)
+    first = tab_train._only_changes(now, {}, parts)
+    assert not any(is_skipped(update) for update in first)
+    again = tab_train._only_changes(view(tmp_path, run), now, parts)
+    assert all(is_skipped(update) for update in again)
+
+
+def test_only_what_changed_is_sent(tmp_path: Path) -> None:
+    run = write_run(tmp_path, upto=30)
+    now = view(tmp_path, run)
+    later = now | {"header": "new", "pause": False}
+    updates = dict(zip([*now, "seen"], tab_train._only_changes(later, now, list(now)), strict=True))
+    sent = {name for name, update in updates.items() if not is_skipped(update)}
+    assert sent == {"header", "pause", "seen"}
+    assert updates["pause"] == gr.update(visible=False)
+    assert updates["seen"] == later
+
+
+# --- buttons ----------------------------------------------------------------------------------
+
+
+def test_pause_stop_and_resume_reach_the_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path, ends="queued")
+    tab_train.ask_run(api.pause, run, runs_dir=str(tmp_path))
+    assert api.show(run, runs_dir=tmp_path)["status"]["state"] == "paused"
+    tab_train.ask_run(api.resume, run, runs_dir=str(tmp_path))
+    assert api.show(run, runs_dir=tmp_path)["status"]["state"] == "queued"
+    tab_train.ask_run(api.stop, run, runs_dir=str(tmp_path))
+    assert api.show(run, runs_dir=tmp_path)["status"]["state"] == "stopped"
+
+
+def test_what_the_api_refuses_becomes_a_message(tmp_path: Path) -> None:
+    run = write_run(tmp_path, ends="finished", steps=4)
+    with pytest.raises(gr.Error, match="has finished"):
+        tab_train.ask_run(api.resume, run, runs_dir=str(tmp_path))
+
+
+def test_a_button_never_acts_on_another_run_than_the_one_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path, ends="queued")
+    with pytest.raises(gr.Error, match="not there any more"):
+        tab_train.ask_run(api.stop, "20200101-000000-gone", runs_dir=str(tmp_path))
+    assert api.show(run, runs_dir=tmp_path)["status"]["state"] == "queued"
+
+
+# --- samples and log --------------------------------------------------------------------------
+
+
+def test_samples_stand_beside_the_teacher_with_differences_marked(tmp_path: Path) -> None:
+    write_run(tmp_path, ends="finished", steps=20)
+    table = view(tmp_path)["table"]
+    assert table.count("◆ student, step") == 3
+    assert "○ labels only, step 20" in table
+    assert "<del>tv</del><ins>music</ins>" in table
+    assert 'title="as the teacher">✓' in table
+
+
+def test_model_output_cannot_write_html(tmp_path: Path) -> None:
+    write_run(tmp_path, upto=64)
+    table = view(tmp_path)["table"]
+    assert "is &lt;b&gt;the oven&lt;/b&gt; still on" in table
+    assert "oven oven &lt;i&gt;" in table
+    assert "<i>" not in table
+
+
+def test_marks_keep_both_texts() -> None:
+    html = samples.marked("set lamp to 15", "set lamp to 25 now")
+    assert html == "set lamp to <del>15</del><ins>25 now</ins>"
+    assert samples.marked("same", "same") == "same"
+    assert samples.marked("xyz xyz", "a b c") == "<del>xyz xyz</del>"
+
+
+def test_a_stage_without_a_teacher_is_held_against_the_labels() -> None:
+    sample = {"stage": 0, "step": 5, "prompt": "p", "teacher": None, "student": "on fan"}
+    table = samples.samples_html([sample | {"reference": "on lamp"}], [{"index": 0}])
+    assert "on <del>fan</del><ins>lamp</ins>" in table
+
+
+def test_the_log_is_shown_as_text(tmp_path: Path) -> None:
+    run = write_run(tmp_path, upto=2)
+    (tmp_path / run / "worker.log").write_text("first\n<script>alert(1)</script>\n")
+    log = view(tmp_path)["log"]
+    assert "&lt;script&gt;" in log
+    assert "<script>" not in log
+    assert "Nothing has been logged yet" in tab_train.log_html("\n")
