@@ -67,17 +67,6 @@ class HeldOut:
             max_new_tokens=max_new_tokens,
         )
 
-    def first(self, count: int) -> HeldOut:
-        """The same, with the first rows only."""
-        return HeldOut(
-            self.rows[:count],
-            self.encoded[:count],
-            self.prompts[:count],
-            self.references[:count],
-            self.tokenizer,
-            self.max_new_tokens,
-        )
-
     def batches(self) -> list[Batch]:
         """Padded batches of at most `TOKENS_AT_ONCE` tokens, rows of like length together."""
         order = sorted(range(len(self.encoded)), key=lambda row: len(self.encoded[row].input_ids))

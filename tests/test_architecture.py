@@ -21,10 +21,11 @@ ROOT = Path(__file__).parent.parent
 
 GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events runs run_control "
-    "journal recorder series status files plan cache_folder",
+    "journal recorder series status files plan cache_folder schedule intervals",
     "names": "licences models model_facts weights hub offline_copy device starter",
-    "parts": "losses teachers students data",
-    "loop": "trainer pipeline evaluate generate export checkpoints starter.build",
+    "parts": "losses teachers students data supervised generate",
+    "loop": "trainer pipeline stage watcher checkpoints scoring evaluate lineup compare preview "
+    "softening export starter.build starter.tokenizer",
     "advice": "checks check_stages check_models check_rows check_machine advisor estimate "
     "memory_need time_need past_speeds data_facts stage_shapes student_size",
     "processes": "supervisor worker processes",

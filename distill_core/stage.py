@@ -1,0 +1,275 @@
+"""One stage of a run: from its models and rows to a saved student.
+
+In: the run and the planned stage. Out: events, and a model folder. Resumes from the stage's last
+checkpoint. Knows nothing of the other stages but where they left their models.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from distill_core import files, lineup, models
+from distill_core.checkpoints import Checkpoints
+from distill_core.data.formats import Row
+from distill_core.data.sources import Prepared
+from distill_core.data.tokenize import encode, pad_token_id, stop_token_ids
+from distill_core.errors import DataError
+from distill_core.events import Event, event, progress
+from distill_core.losses.objective import Objective
+from distill_core.plan import PlannedStage, student_origin
+from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
+from distill_core.scoring import HeldOut
+from distill_core.students.adapters import merged, with_adapter
+from distill_core.students.build import build_student
+from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
+from distill_core.teachers.answers import answer_rows
+from distill_core.teachers.local import LocalTeacher
+from distill_core.trainer import TrainingStage, train
+from distill_core.watcher import Watcher
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHOTS_PER_STAGE = 10
+"""How often a stage is scored and saved where the recipe does not say."""
+
+
+@dataclass
+class Run:
+    """What all stages of one run share."""
+
+    recipe: Recipe
+    folder: Path
+    data: Prepared
+    stages: list[PlannedStage]
+    device: torch.device
+    mixed_precision: str
+
+    def path_of(self, name: str, before: PlannedStage | None) -> tuple[Path, str]:
+        """Folder of a model by the recipe's name for it, and how the line-up calls it."""
+        if name == PREVIOUS:
+            assert before is not None, "checks refuse `previous` in the first stage"
+            return self.folder / before.output, before.output
+        return lineup.folder(self.folder, name), name
+
+
+def _before(stages: list[PlannedStage], number: int) -> PlannedStage | None:
+    """The stage that `previous` means: for a baseline, the one before its student's first."""
+    if stages[number].baseline:
+        origin = student_origin(stages)[2]
+        return stages[origin - 1] if origin else None
+    return stages[number - 1] if number else None
+
+
+def run_stage(
+    this: Run,
+    stage: PlannedStage,
+    should_stop: Callable[[], str | None],
+) -> Generator[Event, None, bool]:
+    """Train one stage and save its model; returns whether it was stopped."""
+    started = time.monotonic()
+    before = _before(this.stages, stage.index)
+    yield progress("loading", f"models for: {stage.title}")
+    source, source_name = this.path_of(stage.source, before)
+    tokenizer = models.load_tokenizer(source)
+    seed = this.recipe.seed
+    torch.manual_seed(seed)
+    teacher = _teacher(this, stage, source, tokenizer)
+    rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
+    if teacher is not None:
+        rows = yield from answer_rows(
+            rows,
+            teacher=teacher,
+            tokenizer=tokenizer,
+            fingerprint=models.fingerprint(source),
+            settings=stage.settings.teacher_answers,  # type: ignore[union-attr]
+            max_seq_len=this.recipe.data.max_seq_len,
+            seed=seed,
+            folder=this.folder.parent / ANSWERS_FOLDER,
+        )
+    student_settings = _student_settings(stage.settings.student, this.folder, before)
+    student = build_student(student_settings, source=source, seed=seed)
+    parameters = student.num_parameters()
+    _enter(this, stage, source_name, parameters, teacher)
+    network = with_adapter(student, stage.settings.adapter, seed=seed)
+    held_out = HeldOut.make(
+        this.data.held_out[: max(this.recipe.evaluation.rows, this.recipe.evaluation.samples)],
+        tokenizer,
+        max_seq_len=this.recipe.data.max_seq_len,
+        max_new_tokens=this.recipe.evaluation.max_new_tokens,
+    )
+    yield progress("preparing", "tokenizing")
+    kept, encoded = _encode(rows, tokenizer, this.recipe)
+    watcher = Watcher(
+        stage.index,
+        network.to(this.device),
+        teacher,
+        held_out,
+        samples=this.recipe.evaluation.samples,
+    )
+    shot = max(1, stage.total_steps // SHOTS_PER_STAGE)
+    yield event(
+        "stage_started",
+        stage=stage.index,
+        title=stage.title,
+        kind=stage.kind,
+        baseline=stage.baseline,
+        total_steps=stage.total_steps,
+        rows=len(encoded),
+        dropped_rows=len(rows) - len(kept),
+        truncated_rows=sum(item.truncated for item in encoded),
+        student={"parameters": parameters, "trained": _trained(network)},
+        teacher={"name": source_name, "parameters": teacher.model.num_parameters()}
+        if teacher
+        else None,
+    )
+    training = TrainingStage(
+        index=stage.index,
+        student=network,
+        teacher=teacher,
+        objective=Objective(stage.losses),
+        rows=encoded,
+        optim=stage.settings.optim,
+        total_steps=stage.total_steps,
+        seed=seed,
+        vocab_size=len(tokenizer),
+        pad_token_id=pad_token_id(tokenizer),
+        checkpoints=Checkpoints(
+            this.folder / "checkpoints" / f"stage_{stage.index}",
+            keep=this.recipe.checkpoints.keep,
+        ),
+        checkpoint_every=this.recipe.checkpoints.every_steps or shot,
+        evaluate_every=this.recipe.evaluation.every_steps or shot,
+        evaluate=watcher.look,
+        origin=lambda row: kept[row].origin,
+        mixed_precision=this.mixed_precision,
+        use_cpu=this.device.type == "cpu",
+    )
+    for happening in train(training, should_stop=should_stop):
+        yield happening
+        if happening["type"] == "run_stopped":
+            return True
+    yield progress("saving", stage.output)
+    _save(merged(network), tokenizer, this.folder / stage.output)
+    training.checkpoints.clear()
+    yield event(
+        "stage_finished",
+        stage=stage.index,
+        steps=stage.total_steps,
+        seconds=time.monotonic() - started,
+        path=stage.output,
+        metrics=watcher.last,
+    )
+    return False
+
+
+def _teacher(
+    this: Run, stage: PlannedStage, source: Path, tokenizer: PreTrainedTokenizerBase
+) -> LocalTeacher | None:
+    if not Objective(stage.losses).needs_teacher:
+        return None
+    model = models.load_model(source, dtype=torch.float32, device=this.device)
+    return LocalTeacher(model, vocab_size=len(tokenizer), stop_ids=stop_token_ids(tokenizer))
+
+
+def _student_settings(student: Student, folder: Path, before: PlannedStage | None) -> Student:
+    """Turn `previous` as a student's weights into the folder of the stage before."""
+    if isinstance(student, PretrainedStudent) and student.model == PREVIOUS:
+        assert before is not None, "checks refuse `previous` in the first stage"
+        return PretrainedStudent(model=str(folder / before.output))
+    return student
+
+
+def _encode(
+    rows: list[Row], tokenizer: PreTrainedTokenizerBase, recipe: Recipe
+) -> tuple[list[Row], list[Any]]:
+    """Rows that have something to learn, and their tokens."""
+    pairs = [(row, encode(row, tokenizer, recipe.data.max_seq_len)) for row in rows]
+    pairs = [(row, item) for row, item in pairs if item.supervised_tokens]
+    if not pairs:
+        raise DataError(
+            f"No row has a supervised token left within max_seq_len = {recipe.data.max_seq_len}. "
+            "Raise it, or give rows with answers.",
+            field="data.max_seq_len",
+        )
+    return [row for row, _ in pairs], [item for _, item in pairs]
+
+
+def _trained(network: torch.nn.Module) -> int:
+    return sum(value.numel() for value in network.parameters() if value.requires_grad)
+
+
+def _save(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """Write the model beside its place, then rename: a folder there is a whole model."""
+    partial = target.with_name(f".partial_{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with files.disk_full_told(target.parent):
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            partial.rename(target)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if files.is_disk_full(error):
+            raise files.disk_full(target.parent) from error
+        raise
+
+
+def _enter(
+    this: Run,
+    stage: PlannedStage,
+    source_name: str,
+    parameters: int,
+    teacher: LocalTeacher | None,
+) -> None:
+    """Tell the line-up who takes part, so that they can be compared later."""
+    members = {found.key: found for found in lineup.read(this.folder)}
+
+    def put(key: str, source: str, count: int, **build: Any) -> None:
+        members[key] = lineup.Member(
+            key=key,
+            title=lineup.TITLES[key],
+            source=source,
+            parameters=count,
+            bytes=count * 4,
+            **build,
+        )
+
+    if stage.baseline:
+        put(lineup.BASELINE, stage.output, parameters)
+    else:
+        shrinks = not isinstance(stage.settings.student, PretrainedStudent)
+        if lineup.TEACHER not in members and (teacher is not None or shrinks):
+            big = (
+                teacher.model.num_parameters()
+                if teacher
+                else models.facts(stage.source)["parameters"]
+            )
+            put(lineup.TEACHER, source_name, big)
+        put(lineup.STUDENT, "student", parameters)
+        student, _, origin = student_origin(this.stages)
+        if stage.index == origin:
+            before = _before(this.stages, stage.index)
+            put(
+                lineup.UNTRAINED,
+                source_name,
+                parameters,
+                build=_student_settings(student, this.folder, before),
+                seed=this.recipe.seed,
+            )
+    lineup.write(this.folder, list(members.values()))
+
+
+def _parameters(this: Run, name: str, teacher: LocalTeacher | None) -> int:
+    if teacher is not None:
+        return int(teacher.model.num_parameters())
+    inside = this.folder / name
+    return int(models.facts(str(inside) if inside.is_dir() else name)["parameters"])

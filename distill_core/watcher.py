@@ -1,0 +1,72 @@
+"""What is looked at while a stage is trained: held-out scores, and fixed prompts answered.
+
+In: the network in training, perhaps its teacher, held-out rows. Out: `evaluation` and `sample`
+events. Changes nothing of the training, not even its random state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from distill_core.events import Event, event
+from distill_core.scoring import HeldOut, score_answers, score_tokens
+from distill_core.teachers.local import LocalTeacher
+
+
+class Watcher:
+    """Scores the same held-out rows, and shows the answers to the first of them, at each look."""
+
+    def __init__(
+        self,
+        stage: int,
+        network: torch.nn.Module,
+        teacher: LocalTeacher | None,
+        held_out: HeldOut,
+        *,
+        samples: int,
+    ) -> None:
+        self.stage = stage
+        self.network = network
+        self.teacher = teacher
+        self.held_out = held_out
+        self.asked = [row for row in held_out.rows if row.response is not None][:samples]
+        self.last: dict[str, float] = {}
+        self._teacher_right: list[bool] = []
+        self._teacher_texts: list[str] = []
+
+    def look(self, step: int) -> Iterator[Event]:
+        """Yield one `evaluation` event, then one `sample` event for each fixed prompt."""
+        if not self.held_out.rows:
+            return
+        metrics = score_tokens(self.network, self.held_out, teacher=self.teacher).as_metrics()
+        right, texts = score_answers(self.network, self.held_out)
+        if right:
+            metrics["held_out_exact_match"] = sum(right) / len(right)
+        if right and self.teacher is not None:
+            if not self._teacher_right:  # the same every time: asked once a stage
+                self._teacher_right, self._teacher_texts = score_answers(
+                    self.teacher.model, self.held_out
+                )
+            metrics["held_out_teacher_exact_match"] = sum(self._teacher_right) / len(right)
+        self.last = {name: float(f"{value:.9g}") for name, value in metrics.items()}
+        yield event(
+            "evaluation",
+            stage=self.stage,
+            step=step,
+            metrics=self.last,
+            rows=len(self.held_out.rows),
+            final=False,
+        )
+        for place, row in enumerate(self.asked):
+            yield event(
+                "sample",
+                stage=self.stage,
+                step=step,
+                prompt=row.prompt_text,
+                teacher=self._teacher_texts[place] if self._teacher_texts else None,
+                student=texts[place],
+                reference=self.held_out.references[place],
+                match=right[place],
+            )
