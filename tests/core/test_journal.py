@@ -56,13 +56,16 @@ def test_half_a_line_is_no_event(tmp_path: Path) -> None:
     assert offset == len(whole)
 
 
-@pytest.mark.parametrize("torn", [b'{"type":', b"x" * 200_000, b"\x00\xff"])
+@pytest.mark.parametrize("torn", [b'{"type":1,', b"x" * 200_000, b"\x00\xff"])
 def test_a_torn_last_line_is_cut_off_before_the_next(tmp_path: Path, torn: bytes) -> None:
     whole = fill(tmp_path, 2)
     (tmp_path / "events.jsonl").write_bytes(whole + torn)
     with journal.Journal(tmp_path) as log:
         log.append(event("step", step=2))
-    assert (tmp_path / "events.jsonl").read_bytes().startswith(whole)
+    written = (tmp_path / "events.jsonl").read_bytes()
+    assert written.startswith(whole)
+    assert written.endswith(b"}\n")
+    assert torn not in written
     assert steps(tmp_path) == [0, 1, 2]
 
 

@@ -122,6 +122,7 @@ def test_a_stopped_run_is_never_started(tmp_path: Path, workers: Workers) -> Non
     folder = create(tmp_path)
     api.stop(folder.name, runs_dir=tmp_path)
     assert boss.tick() is False
+    assert boss._start(folder) is False, "even when it was queued a moment ago"
     assert workers.started == []
     boss.close()
 
@@ -139,8 +140,10 @@ def test_two_supervisors_start_a_run_once(tmp_path: Path, workers: Workers) -> N
     leader, waiting = (one, two) if one.lead() else (two, one)
     assert not waiting.lead()
     tick_until(leader, "the first", lambda: state(first) == "finished")
-    leader.close()
     second = create(tmp_path)
+    assert waiting.tick() is True
+    assert workers.started == [first.name], "the one that waits starts nothing"
+    leader.close()
     tick_until(waiting, "the second", lambda: state(second) == "finished")
     assert workers.started == [first.name, second.name]
     waiting.close()
@@ -330,7 +333,11 @@ def test_progress_while_saving_prolongs_the_grace_time(
     boss.close()
 
 
-def test_a_run_in_a_terminal_is_never_signalled(tmp_path: Path) -> None:
+def test_a_run_in_a_terminal_is_never_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bool] = []
+    monkeypatch.setattr(processes, "signal_worker", lambda found, *, kill: sent.append(kill))
     clock = Clock()
     boss = Supervisor(tmp_path, clock=clock)
     folder = runs.create(pretend.recipe(), tmp_path, state="running")
@@ -338,6 +345,7 @@ def test_a_run_in_a_terminal_is_never_signalled(tmp_path: Path) -> None:
     for _ in range(4):
         boss.tick()
         clock.now += 1000
+    assert sent == []
     assert state(folder) == "stopping"
     boss.close()
 
@@ -352,8 +360,9 @@ def test_a_signal_ends_the_worker_with_its_children(tmp_path: Path) -> None:
     found = run_status.EMPTY | run_status.this_process()
     found |= {"pid": child.pid, "process_start_time": run_status.start_time(child.pid)}
     stranger = found | {"process_start_time": 1.0, "heartbeat_time": 1.0}
-    processes.signal_worker(stranger, kill=True)
-    assert child.poll() is None, "a reused pid is left alone"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psutil.Process, "kill", lambda process: pytest.fail("a reused pid"))
+        processes.signal_worker(stranger, kill=True)
     processes.signal_worker(found, kill=True)
     child.communicate()
     assert child.returncode == -signal.SIGKILL

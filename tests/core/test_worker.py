@@ -156,12 +156,25 @@ def test_a_resumed_stage_shows_the_step_it_goes_on_from(run_dir: Path) -> None:
     going.close()  # type: ignore[attr-defined]
 
 
-def test_after_the_last_word_the_folder_is_left_alone(run_dir: Path) -> None:
+def test_after_the_last_word_the_folder_is_left_alone(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever resumes the run right then must not be overwritten by the one that leaves."""
+    monkeypatch.setattr(recorder, "HEARTBEAT_S", 0.001)
+    beats: list[journal.Journal] = []
+    flush = journal.Journal.flush
+
+    def count(log: journal.Journal) -> None:
+        beats.append(log)
+        flush(log)
+
+    monkeypatch.setattr(journal.Journal, "flush", count)
     going = worker.follow(run_dir, pipeline=pretend.pipeline, also_asked=lambda: "stop")
     for told in going:
         if told["type"] == "run_stopped":
             run_control.resume(run_dir)
+            beats.clear()
+            pretend.until("some heartbeats more", lambda: len(beats) > 3)
     assert run_status.current(run_dir)["state"] == "queued"
 
 
@@ -317,6 +330,20 @@ def test_a_disk_without_any_room_still_gets_the_last_word(
     status = run_status.current(run_dir)
     assert status["state"] == "failed"
     assert status["error"]["kind"] == "disk_full"
+
+
+def test_room_is_kept_for_the_last_word(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the ballast lies there, the disk is full."""
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if (run_dir / ".ballast").exists():
+            raise FULL
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    assert worker.work(run_dir, pipeline=pretend.pipeline) == 1
+    assert [told["type"] for told in journal.read(run_dir)[0]] == ["run_failed"]
 
 
 def test_a_disk_without_room_for_the_events_file(
