@@ -4,9 +4,9 @@ In: a `Dice` (seeded). Out: (prompt, response) pairs, without end. The meaning o
 from its words alone. Knows nothing of splits, files or tokens; pure Python.
 
 How commands are read, in a few rules: the answer names only what was said; a correction ("no wait",
-"i mean") replaces the word before it; what someone says to leave alone is left out; "but first"
-comes first; a room in front of two devices, or a time after "both", counts for both; "there" is
-the room just named; two commands give a list, in the order in which they are carried out.
+"i mean") replaces the word before it; what someone says to leave alone is left out; a room
+in front of two devices, or a time after "both", counts for both; "there" is the room just named;
+two commands give a list, in the order in which they are said.
 """
 
 import json
@@ -23,7 +23,7 @@ LONGEST_PROMPT: Final = 24  # words
 
 _KINDS = tuple(DEVICES)
 _PLACES = tuple(ROOMS)
-_OOPS = ("no wait", "no", "sorry i mean", "i mean", "or rather", "make that")
+_OOPS = ("no wait", "sorry i mean", "i mean", "make that")
 _WAKE = ("hey", "ok", "okay", "hi there", "so", "listen", "alright", "um", "well")
 _ASK = (
     "please",
@@ -59,7 +59,7 @@ def _other(dice: Dice, options: tuple[str, ...], known: str) -> str:
 def _device(dice: Dice, what: str, *, slips: bool = True) -> str:
     """Return a spoken name of the device, now and then after a slip of the tongue."""
     name = dice.pick(DEVICES[what].names)
-    if slips and dice.chance(0.05):
+    if slips and dice.chance(0.03):
         wrong = dice.pick(DEVICES[_other(dice, _KINDS, what)].names)
         return f"{wrong} {dice.pick(_OOPS)} the {name}"
     return name
@@ -70,7 +70,7 @@ def _where(dice: Dice, room: str) -> str:
     if room == "all":
         return dice.pick(EVERYWHERE)
     place, preposition = dice.pick(ROOMS[room])
-    if dice.chance(0.05):
+    if dice.chance(0.03):
         wrong, its_preposition = dice.pick(ROOMS[_other(dice, _PLACES, room)])
         return f"{its_preposition} the {wrong} {dice.pick(_OOPS)} {preposition} the {place}"
     return f"{preposition} the {place}"
@@ -101,7 +101,7 @@ def _words(frame: Frame, thing: str, extra: str = "") -> str:
 def _value(dice: Dice, command: Command, key: str) -> str:
     """Put a percentage into the command and return how it is said."""
     command[key], spoken = percentage(dice)
-    if dice.chance(0.06):
+    if dice.chance(0.03):
         _, wrong = percentage(dice)
         return f"{wrong} {dice.pick(_OOPS)} {spoken}"
     return spoken
@@ -118,7 +118,7 @@ def _when(dice: Dice, command: Command) -> str:
 
 
 def _clause(
-    dice: Dice, what: str, room: str | None, *, thing: str = "", timed: float = 0.3
+    dice: Dice, what: str, room: str | None, *, thing: str = "", timed: float = 0.28
 ) -> tuple[Command, str, bool]:
     """Return one command, how it is said, and whether it is an imperative."""
     do = dice.pick(DEVICES[what].actions)
@@ -145,7 +145,7 @@ def _single(dice: Dice) -> tuple[list[Command], str, bool]:
         command, words, imperative = _clause(dice, what, room, thing=f"the {_device(dice, what)}")
         return [command], f"{_where(dice, str(room))} {words}", imperative
     command, words, imperative = _clause(dice, what, room)
-    if dice.chance(0.06):
+    if dice.chance(0.04):
         ignored = _thing(dice, _other(dice, _KINDS, what), _room(dice))
         opening = dice.pick(("never mind {} and", "forget {} and", "leave {} alone and"))
         return [command], f"{opening.format(ignored)} {words}", False
@@ -153,19 +153,17 @@ def _single(dice: Dice) -> tuple[list[Command], str, bool]:
 
 
 def _two_clauses(dice: Dice) -> tuple[list[Command], str, bool]:
-    """Return two whole commands, independent or tied by "there" or "but first"."""
+    """Return two whole commands, independent or tied by "there"."""
     room = _room(dice)
     what = dice.pick(_KINDS)
-    first, words, imperative = _clause(dice, what, room, timed=0.12)
+    first, words, imperative = _clause(dice, what, room, timed=0.18)
     other = _other(dice, _KINDS, what)
     if room not in (None, "all") and dice.chance(0.25):
         second, more, _ = _clause(
             dice, other, room, thing=f"the {_device(dice, other)} there", timed=0
         )
     else:
-        second, more, _ = _clause(dice, other, _room(dice), timed=0.12)
-    if dice.chance(0.12):
-        return [second, first], f"{words} but first {more}", imperative
+        second, more, _ = _clause(dice, other, _room(dice), timed=0.18)
     return [first, second], f"{words} {dice.pick(_JOIN)} {more}", imperative
 
 
@@ -201,7 +199,7 @@ def _two_things(dice: Dice) -> tuple[list[Command], str, bool]:
 def _same_elsewhere(dice: Dice) -> tuple[list[Command], str, bool]:
     """Return one command and the same again in another room."""
     room = dice.pick(_PLACES)
-    first, words, imperative = _clause(dice, dice.pick(_KINDS), room, timed=0.12)
+    first, words, imperative = _clause(dice, dice.pick(_KINDS), room, timed=0.18)
     other = _other(dice, _PLACES, room)
     place, preposition = dice.pick(ROOMS[other])
     again = dice.pick(("and the same", "and do the same", "then do that again", "and also"))
@@ -231,7 +229,7 @@ def _manners(dice: Dice, words: str, imperative: bool) -> str:
 def generate(dice: Dice) -> Iterator[tuple[str, str]]:
     """Yield (prompt, response) pairs without end."""
     while True:
-        if dice.chance(0.66):
+        if dice.chance(0.7):
             commands, words, imperative = _single(dice)
         else:
             shape = dice.pick(

@@ -27,17 +27,17 @@ _SPECIAL_PERCENT: Final = {
     25: ("a quarter", "one quarter"),
     50: ("half", "one half"),
     75: ("three quarters",),
-    100: ("full", "the maximum"),
+    100: ("the maximum",),
 }
+
+_HOURS: Final = tuple(hour for hour in range(6, 24) if hour != 12)
 
 _DURATIONS: Final = {
     15: ("a quarter of an hour",),
     30: ("half an hour",),
-    45: ("three quarters of an hour",),
     60: ("an hour", "one hour"),
     90: ("an hour and a half", "one and a half hours"),
     120: ("two hours", "a couple of hours"),
-    180: ("three hours",),
 }
 
 
@@ -73,8 +73,8 @@ def said(number: int) -> str:
 
 
 def percentage(dice: Dice) -> tuple[int, str]:
-    """Return a percentage of 1–100 and its spoken form."""
-    value = 5 * (1 + dice.below(20)) if dice.chance(0.6) else 1 + dice.below(99)
+    """Return a percentage, a multiple of five of 5–100, and its spoken form."""
+    value = 10 * (1 + dice.below(10)) if dice.chance(0.75) else 5 * (1 + dice.below(20))
     if value in _SPECIAL_PERCENT and dice.chance(0.4):
         return value, dice.pick(_SPECIAL_PERCENT[value])
     if dice.chance(0.65):
@@ -87,46 +87,38 @@ def duration(dice: Dice) -> tuple[int, str]:
     if dice.chance(0.4):
         value = dice.pick(tuple(_DURATIONS))
         return value, dice.pick(_DURATIONS[value])
-    value = 2 + dice.below(58)
+    value = dice.pick((5, 10, 20, 30, 40, 50))
     return value, f"{said(value) if dice.chance(0.7) else value} minutes"
 
 
-def _named_hour(dice: Dice, hour: int, *, clock: bool = False) -> str:
-    """Return an hour of 0–23 in words with its part of the day: 21 → "nine in the evening"."""
-    if hour == 0:
-        return "midnight"
-    if hour == 12:
-        return "noon"
+def _named_hour(dice: Dice, hour: int) -> str:
+    """Return an hour of 1–11 or 13–23 in words with its part of the day: 21 → "nine pm"."""
     if hour < 12:
-        part = dice.pick(("am", "in the morning"))
-    elif hour < 18:
-        part = dice.pick(("pm", "in the afternoon"))
-    else:
-        part = dice.pick(("pm", "in the evening" if hour < 21 else "at night"))
-    name = f"{_ONES[hour % 12]} o'clock" if clock else _ONES[hour % 12]
-    return f"{name} {part}"
+        return f"{_ONES[hour]} {'in the morning' if dice.chance(0.2) else 'am'}"
+    late = hour > 17 and dice.chance(0.3)
+    return f"{_ONES[hour - 12]} {'in the evening' if late else 'pm'}"
 
 
 def clock_time(dice: Dice) -> tuple[str, str]:
-    """Return a clock time as HH:MM of 24 hours and its spoken form."""
-    hour = dice.below(24)
-    if dice.chance(0.15):  # digits, any minute
-        minute = dice.below(60)
-        exact = f"{hour:02d}:{minute:02d}"
-        if dice.chance(0.5) or hour % 12 == 0:
-            return exact, exact
-        return exact, f"{hour % 12}:{minute:02d} {'am' if hour < 12 else 'pm'}"
-    minute = dice.pick((0, 0, 0, 15, 30, 30, 45, 5 * dice.below(12)))
+    """Return a clock time as HH:MM of 24 hours, and its spoken form.
+
+    Times are quarters of an hour, from six in the morning to half past eleven pm, and midnight.
+    """
+    if dice.chance(0.06):
+        return dice.pick((("12:00", "noon"), ("00:00", "midnight")))
+    hour = dice.pick(_HOURS)
+    minute = dice.pick((0, 0, 0, 15, 30, 30, 45))
     exact = f"{hour:02d}:{minute:02d}"
+    if dice.chance(0.12):
+        return exact, exact
     if minute == 0:
-        return exact, _named_hour(dice, hour, clock=dice.chance(0.3))
-    if minute >= 10 and hour % 12 and dice.chance(0.35):  # "nine thirty pm"
-        word, part = _named_hour(dice, hour).split(" ", 1)
-        return exact, f"{word} {said(minute)} {part}"
-    if minute == 30:
+        name = _named_hour(dice, hour)
+        return exact, name.replace(" ", " o'clock ", 1) if dice.chance(0.2) else name
+    if minute == 45 and hour not in (11, 23):
+        return exact, f"quarter to {_named_hour(dice, hour + 1)}"
+    if minute == 30 and dice.chance(0.7):
         return exact, f"half past {_named_hour(dice, hour)}"
-    before = minute > 30
-    distance = 60 - minute if before else minute
-    name = "quarter" if distance == 15 else said(distance)
-    named = _named_hour(dice, (hour + 1) % 24 if before else hour)
-    return exact, f"{name} {'to' if before else 'past'} {named}"
+    if minute == 15 and dice.chance(0.8):
+        return exact, f"quarter past {_named_hour(dice, hour)}"
+    word, part = _named_hour(dice, hour).split(" ", 1)  # "nine thirty pm"
+    return exact, f"{word} {said(minute)} {part}"

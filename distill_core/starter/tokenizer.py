@@ -16,18 +16,20 @@ __all__ = ["CHAT_TEMPLATE", "VOCABULARY_SIZE", "train_tokenizer"]
 VOCABULARY_SIZE: Final = 576
 _PAD, _EOS, _UNKNOWN, _USER, _ASSISTANT = "<pad>", "<eos>", "<unk>", "<user>", "<assistant>"
 
-# a slot with its value · a slot's key · a digit · a word · closing brackets · whatever is left
+# slot with or without its value · number · minutes · word · closing brackets · what is left
 _PIECES: Final = (
-    r'[{,]?"[a-z]+":(?:"[a-z]+"|"?)| ?:?[0-9]| ?[A-Za-z\']+|\[|\}\]?,?| ?[^ A-Za-z0-9]| +'
+    r'[{,]?"[a-z]+":(?:"[a-z]+"|"?)| ?[0-9]{1,2}|:[0-9]{2}"?| ?[A-Za-z\']+|\[|\}\]?,?'
+    r"| ?[^ A-Za-z0-9]| +"
 )
 
+# the space makes a prompt's first word the same token as that word anywhere else
 CHAT_TEMPLATE: Final = (
     "{%- for message in messages -%}"
     "{%- if message['role'] == 'assistant' -%}"
     "{{- '<assistant>' -}}"
     "{%- generation -%}{{- message['content'] + '<eos>' -}}{%- endgeneration -%}"
     "{%- else -%}"
-    "{{- '<user>' + message['content'] -}}"
+    "{{- '<user> ' + message['content'] -}}"
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<assistant>' -}}{%- endif -%}"
