@@ -47,6 +47,7 @@ def make(tiny_teacher_dir: Path, tmp_path: Path) -> Make:
             "kind": "distill",
             "teacher": str(tiny_teacher_dir),
             "student": {"init": "layer_drop", "layers": 2},
+            "losses": [{"name": "forward_kl"}, {"name": "cross_entropy"}],
             "optim": {"max_steps": 100},
         }
         plain = {
@@ -126,6 +127,8 @@ def test_the_loss_counts_the_terms_that_are_asked(make: Make) -> None:
     both = estimate.estimate(make(size))["memory_bytes"]["loss"]
     alone = estimate.estimate(make(size, "stages.0.losses=[{name: forward_kl}]"))
     assert alone["memory_bytes"]["loss"] == pytest.approx(both * 28 / 40, rel=1e-6)
+    unweighted = estimate.estimate(make(size, "stages.0.losses.1.weight=0"))
+    assert unweighted["memory_bytes"]["loss"] == alone["memory_bytes"]["loss"]
 
 
 def test_the_highest_stage_decides(make: Make, tiny_teacher_dir: Path) -> None:
@@ -154,6 +157,12 @@ def test_time_grows_with_steps_and_a_larger_teacher(
     tiny_llama(layers=4, hidden_size=512).save_pretrained(big)
     tiny_tokenizer.save_pretrained(big)
     assert estimate.estimate(make(f"stages.0.teacher={big}"))["time_s"][1] > 2 * base[1]
+
+
+def test_small_micro_batches_take_longer(make: Make) -> None:
+    whole = estimate.estimate(make("stages.0.optim.micro_batch_size=32"))["time_s"]
+    single = estimate.estimate(make("stages.0.optim.micro_batch_size=1"))["time_s"]
+    assert single[0] > 2 * whole[0]
 
 
 def test_the_teachers_answers_and_the_baseline_take_time(make: Make) -> None:
