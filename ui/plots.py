@@ -105,7 +105,7 @@ def _live_template() -> str:
         f'<div class="ds-plot" role="figure" aria-label="{title} over steps"></div></section>'
         for name, title in ((name, api.METRICS[name].title) for name in SMALL_METRICS)
     )
-    return f"""
+    return f"""<div class="ds-curves-root ds-no-curves" data-part="root">
 <p class="ds-notice" data-part="notice" role="status"></p>
 <div class="ds-grid ds-two">
   <section class="ds-card" aria-label="Loss">
@@ -139,7 +139,7 @@ def _live_template() -> str:
   </section>
 </div>
 <div class="ds-grid ds-four">{small}</div>
-"""
+</div>"""
 
 
 # --- figures of several runs ------------------------------------------------------------------

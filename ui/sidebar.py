@@ -5,6 +5,7 @@ In: the api's facts. Out: HTML, refreshed by the page's timer. Knows nothing of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -19,30 +20,42 @@ def build(page: Page) -> None:
     """Lay out the sidebar and keep it fresh."""
     with gr.Sidebar(width=248, elem_id="ds-sidebar"):
         gr.HTML(LOGO)
-        facts = gr.HTML(elem_id="ds-machine")
+        machine = gr.HTML(READING, elem_id="ds-machine")
+        running = gr.HTML(elem_id="ds-running")
         gr.HTML(LEGEND)
         toggle = gr.Button("◐ Light or dark", size="sm", elem_id="ds-theme-toggle")
     toggle.click(None, js="() => { window.distillFrame.toggleTheme(); }")
     page.demo.load(None, js="() => { window.distillFrame && window.distillFrame.started(); }")
-    seen = gr.State("")
+    # two listeners: the machine's facts load torch once, what runs is known at once
+    for spot, describe in ((machine, describe_machine), (running, describe_running)):
+        seen = gr.State("")
+        gr.on(
+            [page.timer.tick, page.demo.load],
+            _only_when_new(describe, page.runs_dir),
+            seen,
+            [spot, seen],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
+
+def _only_when_new(describe: Callable[[str], str], runs_dir: str) -> Callable[[str], Any]:
     def refresh(last: str) -> tuple[Any, Any]:
-        html = _snapshot(page.runs_dir)
+        html = describe(runs_dir)
         return (gr.skip(), gr.skip()) if html == last else (html, html)
 
-    gr.on(
-        [page.timer.tick, page.demo.load],
-        refresh,
-        seen,
-        [facts, seen],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    return refresh
 
 
-def _snapshot(runs_dir: str) -> str:
-    return machine_html(api.machine()) + running_html(list_runs(runs_dir))
+def describe_machine(_: str) -> str:
+    """Draw this machine's card."""
+    return machine_html(api.machine())
+
+
+def describe_running(runs_dir: str) -> str:
+    """Draw what runs now."""
+    return running_html(list_runs(runs_dir))
 
 
 def machine_html(machine: dict[str, Any]) -> str:
@@ -84,6 +97,11 @@ def running_html(runs: list[dict[str, Any]]) -> str:
 
 
 LOGO = '<h1 class="ds-logo"><span>distill</span> <b>studio</b></h1>'
+
+READING = (
+    '<section class="ds-card ds-side"><h2>This machine</h2>'
+    f'<div class="ds-muted">{text.READING_MACHINE}</div></section>'
+)
 
 LEGEND = (
     '<div class="ds-legend"><span class="ds-ink-teacher">● teacher</span>'

@@ -97,6 +97,7 @@ STATE_NEXT = {
     "Resume goes on from the last checkpoint.",
 }
 
+READING_MACHINE = "Looking at processor and memory…"
 NOTHING_RUNS = "Nothing is running. Press Start in Build: the default recipe works as it is."
 NO_RUNS = "No runs yet"
 NO_RUNS_NEXT = (
@@ -123,10 +124,11 @@ def step_of(status: dict[str, Any]) -> str:
 
 
 def stage_of(status: dict[str, Any]) -> str:
-    """Which stage: `stage 1 of 2`, counted from one."""
-    stages = status.get("stages")
-    count = len(stages) if isinstance(stages, list) else stages
-    return f"stage {(status.get('stage') or 0) + 1} of {count}" if count else ""
+    """Which stage: `stage 1 of 2`, counted from one, with its title where it has one."""
+    count, title = status.get("stages"), status.get("stage_title")
+    if not count:
+        return ""
+    return f"stage {(status.get('stage') or 0) + 1} of {count}" + (f": {title}" if title else "")
 
 
 def time_left(status: dict[str, Any]) -> str:

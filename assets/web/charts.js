@@ -54,6 +54,9 @@
       if (plot.offsetParent !== null) window.Plotly.Plots.resize(plot);
   }
 
+  // Plotly puts a trace's uid into a selector.
+  const uidOf = (text) => text.replace(/[^\w-]/g, "-");
+
   // Exponential moving average, corrected for its start; 0 leaves the values as they are.
   function smooth(values, strength) {
     if (!strength) return values;
@@ -152,7 +155,9 @@
         const answer = await this.server.points({ run: asked, since: this.offset });
         if (asked === this.run()) this.take(answer);
       } catch (error) {
-        this.say("The app does not answer. It is tried again every second; training goes on.");
+        this.say(/401|unauthori[sz]ed/i.test(String(error))
+          ? "Your login has ended: reload the page and log in again. Training goes on."
+          : "The app does not answer. It is asked again every second; training goes on.");
       } finally {
         this.busy = false;
       }
@@ -160,7 +165,7 @@
 
     take(answer) {
       if (!answer || answer.error) {
-        return this.say((answer && answer.error) || "Log in again to see the curves.");
+        return this.say((answer && answer.error) || "The app's answer holds no curves.");
       }
       this.say("");
       this.facts = answer.facts;
@@ -265,7 +270,7 @@
     draw() {
       if (!window.Plotly || this.element.offsetParent === null || !this.facts.terms) return;
       const curves = this.curves();
-      this.element.classList.toggle("ds-no-curves", curves.length === 0);
+      this.find("root").classList.toggle("ds-no-curves", curves.length === 0);
       this.drawLoss(curves);
       this.drawLegend(curves);
       this.drawHeldOut();
@@ -284,10 +289,11 @@
         const faint = curve.train && strength > 0;
         if (faint)
           traces.push({ ...base, y: curve.points.y, mode: "lines", hoverinfo: "skip",
-            opacity: 0.25, line: { ...line, dash: "solid", width: 1 }, uid: `${curve.id}/raw` });
+            opacity: 0.25, line: { ...line, dash: "solid", width: 1 },
+            uid: uidOf(`${curve.id} raw`) });
         traces.push({ ...base, y: faint ? this.smoothed(curve.points.y, strength) : curve.points.y,
           mode: curve.marks ? "lines+markers" : "lines", marker: { size: 5, color: line.color },
-          line, uid: curve.id, hovertemplate: "%{y:.4g}" });
+          line, uid: uidOf(curve.id), hovertemplate: "%{y:.4g}" });
       }
       window.Plotly.react(this.find("loss"), traces, layoutOf({
         uirevision: this.shown, shapes: this.boundaries(), annotations: this.names(),
@@ -377,7 +383,7 @@
       const traces = [];
       const line = (curve, ink, symbol, dash, name) => curve && traces.push({ x: curve.x,
         y: curve.y, name, type: "scatter", mode: "lines+markers", hovertemplate: "%{y:.1%}",
-        line: { color: colour(ink), width: 2.2, dash }, uid: name,
+        line: { color: colour(ink), width: 2.2, dash }, uid: uidOf(name),
         marker: { symbol, size: 7, color: colour(ink) } });
       line(baseline, "--other", "circle-open", "dot", "labels only");
       line(exact, "--student", "diamond", "solid", "student");

@@ -38,7 +38,7 @@ def test_a_run_in_training(tmp_path: Path) -> None:
     assert found["charts"] == {"run": run}
     assert found["picker"]["value"] == run
     assert found["picker"]["choices"][0][0].startswith("▶ mine · running · ")
-    assert "stage 1 of 2 · step 64 of 120" in found["header"]
+    assert "stage 1 of 2: distill · step 64 of 120" in found["header"]
     assert 'role="status" aria-live="polite"' in found["header"]
     assert ">training<" in found["header"].replace("</span> training<", ">training<")
     assert 'aria-valuenow="27"' in found["header"]  # 64 of 120 + 120 steps

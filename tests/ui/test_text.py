@@ -63,6 +63,8 @@ def test_how_far_a_run_is() -> None:
     assert text.step_of(caching | {"total_steps": 1200}) == "3,200 of 20,000"
     assert text.step_of({"state": "queued", "phase": "", "total_steps": 0}) == ""
     assert text.stage_of({"stage": 0, "stages": 2}) == "stage 1 of 2"
+    named = {"stage": 1, "stages": 2, "stage_title": "fine-tuned on labels"}
+    assert text.stage_of(named) == "stage 2 of 2: fine-tuned on labels"
     assert text.stage_of({"stage": 0, "stages": 0}) == ""
 
 
