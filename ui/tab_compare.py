@@ -59,8 +59,14 @@ def build(page: Page) -> None:
         evaluate,
     ]
     follow = functools.partial(_follow, page.runs_dir)
-    for event in (page.demo.load, page.run_id.change, page.timer.tick, page.tabs.select):
-        event(follow, [page.run_id, seen, asked["prompt"]], outputs, queue=False, **QUIET)
+    following: dict[str, Any] = {
+        "fn": follow,
+        "inputs": [page.run_id, seen, asked["prompt"]],
+        "outputs": outputs,
+        "queue": False,
+    }
+    gr.on([page.demo.load, page.timer.tick, page.tabs.select], **following, **QUIET)
+    page.run_id.change(**following, trigger_mode="multiple", **QUIET)
 
 
 def _open_build() -> gr.Tabs:

@@ -63,14 +63,10 @@ def build(page: Page) -> None:
         "show_progress": "hidden",
         "api_visibility": "private",
     }
-    gr.on(
-        [page.timer.tick, page.demo.load, page.run_id.change],
-        refresh,
-        [page.run_id, seen],
-        outputs,
-        trigger_mode="always_last",
-        **quiet,
-    )
+    gr.on([page.timer.tick, page.demo.load], refresh, [page.run_id, seen], outputs, **quiet)
+    page.run_id.change(
+        refresh, [page.run_id, seen], outputs, trigger_mode="multiple", **quiet
+    )  # never postponed: Gradio repeats a postponed listener by firing the whole event again
     picker.input(lambda run: run or "", picker, page.run_id, **quiet)
     for button, action in ((pause, api.pause), (resume, api.resume), (stop, api.stop)):
         button.click(

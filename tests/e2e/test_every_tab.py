@@ -5,12 +5,13 @@ In: the app with one finished run. Out: axe's verdicts, widths, addresses.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Request, expect
 
-from tests.e2e.drive import Studio
+from tests.e2e.drive import Studio, until
 from tests.e2e.screen import TABS, Screen, opened
 
 pytestmark = pytest.mark.browser
@@ -76,3 +77,29 @@ def test_no_script_failed_and_nothing_was_asked_of_other_machines(
     assert light.errors + dark.errors == []
     log = studio.folder / "network.log"
     assert not log.exists(), log.read_text()
+
+
+def test_a_page_left_alone_asks_only_when_its_timer_ticks(browser: Browser, studio: Studio) -> None:
+    """Listeners that trigger one another for ever are seen here."""
+    with opened(browser, studio.url) as screen:
+        causes: list[int | None] = []
+        screen.page.on("request", lambda request: causes.append(cause(request)))
+        timer = screen.page.evaluate(
+            "window.gradio_config.components.find((part) => part.type === 'timer').id"
+        )
+
+        def quiet() -> bool:
+            causes.clear()
+            while causes.count(timer) < 12:  # about four rounds of the timer
+                screen.page.wait_for_event("request")
+            return {found for found in causes if found is not None} == {timer}
+
+        until("a page that came to rest", quiet)
+
+
+def cause(request: Request) -> int | None:
+    """Return the component that made the page ask, None for what no component caused."""
+    if request.method != "POST" or not request.post_data:
+        return None
+    found = json.loads(request.post_data).get("trigger_id")
+    return int(found) if found is not None else None
