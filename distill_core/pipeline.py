@@ -16,8 +16,8 @@ import torch
 from distill_core import device, evaluate, files, models
 from distill_core.data.sources import prepare
 from distill_core.events import Event, event, progress
-from distill_core.plan import plan
-from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe
+from distill_core.plan import named_models, plan
+from distill_core.recipe import Recipe
 from distill_core.stage import Run, run_stage
 
 
@@ -75,17 +75,7 @@ def run(
 
 def _download(recipe: Recipe) -> Iterator[Event]:
     """Bring every named model to this disk before anything is trained."""
-    named: dict[str, str] = {}
-    for index, stage in enumerate(recipe.stages):
-        key, name = (
-            ("teacher", stage.teacher)
-            if isinstance(stage, DistillStage)
-            else ("model", stage.model)
-        )
-        named.setdefault(name, f"stages.{index}.{key}")
-        if isinstance(stage.student, PretrainedStudent) and stage.student.model:
-            named.setdefault(stage.student.model, f"stages.{index}.student.model")
-    for name, field in named.items():
-        if name != PREVIOUS and models.local_folder(name, field=field) is None:
+    for name, field in named_models(recipe).items():
+        if models.local_folder(name, field=field) is None:
             yield progress("downloading", name)
             models.resolve(name, field=field)
