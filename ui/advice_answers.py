@@ -72,7 +72,8 @@ def _form_value(question: dict[str, Any], kept: object) -> Any:
 
 def label_text(question: dict[str, Any]) -> str:
     """The question, with the unit of its number."""
-    unit = "" if question["unit"] in {"", "rows", "calls"} else f" ({question['unit']})"
+    said = question["unit"] in question["title"].lower()
+    unit = "" if said else f" ({question['unit']})"
     return f"{question['title']}{unit}"
 
 

@@ -26,7 +26,7 @@ _LEVELS: dict[str, tuple[Tone, str]] = {
 _EXPECTED = {
     "retention": ("Quality kept", " % of the teacher's score"),
     "speed": ("Speed", " × faster"),
-    "size": ("Size", " × smaller"),
+    "size": ("Size", " × smaller, at least"),
 }
 METHOD_WORDS = {
     "signal": "Learns from",
@@ -122,9 +122,9 @@ def _expected(told: dict[str, Any]) -> str:
         value = told["expected"][field]
         known = value != NO_EVIDENCE
         shown = f"{span(value)}{unit}" if known else "no evidence"
-        cite = source(value, value["what"]) if known else ""
+        cite = f"{escape(value['what'])} · {source(value)}" if known else ""
         rows.append(
-            f'<tr><th scope="row">{title}</th><td><b>{escape(shown)}</b><br>{cite}</td></tr>'
+            f'<tr><th scope="row">{title}</th><td><b>{escape(shown)}</b><br><span class="ds-cite">{cite}</span></td></tr>'
             if known
             else f'<tr><th scope="row">{title}</th><td class="ds-muted">{shown}</td></tr>'
         )
@@ -283,7 +283,7 @@ def _contributions(row: dict[str, Any]) -> str:
 
 def source(cited: dict[str, Any], published: str = "") -> str:
     """A source in small type: what was published, where, and how strong it is."""
-    words = f"{escape(published)} · " if published else ""
+    words = f"Published: {escape(published)} · " if published else ""
     name = link(cited["url"], cited["source"]) if cited["url"] else escape(cited["source"])
     letter = escape(cited["strength"])
     meaning = STRENGTHS.get(cited["strength"], "")

@@ -63,7 +63,7 @@ def _studies(published: list[dict[str, Any]]) -> dict[str, Any]:
         "y": [sum(point["kept"]) / 200 for point in points],
         "text": [point["name"] for point in points],
         "customdata": [f"{point['what']}<br>{point['source']}" for point in points],
-        "textposition": ["bottom center", "top right", "bottom center"][: len(points)],
+        "textposition": ["bottom center", "top right", "middle left"][: len(points)],
         "textfont": {"size": 11, "color": "var(--ds-muted)"},
         "hovertemplate": "%{text}: %{y:.1%} kept<br>%{customdata}<extra></extra>",
         "marker": {"symbol": "circle", "size": 9, "color": "var(--other)"},

@@ -70,7 +70,7 @@ def _steps(questions: list[dict[str, Any]]) -> tuple[list[Any], gr.HTML]:
     inputs: list[Any] = []
     names = [*dict.fromkeys(question["step"] for question in questions), "Answer"]
     moves: list[tuple[gr.Button, int]] = []
-    with gr.Tabs(selected=0, elem_id="ds-steps") as steps:
+    with gr.Tabs(selected=0, elem_id="ds-steps", overflow_behavior="wrap") as steps:
         for place, name in enumerate(names):
             with (
                 gr.Tab(f"{place + 1} {name}", id=place),
@@ -176,8 +176,8 @@ def _wire(
     filled.then(**on_roads, **QUIET)
     filling = {"teacher.name", "data.source"}
     typed = [component.input for field, component in at.items() if field not in filling]
-    gr.on(typed, **on_card, trigger_mode="always_last", **QUIET)
-    gr.on(typed, **on_roads, trigger_mode="always_last", **QUIET)
+    answered = gr.on(typed, **on_card, trigger_mode="always_last", **QUIET)
+    answered.then(**on_roads, trigger_mode="always_last", **QUIET)
     for chosen in _follow_choices(at, questions):
         chosen.then(**on_card, **QUIET)
         chosen.then(**on_roads, **QUIET)

@@ -129,7 +129,7 @@ def _size(facts: Facts, evidence: Evidence) -> dict[str, Any] | str:
     ratio = facts.size_ratio
     if ratio is None:
         return NO_EVIDENCE
-    what = "times smaller than the teacher, at the largest size allowed"
+    what = "for the largest student allowed"
     return _between((ratio, ratio), what, _arithmetic(evidence))
 
 

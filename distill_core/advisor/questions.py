@@ -32,10 +32,7 @@ def questions(machine: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         field: (value, " Read from this machine.")
         for field, value in _machine_answers(machine or {}).items()
     }
-    seen |= {
-        field: (value, " Measured for the built-in teacher.")
-        for field, value in _starter_answers().items()
-    }
+    seen |= _starter_answers()
     listed = []
     for step in _read():
         for item in step["questions"]:
@@ -75,14 +72,19 @@ def _complete(item: dict[str, Any], step: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _starter_answers() -> dict[str, Any]:
-    """What was measured when the built-in teacher was trained."""
+def _starter_answers() -> dict[str, tuple[Any, str]]:
+    """Size and score of the built-in teacher, as its build wrote them down, with a note."""
     try:
         facts = json.loads((loader.teacher_dir() / "build.json").read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, ValueError):
         return {}  # an incomplete checkout: the starter says so itself when it is used
-    known = {"teacher.held_out_score": "held_out_exact_match", "teacher.parameters": "parameters"}
-    return {field: facts[key] for field, key in known.items() if key in facts}
+    score = facts.get("held_out_exact_match", facts.get("development_exact_match"))
+    note = " Measured for the built-in teacher, on rows that it has not seen."
+    known = {
+        "teacher.parameters": (facts.get("parameters"), ""),
+        "teacher.held_out_score": (score, note),
+    }
+    return {field: answer for field, answer in known.items() if answer[0] is not None}
 
 
 def _machine_answers(machine: dict[str, Any]) -> dict[str, Any]:
