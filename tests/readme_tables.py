@@ -30,10 +30,9 @@ BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 def settings_table() -> str:
     """One row per setting of a recipe."""
     lines = ["| setting | default | values | meaning |", "|---|---|---|---|"]
-    for path, field in _settings(Recipe, ""):
-        lines.append(
-            f"| `{path}` | {_default(field)} | {_values(field)} | {_cell(field.description)} |"
-        )
+    for path, field, note in _settings(Recipe, "", {}):
+        words = _cell(f"{field.description} {note}")
+        lines.append(f"| `{path}` | {_default(field)} | {_values(field)} | {words} |")
     return "\n".join(lines)
 
 
@@ -50,11 +49,7 @@ def commands_table() -> str:
     lines = ["| command | what it does |", "|---|---|"]
     for name, command in group.commands.items():
         arguments = [
-            f"[{item.human_readable_name}]"
-            if not item.required
-            else item.human_readable_name + ("..." if item.nargs == -1 else "")
-            for item in command.params
-            if item.param_type_name == "argument"
+            _argument(item) for item in command.params if item.param_type_name == "argument"
         ]
         usage = " ".join(["distill-studio", name, *arguments])
         lines.append(f"| `{usage}` | {_cell(command.get_short_help_str(200))} |")
@@ -81,20 +76,30 @@ def filled(text: str) -> str:
     return text
 
 
+def _argument(item: Any) -> str:
+    """Write an argument as the help does: RUN, [FILE]."""
+    name = str(item.metavar or item.name).upper().strip("[]")
+    return name if item.required else f"[{name}]"
+
+
 # --- walking the schema ---------------------------------------------------------------------
 
 
-def _settings(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+def _settings(
+    model: type[BaseModel], prefix: str, seen: dict[type[BaseModel], str]
+) -> Iterator[tuple[str, FieldInfo, str]]:
+    """Yield path, field and a note; groups that stand in several places are told once."""
     for name, field in model.model_fields.items():
+        if name in {"kind", "init", "name"} and typing.get_origin(field.annotation) is Literal:
+            continue  # stands in the path of its group
         path = f"{prefix}{name}"
         models, is_list = _models(field.annotation)
-        tag = {"kind", "init", "name"} & {name}
-        if tag and typing.get_origin(field.annotation) is Literal:
-            continue  # stands in the path of its group
-        yield path, field
-        for inner in models:
-            mark = _tag(inner)
-            yield from _settings(inner, f"{path}{'[]' if is_list else ''}{mark}.")
+        fresh = [inner for inner in models if inner not in seen]
+        note = f"As `{seen[models[0]]}`." if models and not fresh else ""
+        yield path, field, note
+        for inner in fresh:
+            seen[inner] = path
+            yield from _settings(inner, f"{path}{'[]' if is_list else ''}{_tag(inner)}.", seen)
 
 
 def _models(annotation: Any) -> tuple[list[type[BaseModel]], bool]:
@@ -138,12 +143,16 @@ def _values(field: FieldInfo) -> str:
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)
     bounds = [
-        text.format(f"{getattr(item, name):,g}")
+        text.format(_number(getattr(item, name)))
         for item in field.metadata
         for name, text in BOUNDS.items()
         if isinstance(getattr(item, name, None), int | float)
     ]
     return ", ".join(bounds)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _flat(annotation: Any) -> Iterator[Any]:

@@ -17,7 +17,9 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 TABS = ("Advisor", "Build", "Train", "Compare", "Runs", "Learn")
 LOCAL_SCHEMES = {"data", "blob", "about"}
 
-expect.set_options(timeout=60_000)  # two busy cores
+PATIENCE_MS = 90_000  # two busy cores
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass
@@ -82,6 +84,7 @@ def opened(
     own = browser.new_context(
         viewport={"width": width, "height": height}, reduced_motion="reduce", **context
     )
+    own.set_default_timeout(PATIENCE_MS)
     screen = Screen(own.new_page())
 
     def refuse_others(route: Route) -> None:
