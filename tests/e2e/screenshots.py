@@ -1,0 +1,133 @@
+"""Pictures of every tab, light and dark, from a real run of the default recipe.
+
+In: the checkout, Chromium. Out: `assets/screenshots/<tab>-<light|dark>.png`, compared with nothing.
+Run: `python tests/e2e/screenshots.py [FOLDER] [--steps N]`; fewer steps than the recipe's are for
+trying the script out. The run takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from distill_core import api  # noqa: E402 - needs the path
+from tests.conftest import CHROMIUM_ARGS, chromium_path  # noqa: E402
+from tests.e2e.drive import Studio  # noqa: E402
+from tests.e2e.screen import Screen, opened  # noqa: E402
+
+RUN_MS = 1_800_000
+PROMPT = "please dim the lights in the kitchen to forty percent and then turn off the radio"
+
+
+def take(browser: Browser, studio: Studio, folder: Path, steps: int | None) -> None:
+    """Click through a run, taking each tab's picture at its best moment."""
+    with (
+        opened(browser, studio.url, color_scheme="light") as light,
+        opened(browser, studio.url, color_scheme="dark") as dark,
+    ):
+        both = {"light": light, "dark": dark}
+
+        def picture(tab: str) -> None:
+            for scheme, screen in both.items():
+                screen.tab(tab)
+                screen.settle()
+                screen.page.mouse.move(0, 0)
+                screen.page.evaluate("window.scrollTo(0, 0)")
+                screen.page.screenshot(path=folder / f"{tab.lower()}-{scheme}.png")
+                print(f"{tab} {scheme}", flush=True)
+
+        for screen in both.values():
+            screen.tab("Advisor")
+            expect(screen.button("Use this recipe")).to_be_enabled()
+        picture("Advisor")
+        for screen in both.values():
+            screen.tab("Build")
+            expect(screen.page.locator("#ds-summary")).to_contain_text("Ready")
+        picture("Build")
+
+        light.tab("Build")
+        if steps:
+            shorten(light, steps)
+        light.page.locator("#ds-start").click()
+        for screen in both.values():
+            screen.tab("Train")
+            wait_for_middle(screen)
+        picture("Train")
+        for screen in both.values():
+            header = screen.page.locator("#ds-train-header")
+            expect(header).to_contain_text("finished", timeout=RUN_MS)
+            ask(screen)
+        picture("Compare")
+        picture("Runs")
+        picture("Learn")
+
+
+def shorten(screen: Screen, steps: int) -> None:
+    """Give the default recipe fewer steps and rows, through the YAML box."""
+    recipe = api.load_recipe(
+        "pocket-student",
+        [f"stages.0.optim.max_steps={steps}", "data.sources.1.limit=200", "evaluation.rows=16"],
+    )
+    screen.button("YAML").click()
+    box = screen.page.locator("#ds-yaml textarea")
+    box.fill(api.dump_recipe(recipe))
+    box.blur()
+    expect(screen.page.locator("#ds-summary")).to_contain_text(f"{steps:,} steps")
+
+
+def wait_for_middle(screen: Screen) -> None:
+    """Wait until half of the run's steps are done."""
+    screen.page.wait_for_function(
+        """() => {
+          const words = document.querySelector('#ds-train-header').innerText;
+          const found = words.match(/step ([\\d,]+) of ([\\d,]+)/);
+          if (!found || /finished/.test(words)) return /finished/.test(words);
+          const [step, total] = found.slice(1).map((n) => Number(n.replaceAll(',', '')));
+          return step >= total / 2;
+        }""",
+        timeout=RUN_MS,
+    )
+
+
+def ask(screen: Screen) -> None:
+    """Let all models answer, and look at the student's first token."""
+    screen.tab("Compare")
+    screen.page.locator("#ds-prompt textarea").fill(PROMPT)
+    screen.page.locator("#ds-ask").click()
+    expect(screen.button("Ask all")).to_be_enabled()
+    for pane in screen.page.locator(".ds-pane").all():
+        expect(pane).to_contain_text("tokens/s")
+    expect(screen.page.locator(".ds-pane-student [data-token]").first).to_be_visible()
+
+
+def main() -> None:
+    """Start the app on an empty runs folder and take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    default = ROOT / "assets" / "screenshots"
+    parser.add_argument("folder", nargs="?", type=Path, default=default)
+    parser.add_argument("--steps", type=int)
+    told = parser.parse_args()
+    told.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        studio = Studio(Path(folder))
+        studio.start()
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=chromium_path(), args=CHROMIUM_ARGS
+            )
+            take(browser, studio, told.folder, told.steps)
+        finally:
+            studio.kill()
+            for worker in studio.workers():
+                worker.kill()
+
+
+if __name__ == "__main__":
+    main()
