@@ -27,6 +27,11 @@ class Followed:
     samples: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     teacher_exact_match: float | None = None
+    """On the rows scored while training; None until told."""
+    rows_scored: int = 0
+    """Held-out rows of the newest score while training."""
+    final: dict[str, Any] = field(default_factory=dict)
+    """Final scores on all held-out rows; empty until the run has finished."""
     stage: int = 0
     """Index of the stage that the last event belongs to."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -44,8 +49,12 @@ class Followed:
             self._take_sample(event)
         elif kind == "warning" and event.get("message") not in self.warnings:
             self.warnings.append(str(event.get("message")))
-        score = _teacher_score(event)
-        self.teacher_exact_match = score if score is not None else self.teacher_exact_match
+        elif kind == "evaluation":
+            told = (event.get("metrics") or {}).get("held_out_teacher_exact_match")
+            self.teacher_exact_match = self.teacher_exact_match if told is None else told
+            self.rows_scored = int(event.get("rows") or 0)
+        elif kind == "run_finished":
+            self.final = _final_scores(event.get("evaluation") or {})
 
     def baseline_now(self) -> bool:
         """Whether the stage that runs, or ran last, is a baseline."""
@@ -67,16 +76,20 @@ class Followed:
         ] + [event]
 
 
-def _teacher_score(event: dict[str, Any]) -> float | None:
-    """The teacher's exact match, wherever an event tells it."""
-    if event["type"] == "evaluation":
-        found = (event.get("metrics") or {}).get("held_out_teacher_exact_match")
-    elif event["type"] == "run_finished":
-        models = (event.get("evaluation") or {}).get("models") or {}
-        found = (models.get("teacher") or {}).get("exact_match")
-    else:
-        return None
-    return float(found) if isinstance(found, int | float) else None
+def _final_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Pick what the Train tab shows out of `evaluation.json`'s content."""
+    models = evaluation.get("models") or {}
+
+    def of(model: str, score: str) -> Any:
+        return (models.get(model) or {}).get(score)
+
+    return {
+        "exact_match": of("student", "exact_match"),
+        "top1_agreement": of("student", "top1_agreement"),
+        "teacher": of("teacher", "exact_match"),
+        "baseline": of("fine_tuned_on_labels", "exact_match"),
+        "rows": (evaluation.get("data") or {}).get("rows"),
+    }
 
 
 _followed: OrderedDict[tuple[str, str], Followed] = OrderedDict()

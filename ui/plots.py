@@ -69,6 +69,8 @@ def read_points(asked: object, *, runs_dir: str) -> dict[str, Any]:
             for name, metric in api.METRICS.items()
         },
         "teacher_exact_match": followed.teacher_exact_match,
+        "rows_scored": followed.rows_scored,
+        "final": followed.final,
         "baseline_now": followed.baseline_now(),
     }
     return {"series": series, "offset": offset, "facts": facts}
@@ -125,7 +127,8 @@ def _live_template() -> str:
     <p class="ds-waiting-words">{text.NO_CURVES}</p>
   </section>
   <section class="ds-card" aria-label="Held-out">
-    <h2>Held-out rows</h2>
+    <div class="ds-row ds-spread"><h2>Held-out rows</h2>
+      <span class="ds-muted" data-part="rows"></span></div>
     <div class="ds-row ds-figures">
       <div><div class="ds-muted">◆ exact match</div>
         <div class="ds-big ds-ink-student" data-part="exact">–</div>

@@ -133,7 +133,7 @@ def build(page: Page) -> None:
         folder, archive = export_folder(chosen[0], runs_dir=runs_dir)
         return (
             gr.update(visible=True),
-            exported_html(folder, archive),
+            exported_html(chosen[0], folder, archive),
             gr.update(value=archive, visible=archive is not None),
         )
 
@@ -267,11 +267,11 @@ def export_folder(run: str, *, runs_dir: str) -> tuple[Path, str | None]:
         raise gr.Error(str(error), print_exception=False) from None
 
 
-def exported_html(folder: Path, archive: str | None) -> str:
+def exported_html(run: str, folder: Path, archive: str | None) -> str:
     """Say where the export is, and how to load it."""
     too_large = "" if archive else f'<p class="ds-muted">{text.TOO_LARGE_TO_ZIP}</p>'
     return (
-        f"<h2>{theme.chip('exported', 'good', '✓')}</h2>"
+        f"<h2>{theme.chip('exported', 'good', '✓')} {escape(run)}</h2>"
         f'<p>{text.EXPORTED}</p><p class="ds-mono ds-path">{escape(str(folder))}</p>{too_large}'
     )
 

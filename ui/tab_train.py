@@ -170,6 +170,8 @@ def header_html(run: dict[str, Any]) -> str:
     icon, tone = text.STATE_LOOKS[status["state"]]
     phase = text.phase(status)
     where = [text.stage_of(status), text.step_of(status), text.time_left(status)]
+    if status["state"] == "finished":
+        where = [text.result_of(run.get("summary") or {})]
     where.append(text.queue_place(status))
     chip = theme.chip(phase, tone, icon)  # type: ignore[arg-type]
     html = [

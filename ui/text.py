@@ -143,6 +143,23 @@ def queued(count: int) -> str:
     return f"{count} queued" if count else ""
 
 
+def result_of(summary: dict[str, Any]) -> str:
+    """What came out: `96.2 % right · 97.1 % kept · 8.16 × smaller · 5.3 × faster · 3 min 51 s`."""
+    known = (
+        ("exact_match", percent_text, "right"),
+        ("retention", percent_text, "of the teacher kept"),
+        ("size_ratio", factor_text, "smaller"),
+        ("speedup", factor_text, "faster"),
+        ("seconds", duration_text, ""),
+    )
+    found = [
+        f"{write(summary[key])} {word}".strip()
+        for key, write, word in known
+        if summary.get(key) is not None
+    ]
+    return " · ".join(found)
+
+
 def queue_place(status: dict[str, Any]) -> str:
     """`2nd in the queue` for a run that waits."""
     place = status.get("queue_position")

@@ -374,12 +374,18 @@
       const exact = this.joined("held_out_exact_match", false);
       const agree = this.joined("held_out_top1_agreement", false);
       const baseline = this.joined("held_out_exact_match", true);
-      const teacher = this.facts.teacher_exact_match;
-      show("exact", number(last(exact), "0–1"));
-      show("teacher", teacher === null || teacher === undefined ? ""
-        : `● teacher ${number(teacher, "0–1")}`);
-      show("agree", number(last(agree), "0–1"));
-      show("baseline", baseline ? `○ labels only ${number(last(baseline), "0–1")}` : "");
+      const final = this.facts.final || {};
+      const teacher = final.teacher ?? this.facts.teacher_exact_match;
+      const labelsOnly = final.baseline ?? last(baseline);
+      const rows = (final.rows ?? this.facts.rows_scored) || 0;
+      const told = (value) => value !== null && value !== undefined;
+      show("exact", number(final.exact_match ?? last(exact), "0–1"));
+      show("agree", number(final.top1_agreement ?? last(agree), "0–1"));
+      show("teacher", told(teacher) ? `● teacher ${number(teacher, "0–1")}` : "");
+      show("baseline", told(labelsOnly) && labelsOnly !== false
+        ? `○ labels only ${number(labelsOnly, "0–1")}` : "");
+      show("rows", !rows ? "" : told(final.rows) ? `final, all ${rows.toLocaleString("en")} rows`
+        : `so far, on ${rows.toLocaleString("en")} rows`);
       const traces = [];
       const line = (curve, ink, symbol, dash, name) => curve && traces.push({ x: curve.x,
         y: curve.y, name, type: "scatter", mode: "lines+markers", hovertemplate: "%{y:.1%}",
@@ -387,8 +393,9 @@
         marker: { symbol, size: 7, color: colour(ink) } });
       line(baseline, "--other", "circle-open", "dot", "labels only");
       line(exact, "--student", "diamond", "solid", "student");
-      const shapes = Number.isFinite(teacher) ? [{ type: "line", xref: "paper", x0: 0, x1: 1,
-        y0: teacher, y1: teacher, line: { color: colour("--teacher"), width: 1.6, dash: "dash" },
+      const teacherLine = this.facts.teacher_exact_match ?? teacher;
+      const shapes = Number.isFinite(teacherLine) ? [{ type: "line", xref: "paper", x0: 0, x1: 1,
+        y0: teacherLine, y1: teacherLine, line: { color: colour("--teacher"), width: 1.6, dash: "dash" },
       }] : [];
       window.Plotly.react(this.find("held-out"), traces, layoutOf({ shapes,
         uirevision: this.shown, margin: { l: 40, r: 10, t: 8, b: 30 },

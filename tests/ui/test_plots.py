@@ -42,6 +42,14 @@ def test_facts_name_stages_baseline_terms_and_the_teachers_score(tmp_path: Path)
     assert "loss" not in facts["terms"]
     assert not any(term.startswith("held_out") for term in facts["terms"])
     assert facts["teacher_exact_match"] == pytest.approx(0.991)
+    assert facts["rows_scored"] == 128
+    assert facts["final"] == {
+        "exact_match": 0.962,
+        "top1_agreement": 0.99,
+        "teacher": 0.991,
+        "baseline": 0.31,
+        "rows": 1000,
+    }
     assert facts["baseline_now"] is True
     assert facts["metrics"]["forward_kl"] == {"title": "forward KL", "unit": "nats per token"}
 

@@ -181,11 +181,11 @@ def test_export_offers_folder_and_archive(tmp_path: Path, monkeypatch: pytest.Mo
     assert where == folder
     assert archive is not None
     assert zipfile.ZipFile(archive).namelist() == ["model.safetensors"]
-    assert str(folder) in tab_runs.exported_html(where, archive)
+    assert str(folder) in tab_runs.exported_html("some-run", where, archive)
     monkeypatch.setattr(tab_runs, "ZIP_LIMIT_BYTES", 3)
     where, archive = tab_runs.export_folder("some-run", runs_dir=str(tmp_path))
     assert archive is None
-    assert "copy the folder itself" in tab_runs.exported_html(where, archive)
+    assert "copy the folder itself" in tab_runs.exported_html("some-run", where, archive)
 
 
 def test_what_cannot_be_exported_becomes_a_message(tmp_path: Path) -> None:
