@@ -25,7 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from distill_core.starter.splits import rows, teacher_stream
+from distill_core.starter.splits import bucket, rows, teacher_stream
 from distill_core.starter.tokenizer import train_tokenizer
 
 __all__ = ["answer", "build", "exact_match", "make_teacher"]
@@ -33,7 +33,7 @@ __all__ = ["answer", "build", "exact_match", "make_teacher"]
 log = logging.getLogger(__name__)
 
 TOKENIZER_ROWS = 20_000
-STEPS = 6_000
+STEPS = 8_000
 BLOCK_BATCHES = 32  # rows are drawn for so many batches at once and grouped by length
 IGNORE_INDEX = -100
 PROMPT = "<user> {}<assistant>"  # what the chat template renders, without its cost for each row
@@ -84,11 +84,21 @@ def encode(
     return list(zip(tokenizer(full)["input_ids"], lengths, strict=True))
 
 
+def practice(seed: int) -> Iterator[tuple[str, str]]:
+    """Yield the teacher's rows without end, two thirds of those without a number left out.
+
+    Numbers and clock times are learned last: more than half of the rows then have one.
+    """
+    for prompt, response in teacher_stream(seed):
+        if bucket(prompt) % 3 == 0 or any(letter.isdigit() for letter in response):
+            yield prompt, response
+
+
 def batches(
     tokenizer: PreTrainedTokenizerFast, *, seed: int, size: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (token ids, labels), both (size, T), without end; prompts and padding are ignored."""
-    stream = teacher_stream(seed)
+    stream = practice(seed)
     shuffle = torch.Generator().manual_seed(seed)
     while True:
         block = encode(tokenizer, list(islice(stream, size * BLOCK_BATCHES)))
