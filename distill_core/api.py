@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill_core import run_control
 from distill_core import runs as run_folders
 from distill_core.errors import DistillError as DistillError  # callers need no second import
 from distill_core.errors import Problem as Problem
@@ -20,6 +19,7 @@ from distill_core.errors import RecipeError
 from distill_core.events import METRICS as METRICS
 from distill_core.events import Event
 from distill_core.recipe import Recipe
+from distill_core.runs import run_control
 
 # --- this machine, models, recipes ----------------------------------------------------------------
 
@@ -42,7 +42,7 @@ def models() -> list[dict[str, Any]]:
     Each: `{"name": "pocket-teacher", "title", "parameters", "bytes", "layers", "hidden_size",
     "vocab_size", "license", "license_note", "max_seq_len", "offline": bool, "download_bytes"}`.
     """
-    from distill_core import model_facts
+    from distill_core.models import model_facts
 
     return model_facts.listed()
 
@@ -53,7 +53,7 @@ def model_facts(name: str) -> dict[str, Any]:
     The keys of `models()`, and `"architecture"`, `"tied_embeddings"`, `"attention_heads"`,
     `"intermediate_size"`, `"has_chat_template"`. Raises `ModelError`, `HubUnreachable`.
     """
-    from distill_core import model_facts
+    from distill_core.models import model_facts
 
     return model_facts.facts(name)
 
@@ -64,7 +64,8 @@ def student_facts(teacher: str, student: dict[str, Any]) -> dict[str, Any]:
     `{"parameters", "bytes", "layers", "hidden_size", "size_ratio": teacher/student,
     "layer_map": "layers 1–6 of 30" | ""}`. Raises `RecipeError`, `ModelError`.
     """
-    from distill_core import ready_recipes, student_size
+    from distill_core import ready_recipes
+    from distill_core.estimate import student_size
 
     return student_size.student_facts(teacher, ready_recipes.parse_student(student))
 
@@ -114,7 +115,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     "disk_bytes"}`
     """
     from distill_core import estimate
-    from distill_core.past_speeds import past_speeds
+    from distill_core.estimate.past_speeds import past_speeds
 
     return estimate.estimate(recipe, history=past_speeds(run_folders.default_runs_dir()))
 
@@ -199,7 +200,7 @@ def read_events(
     run: str, offset: int = 0, *, runs_dir: str | Path | None = None
 ) -> tuple[list[Event], int]:
     """Read the events written since `offset` (bytes); returns them with the new offset."""
-    from distill_core import journal
+    from distill_core.runs import journal
 
     return journal.read(_folder(run, runs_dir), offset)
 
@@ -214,7 +215,7 @@ def read_series(
     series begins at a step that is not beyond the caller's last one, the caller's points from that
     step on are superseded (a read from offset 0 has dropped them already).
     """
-    from distill_core import series
+    from distill_core.runs import series
 
     return series.read_series(_folder(run, runs_dir), offset, max_points=max_points)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from distill_core import status as run_status
-from distill_core.status import Status
+from distill_core.runs import status as run_status
+from distill_core.runs.status import Status
 
 _STARTED: list[subprocess.Popen[bytes]] = []
 """Kept while they run, so that the system's record of them is collected when they end."""

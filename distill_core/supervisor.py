@@ -20,10 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from distill_core import processes, run_control, runs
-from distill_core import status as run_status
+from distill_core import processes, runs
 from distill_core.errors import DiskFullError, RunError
-from distill_core.status import Status
+from distill_core.runs import run_control
+from distill_core.runs import status as run_status
+from distill_core.runs.status import Status
 
 LOCK = ".supervisor.lock"
 TICK_S = 0.3

@@ -21,12 +21,13 @@ from typing import Any, Protocol
 
 import psutil
 
-from distill_core import files, run_control, runs
-from distill_core import status as run_status
+from distill_core import files, runs
 from distill_core.errors import DiskFullError, DistillError, RecipeError, RunError
 from distill_core.events import Event, event
 from distill_core.recipe import Recipe
-from distill_core.recorder import Recorder
+from distill_core.runs import run_control
+from distill_core.runs import status as run_status
+from distill_core.runs.recorder import Recorder
 
 
 class Pipeline(Protocol):

@@ -20,17 +20,16 @@ ROOT = Path(__file__).parent.parent
 # --- who may import whom --------------------------------------------------------------------
 
 GROUPS = {
-    "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events runs run_control "
-    "journal recorder series status files plan cache_folder schedule intervals",
-    "names": "licences models model_facts weights hub offline_copy device starter",
+    "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
+    "schedule intervals models.cache_folder",
+    "names": "models device starter",
     "parts": "losses teachers students data supervised generate",
     "loop": "trainer pipeline stage watcher checkpoints scoring evaluate lineup compare preview "
     "softening export starter.build starter.tokenizer",
-    "advice": "checks check_stages check_models check_rows check_machine advisor estimate "
-    "memory_need time_need past_speeds data_facts stage_shapes student_size",
+    "advice": "checks advisor estimate",
     "processes": "supervisor worker processes",
     "api": "api",
-    "cli": "cli cli_runs command_line interview terminal",
+    "cli": "cli",
 }
 """Modules and packages of `distill_core`, the lowest first; a new one gets its place here."""
 

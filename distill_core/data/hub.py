@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from distill_core import hub
 from distill_core.data.files import Records, label_name
 from distill_core.errors import DataError, DiskFullError, DistillError, HubUnreachable
+from distill_core.models import hub
 from distill_core.recipe import HubSource
 
 __all__ = ["hub_answers", "read_hub", "title_of"]

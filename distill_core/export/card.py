@@ -12,13 +12,14 @@ from typing import Any
 import orjson
 import yaml
 
-from distill_core import files, journal, models, recipe_yaml, runs
+from distill_core import files, models, recipe_yaml, runs
 from distill_core.errors import ModelError
 from distill_core.export.paths import is_local_path, last_part
-from distill_core.licences import licence_note
+from distill_core.models.licences import licence_note
+from distill_core.models.weights import fingerprint
 from distill_core.plan import named_models
 from distill_core.recipe import DistillStage, LayerDropStudent, PretrainedStudent, Recipe
-from distill_core.weights import fingerprint
+from distill_core.runs import journal
 
 _ROWS = (
     ("teacher", "Teacher"),

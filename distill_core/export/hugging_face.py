@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill_core import files, weights
+from distill_core import files
 from distill_core.errors import DiskFullError, DistillError, RunError
 from distill_core.export.card import write_card
 from distill_core.export.paths import is_local_path
+from distill_core.models import weights
 
 MARKER = "distill_studio.json"
 """Says that a folder is an earlier export, and which files belong to it."""

@@ -13,8 +13,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from distill_core import checks, data_facts, device, hub, recipe_yaml
+from distill_core import checks, device, recipe_yaml
 from distill_core.errors import Problem
+from distill_core.estimate import data_facts
+from distill_core.models import hub
 from distill_core.recipe import Recipe
 
 Make = Callable[..., Recipe]

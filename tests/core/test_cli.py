@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from distill_core import api, cli, processes, run_control, runs, worker
-from distill_core import status as run_status
+from distill_core import api, cli, processes, runs, worker
 from distill_core.errors import DataError, Problem, RecipeError
 from distill_core.events import Event, event
+from distill_core.runs import run_control
+from distill_core.runs import status as run_status
 from tests.core import pretend
 
 RECIPE = "data: {sources: [{kind: starter}]}\n"

@@ -10,22 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import (
-    data_facts,
-    device,
-    estimate,
-    memory_need,
-    model_facts,
-    models,
-    past_speeds,
-    recipe_yaml,
-    runs,
-    status,
-    time_need,
-)
+from distill_core import device, estimate, models, recipe_yaml, runs
 from distill_core.errors import RecipeError
+from distill_core.estimate import data_facts, memory_need, past_speeds, time_need
+from distill_core.models import model_facts
 from distill_core.plan import plan
 from distill_core.recipe import LoraSettings, Recipe
+from distill_core.runs import status
 
 Make = Callable[..., Recipe]
 

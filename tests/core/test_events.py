@@ -8,7 +8,8 @@ import typing
 
 import pytest
 
-from distill_core import events, recorder
+from distill_core import events
+from distill_core.runs import recorder
 
 
 def test_an_event_has_type_and_time() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill_core import journal
 from distill_core.errors import DiskFullError
 from distill_core.events import event
+from distill_core.runs import journal
 
 
 def fill(folder: Path, count: int) -> bytes:

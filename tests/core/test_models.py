@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
-from distill_core import hub, model_facts, models, offline_copy, student_size
+from distill_core import models
 from distill_core.errors import DiskFullError, HubUnreachable, ModelError
+from distill_core.estimate import student_size
+from distill_core.models import hub, model_facts, offline_copy
 from distill_core.recipe import LayerDropStudent, PretrainedStudent, ScratchStudent
 
 SMOLLM2 = "smollm2-135m-instruct"

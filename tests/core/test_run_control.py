@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from distill_core import api, journal, run_control, runs
-from distill_core import status as run_status
+from distill_core import api, runs
 from distill_core.errors import RunError
+from distill_core.runs import journal, run_control
+from distill_core.runs import status as run_status
 from tests.core import pretend
 
 

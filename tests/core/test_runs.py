@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from distill_core import api, files, run_control, runs
-from distill_core import status as run_status
+from distill_core import api, files, runs
 from distill_core.errors import DiskFullError, RunError
+from distill_core.runs import run_control
+from distill_core.runs import status as run_status
 from tests.core import pretend
 
 

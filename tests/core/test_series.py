@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_core import journal, series
 from distill_core.events import Event, event
+from distill_core.runs import journal, series
 
 
 def step(number: int, *, stage: int = 0, **metrics: float) -> Event:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from distill_core import status as run_status
+from distill_core.runs import status as run_status
 from tests.core import pretend
 
 RUNNING = {"state": "running"}

@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from distill_core import api, journal, processes, run_control, runs, series, supervisor
-from distill_core import status as run_status
+from distill_core import api, processes, runs, supervisor
+from distill_core.runs import journal, run_control, series
+from distill_core.runs import status as run_status
 from distill_core.supervisor import Supervisor
 from tests.core import pretend
 from tests.core.pretend import until

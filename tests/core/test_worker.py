@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from distill_core import files, journal, recorder, run_control, runs, series, worker
-from distill_core import status as run_status
+from distill_core import files, runs, worker
 from distill_core.errors import (
     DataError,
     DiskFullError,
@@ -25,6 +24,8 @@ from distill_core.errors import (
     RunError,
 )
 from distill_core.events import Event, event, progress
+from distill_core.runs import journal, recorder, run_control, series
+from distill_core.runs import status as run_status
 from tests.core import pretend
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import recipe_yaml, runs
-from distill_core import status as run_status
 from distill_core.events import Event, event, progress
-from distill_core.recorder import Recorder
+from distill_core.runs import status as run_status
+from distill_core.runs.recorder import Recorder
 
 RECIPE = Path(__file__).parents[2] / "assets" / "recipes" / "pocket_student.yaml"
 PROMPTS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill_core.events import event
-from distill_core.recorder import Recorder
+from distill_core.runs.recorder import Recorder
 from tests.ui.fake_run import events_of_stage, write_run
 from ui import plots
 from ui.follow import follow, forget

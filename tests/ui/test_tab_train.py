@@ -10,7 +10,7 @@ import pytest
 
 from distill_core import api
 from distill_core.events import event
-from distill_core.recorder import Recorder
+from distill_core.runs.recorder import Recorder
 from tests.ui.fake_run import write_run
 from ui import samples, tab_train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill_core import status as run_status
+from distill_core.runs import status as run_status
 from ui import text
 
 

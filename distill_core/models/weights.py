@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core.cache_folder import cache_folder
 from distill_core.errors import ModelError
+from distill_core.models.cache_folder import cache_folder
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from distill_core.events import Event
-from distill_core.recorder import Pace
+from distill_core.runs.recorder import Pace
 
 
 def console() -> Console:

@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import hub, models
+from distill_core import models
 from distill_core.errors import ModelError
-from distill_core.licences import licence_note
-from distill_core.weights import first_line, quiet, weight_files
+from distill_core.models import hub
+from distill_core.models.licences import licence_note
+from distill_core.models.weights import first_line, quiet, weight_files
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

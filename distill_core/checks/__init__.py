@@ -7,11 +7,11 @@ In: a valid `Recipe`. Out: problems, errors first. Rules that look at one stage 
 
 from __future__ import annotations
 
-from distill_core import check_machine, check_models, check_rows, check_stages
-from distill_core.data_facts import data_facts
+from distill_core.checks import check_machine, check_models, check_rows, check_stages
 from distill_core.errors import Problem
+from distill_core.estimate.data_facts import data_facts
+from distill_core.estimate.stage_shapes import stage_shapes
 from distill_core.recipe import Recipe
-from distill_core.stage_shapes import stage_shapes
 
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 

@@ -12,10 +12,11 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from distill_core import runs, series
+from distill_core import runs
 from distill_core.errors import DistillError
+from distill_core.estimate.time_need import stage_keys
 from distill_core.plan import plan
-from distill_core.time_need import stage_keys
+from distill_core.runs import series
 
 _NEWEST = 8
 _ENOUGH_STEPS = 40

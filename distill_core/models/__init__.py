@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_core import hub, offline_copy
-from distill_core.cache_folder import cache_folder
 from distill_core.errors import HubUnreachable, ModelError
-from distill_core.weights import fingerprint, load_model, load_tokenizer, weight_files
+from distill_core.models import hub, offline_copy
+from distill_core.models.cache_folder import cache_folder
+from distill_core.models.weights import fingerprint, load_model, load_tokenizer, weight_files
 
 __all__ = [
     "BUILT_IN",
@@ -135,7 +135,7 @@ def local_folder(name: str, *, field: str = "") -> Path | None:
 
 def facts(name: str, *, field: str = "") -> dict[str, Any]:
     """Read a model's facts from its configuration (see `api.model_facts`)."""
-    from distill_core import model_facts
+    from distill_core.models import model_facts
 
     return model_facts.facts(name, field=field)
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_core import api, cli_runs, interview
-from distill_core.command_line import (
+from distill_core import api
+from distill_core.cli import cli_runs, interview
+from distill_core.cli.command_line import (
     Commands,
     Json,
     Overrides,
@@ -114,7 +115,7 @@ def estimate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
         forecast = api.estimate(api.load_recipe(recipe, overrides))
     if as_json:
         return say_json(forecast)
-    from distill_core import terminal
+    from distill_core.cli import terminal
 
     terminal.console().print(terminal.estimate_table(forecast))
     low, high = (terminal.duration(seconds) for seconds in forecast["time_s"])
@@ -250,7 +251,7 @@ def advise(
     advice = api.advise(given)
     if as_json:
         return say_json(advice)
-    from distill_core import terminal
+    from distill_core.cli import terminal
 
     for line in terminal.advice_sentences(advice):
         say(line)

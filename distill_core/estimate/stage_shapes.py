@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import model_facts, models
+from distill_core import models
 from distill_core.errors import ModelError, Problem
+from distill_core.estimate.student_size import student_shape
+from distill_core.models import model_facts
 from distill_core.recipe import (
     PREVIOUS,
     DistillStage,
@@ -22,7 +24,6 @@ from distill_core.recipe import (
     Recipe,
     ScratchStudent,
 )
-from distill_core.student_size import student_shape
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from distill_core import api
-from distill_core.command_line import (
+from distill_core.cli.command_line import (
     STOPPED,
     Json,
     Overrides,
@@ -47,7 +47,7 @@ def run(
     Ctrl-C saves and stops (exit code 130); a second Ctrl-C stops at once. Either way
     `distill-studio resume` goes on from the last checkpoint.
     """
-    from distill_core import terminal
+    from distill_core.cli import terminal
 
     loaded = api.load_recipe(recipe, overrides)
     with stdout_kept_clean(), terminal.RunDisplay() as display:
@@ -121,7 +121,7 @@ def list_runs(runs_dir: RunsDir = None, as_json: Json = False) -> None:
         return say_json(found)
     if not found:
         return tell("No runs yet. Start one with: distill-studio run pocket_student")
-    from distill_core import terminal
+    from distill_core.cli import terminal
 
     terminal.console().print(terminal.runs_table(found))
 
@@ -131,7 +131,7 @@ def show(run: RunArgument, runs_dir: RunsDir = None, as_json: Json = False) -> N
     shown = api.show(run, runs_dir=runs_dir)
     if as_json:
         return say_json(shown)
-    from distill_core import terminal
+    from distill_core.cli import terminal
 
     for line in terminal.run_sentences(shown):
         say(line)
@@ -147,7 +147,7 @@ def events(
     as_json: Json = False,
 ) -> None:
     """Print every step, score and sample of a run."""
-    from distill_core import terminal
+    from distill_core.cli import terminal
 
     name = api.show(run, runs_dir=runs_dir)["path"]
     offset, count = 0, 0

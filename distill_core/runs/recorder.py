@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distill_core import files, journal, run_control
-from distill_core import status as run_status
+from distill_core import files
 from distill_core.events import Event
-from distill_core.status import Status
+from distill_core.runs import journal, run_control
+from distill_core.runs import status as run_status
+from distill_core.runs.status import Status
 
 HEARTBEAT_S = 1.0
 ENDS = frozenset({"run_finished", "run_stopped", "run_failed"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distill_core import model_facts
+from distill_core.models import model_facts
 from distill_core.recipe import LayerDropStudent, PretrainedStudent, Student
 
 if TYPE_CHECKING:

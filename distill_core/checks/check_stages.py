@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
+from distill_core.estimate.stage_shapes import StageShape
 from distill_core.recipe import DistillStage, LayerDropStudent, PretrainedStudent, ScratchStudent
-from distill_core.stage_shapes import StageShape
 
 HOT_TEMPERATURE = 3.0
 """Above it a term warns: 1 suits language models, 2–4 a handful of classes (Hinton 2015)."""

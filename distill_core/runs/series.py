@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from distill_core import journal
+from distill_core.runs import journal
 
 Points = tuple[list[int], list[float]]
 Series = dict[str, dict[str, list[float]]]

@@ -26,7 +26,7 @@ _answer, _answer_until = False, 0.0
 
 def complete(folder: Path) -> bool:
     """Whether a folder holds a configuration, a tokenizer and every weights file it names."""
-    from distill_core.weights import weight_files
+    from distill_core.models.weights import weight_files
 
     return (
         (folder / "config.json").is_file()

@@ -120,7 +120,7 @@ def say_scores(shown: dict[str, Any]) -> None:
     """Print the scores of a run that has been evaluated."""
     if not shown["evaluation"]:
         return
-    from distill_core import terminal
+    from distill_core.cli import terminal
 
     terminal.console().print(terminal.evaluation_table(shown["evaluation"]))
     for line in terminal.evaluation_sentences(shown["evaluation"]):

@@ -16,11 +16,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distill_core import files, journal
-from distill_core import status as run_status
+from distill_core import files
 from distill_core.errors import RunError
 from distill_core.events import event
-from distill_core.status import Status
+from distill_core.runs import journal
+from distill_core.runs import status as run_status
+from distill_core.runs.status import Status
 
 STOP, PAUSE = "stop", "pause"
 _LOCK = ".changes.lock"

@@ -148,7 +148,7 @@ def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from distill_core.weights import quiet
+    from distill_core.models.weights import quiet
 
     with quiet(), contextlib.redirect_stderr(io.StringIO()):  # the reader draws its own bar
         read = AutoModelForCausalLM.from_pretrained(

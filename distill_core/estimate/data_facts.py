@@ -105,7 +105,7 @@ def _facts(key: str, data: _Data, stamp: tuple[Any, ...]) -> DataFacts:
 @functools.lru_cache(maxsize=16)
 def _lengths(key: str, data: _Data, stamp: tuple[Any, ...], folder: Path) -> Lengths:
     from distill_core.data.tokenize import encode
-    from distill_core.weights import load_tokenizer
+    from distill_core.models.weights import load_tokenizer
 
     rows = _prepared(key, data, stamp).train
     tokenizer = load_tokenizer(folder)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import model_facts
 from distill_core.errors import ModelError, Problem
-from distill_core.licences import licence_note
+from distill_core.estimate.stage_shapes import StageShape, tokenizer_folder
+from distill_core.models import model_facts
+from distill_core.models.licences import licence_note
 from distill_core.plan import named_models
 from distill_core.recipe import PretrainedStudent, Recipe, ScratchStudent
-from distill_core.stage_shapes import StageShape, tokenizer_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -184,7 +184,7 @@ def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
 
 @functools.lru_cache(maxsize=8)
 def _loaded(folder: Path, stamp: int) -> PreTrainedTokenizerBase:
-    from distill_core.weights import load_tokenizer
+    from distill_core.models.weights import load_tokenizer
 
     return load_tokenizer(folder)
 

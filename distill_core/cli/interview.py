@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from distill_core import api
-from distill_core.command_line import tell
+from distill_core.cli.command_line import tell
 from distill_core.errors import DistillError
 
 

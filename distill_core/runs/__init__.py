@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import files, recipe_yaml
-from distill_core import status as run_status
 from distill_core.errors import RunError
 from distill_core.recipe import Recipe
-from distill_core.status import Status
+from distill_core.runs import status as run_status
+from distill_core.runs.status import Status
 
 LATEST = "latest"
 
