@@ -1,7 +1,9 @@
-// Puts each problem under the field it came from. In: `props.value`, JSON
+// Puts each problem under the field it came from. In: `element` with [data-problems], JSON
 // [{slot, severity, text}]; a slot without an element goes to the nearest group around it.
 const ICONS = { error: "✕", warning: "⚠", info: "i" };
 let placed = [];
+
+const problems = () => JSON.parse(element.querySelector("[data-problems]")?.dataset.problems || "[]");
 
 const target = (slot) => {
   for (let id = slot; id.length > "ds-field".length; id = id.slice(0, id.lastIndexOf("-"))) {
@@ -24,7 +26,7 @@ const clear = () => {
 
 const place = () => {
   clear();
-  JSON.parse(props.value || "[]").forEach((problem, index) => {
+  problems().forEach((problem, index) => {
     const field = target(problem.slot);
     if (!field) return;
     const note = document.createElement("p");
@@ -47,7 +49,7 @@ place();
 // The form is laid out again when the recipe's shape changes: put lost notes back.
 let waiting = false;
 new MutationObserver(() => {
-  const wanted = JSON.parse(props.value || "[]").filter((problem) => target(problem.slot)).length;
+  const wanted = problems().filter((problem) => target(problem.slot)).length;
   const lost = placed.some(({ note }) => !note.isConnected) || wanted > placed.length;
   if (!lost || waiting) return;
   waiting = true;

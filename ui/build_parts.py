@@ -6,6 +6,7 @@ whenever the shape changes; knows nothing of what the settings mean.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,23 +18,15 @@ from distill_core import api
 from ui import desk as desks
 from ui import draft, edits, form
 
-SOURCE_WORDS = {
-    "starter": ("Starter rows", "the built-in pocket assistant"),
-    "file": ("File", "on this machine"),
-    "hub": ("Hub data set", "from the Hugging Face hub"),
-}
-
-ADD_WORDS = {"starter": "starter rows", "file": "a file by its path", "hub": "a hub data set"}
-
 STAGE_WORDS = {
-    "distill": "Distill: the student learns the teacher's probabilities",
+    "distill": "Distill: learn the teacher's probabilities",
     "fine_tune": "Fine-tune: train on the labels",
 }
 
 LOSS_WORDS = {"forward_kl": "forward KL", "cross_entropy": "cross-entropy"}
 
 BASICS = ("learning_rate", "max_steps", "epochs", "global_batch_size")
-"""Settings of the optimiser that are always in view; all others are under Advanced."""
+"""Settings of the optimiser that are always in view; all others are folded away."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,19 @@ class Wires:
     desk: gr.State
     recipe_yaml: gr.BrowserState
     version: gr.State
+    """Counts up when the part at hand must be laid out again."""
     runs_dir: str
+
+    after: tuple[Callable[[Callable[..., Any]], None], ...] = ()
+    """Each wires something that follows every edit, given the event to hang it on."""
+
+    def followed_by(self, after: Callable[[Callable[..., Any]], None]) -> Wires:
+        """Return the same wires for a part whose edits are followed by something more."""
+        return dataclasses.replace(self, after=(*self.after, after))
+
+    def part(self, version: gr.State) -> Wires:
+        """Return the same wires for a part with a count of its own."""
+        return dataclasses.replace(self, version=version)
 
 
 @functools.cache
@@ -63,7 +68,7 @@ def opened(desk: desks.Desk) -> draft.Mapping | None:
 
 def reshape(wires: Wires, event: Callable[..., Any], handler: Any, *inputs: Any) -> None:
     """Wire an edit that changes the recipe's shape: the form is laid out again."""
-    event(
+    done = event(
         handler,
         [*inputs, wires.recipe_yaml, wires.desk, wires.version],
         [wires.recipe_yaml, wires.version],
@@ -71,19 +76,29 @@ def reshape(wires: Wires, event: Callable[..., Any], handler: Any, *inputs: Any)
         show_progress="hidden",
         api_visibility="private",
     )
+    for after in wires.after:
+        after(done.then)
 
 
-def follow(wires: Wires, event: Callable[..., Any], handler: Any, field: Any) -> None:
-    """Wire an edit of one value: the last one typed wins."""
-    event(
+def follow(wires: Wires, event: Callable[..., Any], handler: Any, field: Any, *drawn: Any) -> None:
+    """Wire an edit of one value, and what is drawn with it: the last one typed wins."""
+    done = event(
         handler,
         [field, wires.recipe_yaml, wires.desk],
-        [wires.recipe_yaml],
+        [wires.recipe_yaml, *drawn],
         queue=False,
         trigger_mode="always_last",
         show_progress="hidden",
         api_visibility="private",
     )
+    for after in wires.after:
+        after(done.then)
+
+
+def when_open(part: Callable[..., None], wires: Wires, desk: desks.Desk, is_open: bool) -> None:
+    """Lay a folded part out only while it is open."""
+    if is_open:
+        part(wires, desk)
 
 
 # --- fields -----------------------------------------------------------------------------------
@@ -117,100 +132,6 @@ def fields(wires: Wires, data: draft.Mapping, settings: list[form.Setting]) -> N
             fields(wires, data, form.settings(schema(), setting.node, setting.path))
 
 
-# --- data -------------------------------------------------------------------------------------
-
-
-def sources(wires: Wires, desk: desks.Desk) -> None:
-    """Lay out the sources of rows, the held-out rows, and how rows are read."""
-    data = opened(desk)
-    if data is None:
-        return
-    listed = draft.get(data, "data.sources")
-    for index, source in enumerate(listed if isinstance(listed, list) else []):
-        _source(wires, data, index, source if isinstance(source, dict) else {})
-    with gr.Row(elem_classes="ds-buttons"):
-        files = gr.UploadButton(
-            "Upload files",
-            file_count="multiple",
-            file_types=[".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt"],
-            size="sm",
-            elem_id="ds-add-files",
-        )
-        reshape(wires, files.upload, _uploads(wires), files)
-        for kind in form.variants(schema(), form.find(schema(), "data.sources")["items"]):
-            words = ADD_WORDS.get(kind, form.words(kind).lower())
-            add = gr.Button(f"Add {words}", size="sm")
-            reshape(wires, add.click, functools.partial(edits.add_source, kind))
-    _held_out(wires, data)
-    with gr.Accordion("Columns and prompt", open=_has_own_columns(data)):
-        fields(wires, data, form.settings(schema(), form.find(schema(), "data"), "data"))
-
-
-def _uploads(wires: Wires) -> Any:
-    return functools.partial(_add_uploads, wires.runs_dir)
-
-
-def _add_uploads(
-    runs_dir: str, files: list[str] | None, stored: str, desk: desks.Desk, version: int
-) -> tuple[Any, int]:
-    return edits.add_uploads(files, runs_dir, stored, desk, version)
-
-
-def _hold_upload(
-    runs_dir: str, file: str | None, stored: str, desk: desks.Desk, version: int
-) -> tuple[Any, Any]:
-    return edits.upload_held_out(file, runs_dir, stored, desk, version)
-
-
-def _has_own_columns(data: draft.Mapping) -> bool:
-    listed = draft.get(data, "data.sources")
-    kinds = {draft.get(source, "kind") for source in listed} if isinstance(listed, list) else set()
-    return bool(kinds - {"starter"})
-
-
-def _source(wires: Wires, data: draft.Mapping, index: int, source: draft.Mapping) -> None:
-    kind = str(source.get("kind", ""))
-    known = form.variants(schema(), form.find(schema(), "data.sources")["items"])
-    path = f"data.sources.{index}"
-    title, note = SOURCE_WORDS.get(kind, (form.words(kind), ""))
-    with gr.Row(elem_classes="ds-source", elem_id=form.field_id(path)):
-        gr.HTML(f"<b>{title}</b><br><small>{note}</small>", min_width=120, scale=1)
-        for setting in form.settings(schema(), known.get(kind, {}), path):
-            made = form.component(setting, draft.get(data, setting.path), show_info=False)
-            follow(wires, made.input, functools.partial(edits.edit, setting), made)
-        remove = gr.Button("Remove", size="sm", min_width=80, scale=0)
-        reshape(wires, remove.click, functools.partial(edits.remove_source, index))
-
-
-def _held_out(wires: Wires, data: draft.Mapping) -> None:
-    kind = edits.held_out_kind(data)
-    known = form.variants(schema(), form.find(schema(), "data.sources")["items"])
-    names = [(SOURCE_WORDS.get(tag, (form.words(tag), ""))[0].lower(), tag) for tag in known]
-    choices = [("a share of the rows", edits.SHARE), *names]
-    with gr.Row(elem_classes="ds-source", elem_id=form.field_id("data.held_out")):
-        chosen = gr.Dropdown(
-            choices=choices,
-            value=kind,
-            label="Held-out rows",
-            info="Never trained on; the student is scored on them.",
-            interactive=True,
-            min_width=200,
-        )
-        reshape(wires, chosen.input, edits.edit_held_out, chosen)
-        for setting in _held_out_settings(kind, known):
-            made = form.component(setting, draft.get(data, setting.path), show_info=False)
-            follow(wires, made.input, functools.partial(edits.edit, setting), made)
-        if kind == "file":
-            file = gr.UploadButton("Upload", size="sm", min_width=80, scale=0)
-            reshape(wires, file.upload, functools.partial(_hold_upload, wires.runs_dir), file)
-
-
-def _held_out_settings(kind: str, known: dict[str, form.Schema]) -> list[form.Setting]:
-    if kind in known:
-        return form.settings(schema(), known[kind], "data.held_out")
-    return [form.Setting("data.held_out", "Share of the rows, 0–1", "", "number", default=0.1)]
-
-
 # --- student ----------------------------------------------------------------------------------
 
 
@@ -224,12 +145,14 @@ def student(wires: Wires, desk: desks.Desk) -> None:
     shown = {"layers", "hidden_size", "model"}
     rest = [item for item in form.settings(schema(), node, path) if item.key not in shown]
     if not rest:
+        gr.HTML("<p class='ds-muted'>A published checkpoint has its shape.</p>")
         return
-    with gr.Accordion("More about the student's shape", open=False), gr.Row():
+    with gr.Row(elem_classes="ds-fields"):
         for setting in rest:
             made = form.component(setting, draft.get(data, setting.path))
             made.elem_id = f"ds-field-student-{setting.key}"
-            follow(wires, made.input, functools.partial(edits.edit, setting), made)
+            edit = functools.partial(edits.edit_student_setting, setting)
+            follow(wires, made.input, edit, made)
 
 
 def _student_variants() -> dict[str, form.Schema]:
@@ -246,14 +169,12 @@ def stages(wires: Wires, desk: desks.Desk) -> None:
     if data is None:
         return
     known = form.variants(schema(), form.find(schema(), "stages")["items"])
-    shape = draft.kinds(data)
-    for index, kind in enumerate(shape):
+    for index, kind in enumerate(draft.kinds(data)):
         if kind not in known:
             continue
         path = f"stages.{index}"
-        words = STAGE_WORDS.get(kind, form.words(kind))
-        number = f"{index + 1}. " if len(shape) > 1 else ""
-        gr.HTML(f'<h4 class="ds-group" id="{form.field_id(path)}">{number}{words}</h4>')
+        title = _stage_title(data, index, kind)
+        gr.HTML(f'<h4 class="ds-group" id="{form.field_id(path)}">{title}</h4>')
         groups = {item.key: item for item in form.settings(schema(), known[kind], path)}
         if "losses" in known[kind].get("properties", {}):
             _losses(wires, data, index, known[kind]["properties"]["losses"]["items"])
@@ -261,11 +182,20 @@ def stages(wires: Wires, desk: desks.Desk) -> None:
         settings = form.settings(schema(), optim.node, optim.path)
         basics = [item for name in BASICS for item in settings if item.key == name]
         fields(wires, data, basics)
-        rest = [item for item in settings if item.key not in BASICS]
-        with gr.Accordion("Advanced: schedule, clipping, LoRA", open=False):
-            fields(wires, data, rest)
-            others = [item for item in groups.values() if item.kind == "group"]
-            fields(wires, data, others)
+
+
+def _stage_title(data: draft.Mapping, index: int, kind: str) -> str:
+    number = f"{index + 1}. " if len(draft.kinds(data)) > 1 else ""
+    return number + STAGE_WORDS.get(kind, form.words(kind))
+
+
+def _stage_rest(wires: Wires, data: draft.Mapping, node: form.Schema, path: str) -> None:
+    """Lay out what `stages` leaves out: the rest of the optimiser, and all other groups."""
+    groups = [item for item in form.settings(schema(), node, path) if item.kind == "group"]
+    optim = next(item for item in groups if item.key == "optim")
+    settings = form.settings(schema(), optim.node, optim.path)
+    fields(wires, data, [item for item in settings if item.key not in BASICS])
+    fields(wires, data, [item for item in groups if item is not optim])
 
 
 def _losses(wires: Wires, data: draft.Mapping, stage: int, node: Any) -> None:
@@ -302,11 +232,17 @@ def _loss(wires: Wires, stage: int, name: str, variant: form.Schema, loss: Any) 
 # --- the rest ---------------------------------------------------------------------------------
 
 
-def general(wires: Wires, desk: desks.Desk) -> None:
-    """Lay out every setting that no other part shows: seed, device, evaluation, checkpoints."""
+def advanced(wires: Wires, desk: desks.Desk) -> None:
+    """Lay out every setting that no other part shows, stage by stage, then those of the run."""
     data = opened(desk)
     if data is None:
         return
+    known = form.variants(schema(), form.find(schema(), "stages")["items"])
+    for index, kind in enumerate(draft.kinds(data)):
+        if kind in known:
+            gr.HTML(f'<h4 class="ds-group">{_stage_title(data, index, kind)}</h4>')
+            _stage_rest(wires, data, known[kind], f"stages.{index}")
+    gr.HTML('<h4 class="ds-group">The whole run</h4>')
     shown = {"name", "task", "data", "stages"}
     settings = [item for item in form.settings(schema(), schema(), "") if item.key not in shown]
     fields(wires, data, settings)

@@ -52,15 +52,15 @@ def adopt(stored: str, desk: Desk, version: int) -> Any:
     return version + 1
 
 
-def pick_recipe(name: str, desk: Desk, version: int) -> tuple[str, int]:
+def pick_recipe(name: str, stored: str, desk: Desk, version: int) -> tuple[str, int]:
     """Start again from a ready recipe."""
     texts = {recipe["name"]: recipe["yaml"] for recipe in api.ready_recipes()}
     return desks.send(desk, str(texts.get(name) or desks.default_text())), version + 1
 
 
-def edit_yaml(text: str, desk: Desk, version: int) -> tuple[Any, Any]:
+def edit_yaml(text: str, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Take the YAML as it was typed, right or wrong; the form follows when it can be read."""
-    if text == desks.current(desk):
+    if text == desks.current(desk, stored):
         return gr.skip(), gr.skip()
     desks.send(desk, text)
     try:
@@ -115,6 +115,11 @@ def edit_student(key: str, value: Any, stored: str, desk: Desk) -> Any:
         return draft.drop(data, path) if whole in {None, ""} else draft.put(data, path, whole)
 
     return _changed(desk, stored, apply)
+
+
+def edit_student_setting(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
+    """Change another setting of the student, wherever the stages now have it."""
+    return edit_student(setting.key, form.parsed(setting, value), stored, desk)
 
 
 def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import threading
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -73,18 +74,23 @@ def redraw(desk: Desk) -> Any:
     except draft.BrokenYaml:
         return gr.skip()
     teacher, student = pair_facts(data)
-    return models_drawn.draw(teacher, student, tuned=not draft.pair(data).has_teacher)
+    drawing = models_drawn.draw(teacher, student, tuned=not draft.pair(data).has_teacher)
+    return drawing + pair_chips(data, teacher, student)
 
 
-def refresh(desk: Desk) -> tuple[str, str, str, str, Any]:
-    """Judge the recipe: chips of the pair, summary, problems by field, YAML, Start."""
+def show(desk: Desk) -> tuple[Any, str, str, Any]:
+    """Draw and judge the recipe: drawing, summary, YAML, Start."""
+    return redraw(desk), *refresh(desk)
+
+
+def refresh(desk: Desk) -> tuple[str, str, Any]:
+    """Judge the recipe: summary with the problems by field, YAML, Start."""
     text = desks.current(desk)
     problems, estimate = review(desk)
     try:
         data = draft.read(text)
     except draft.BrokenYaml:
         data = {}
-    chips = pair_chips(data, problems)
     blocked = any(problem.severity == "error" for problem in problems)
     shown = summary.card(
         problems,
@@ -92,15 +98,18 @@ def refresh(desk: Desk) -> tuple[str, str, str, str, Any]:
         says=in_a_sentence(data, estimate),
         file_name=f"{data.get('name') or 'recipe'}.yaml",
     )
-    placed = [
+    words = "Mend the problems first" if blocked else "Start"
+    return shown + placed(data, problems), text, gr.update(interactive=not blocked, value=words)
+
+
+def placed(data: draft.Mapping, problems: list[api.Problem]) -> str:
+    """Write the problems with the fields they belong to, for the script that puts them there."""
+    slots = [
         {"slot": slot(data, problem.field), "severity": problem.severity, "text": told(problem)}
         for problem in problems
         if problem.field
     ]
-    start = gr.update(
-        interactive=not blocked, value="Mend the problems first" if blocked else "Start"
-    )
-    return chips, shown, json.dumps(placed), text, start
+    return f'<span hidden data-problems="{escape(json.dumps(slots))}"></span>'
 
 
 def told(problem: api.Problem) -> str:
@@ -126,18 +135,16 @@ def _facts(read: Any) -> dict[str, Any] | None:
         return None
 
 
-def pair_chips(data: draft.Mapping, problems: list[api.Problem]) -> str:
-    """Say whether the two can be paired, and what the teacher's licence is."""
-    pair = draft.pair(data)
+def pair_chips(
+    data: draft.Mapping, teacher: dict[str, Any] | None, student: dict[str, Any] | None
+) -> str:
+    """Say what the two share, and what the teacher's licence is."""
+    path = draft.pair(data).student_path
+    own = draft.get(data, f"{path}.init") in {"scratch", "layer_drop"}
     chips = []
-    teacher, student = pair_facts(data)
-    wrong = [p for p in problems if p.severity == "error" and p.field.startswith(pair.student_path)]
-    if wrong:
-        chips.append(theme.chip("the pair has a problem", "bad", "✕"))
-    elif teacher and student and pair.has_teacher:
+    if teacher and student and own:
         chips.append(theme.chip("same tokenizer", "good", "✓"))
-        if draft.get(data, f"{pair.student_path}.init") in {"scratch", "layer_drop"}:
-            chips.append(theme.chip("same template", "good", "✓"))
+        chips.append(theme.chip("same template", "good", "✓"))
     if teacher and teacher.get("license"):
         chips.append(theme.chip(f"licence: {teacher['license']}"))
     if teacher and not teacher.get("offline", True):

@@ -13,8 +13,9 @@ from typing import Any
 
 import gradio as gr
 
+from distill_core import api
 from ui import build_parts as parts
-from ui import data_view, draft, edits, review
+from ui import data_parts, data_view, draft, edits, review
 from ui import desk as desks
 from ui.state import Page
 
@@ -22,56 +23,118 @@ _SCRIPTS = Path(__file__).parent.parent / "assets"
 WAIT_MODELS = "<p class='ds-muted'>Reading the models …</p>"
 WAIT_CHECK = "<p class='ds-muted'>Checking the recipe …</p>"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", **QUIET}
+"""Every change is followed, in order. (A postponed `always_last` listener repeats its event, so
+that several of them on one event would never come to rest.)"""
 
 
 def build(page: Page) -> None:
     """Lay out the tab.
 
-    Events that output `version` are queued: only then does Gradio tell that a state has changed.
+    Events that output a version are queued: only then does Gradio tell that a state has changed.
+    Parts that are folded away are laid out when they are opened: every component on the page
+    makes every update slower.
     """
+    desk, shown = gr.State(desks.new()), _shown()
     wires = parts.Wires(
-        desk=gr.State(desks.new()),
+        desk=desk,
         recipe_yaml=page.recipe_yaml,
         version=gr.State(0),
         runs_dir=page.runs_dir,
-    )
+    ).followed_by(functools.partial(_show, desk, shown))
+    student, data, stages = gr.State(0), gr.State(0), gr.State(0)
     with gr.Row(elem_classes="ds-build"):
         with gr.Column(scale=5, min_width=320):
-            fixed = _pair_card(wires)
-            row = _data_card(wires)
-            fixed.append(_method_card(wires, page))
-            with (
-                gr.Column(elem_classes="ds-card"),
-                gr.Accordion("Advanced: seed, device, evaluation, checkpoints", open=False),
-            ):
-                _rendered(wires, parts.general)
+            fixed = _pair_card(wires.part(student), wires, shown[0])
+            _data_card(wires.part(data), wires.version, student)
+            method = _method_card(wires, page, stages)
+            with gr.Column(elem_classes="ds-card"):
+                _folded(
+                    "Advanced: schedule, clipping, LoRA, seed, evaluation, checkpoints",
+                    wires.part(gr.State(0)),
+                    parts.advanced,
+                    [wires.version, stages],
+                )
         with gr.Column(scale=2, min_width=300, elem_classes="ds-sticky"):
-            shown = _summary_card(wires, page)
-    drawing, chips = fixed.pop(0), fixed.pop(0)
-    _keep_in_step(wires, page, fixed, drawing, [chips, *shown], row)
+            _summary_card(wires, page, shown)
+    for version in (wires.version, student, stages):
+        version.change(review.fill, [desk], [*fixed, method], **AT_ONCE)
+    _show(desk, shown, wires.version.change)
+    _keep_in_step(wires, page)
 
 
-def _rendered(wires: parts.Wires, part: Callable[..., None]) -> None:
-    """Lay a part out again whenever the recipe's shape has changed.
+def _shown() -> list[Any]:
+    """Make drawing, summary, YAML and Start, to be placed later: every edit outputs to them."""
+    scripts = "\n".join((_SCRIPTS / name).read_text("utf-8") for name in ("copy.js", "fields.js"))
+    return [
+        gr.HTML(WAIT_MODELS, elem_id="ds-drawing", render=False),
+        gr.HTML(WAIT_CHECK, elem_id="ds-summary", js_on_load=scripts, render=False),
+        gr.Textbox(
+            label="The same recipe as YAML",
+            info="Edit it here or in the form: both are the same recipe. Taken over when you "
+            "leave the box.",
+            lines=16,
+            max_lines=40,
+            elem_id="ds-yaml",
+            elem_classes="ds-mono-input",
+            interactive=True,
+            buttons=["copy"],
+            render=False,
+        ),
+        gr.Button("Start", variant="primary", elem_id="ds-start", render=False),
+    ]
+
+
+def _show(desk: gr.State, shown: list[Any], event: Callable[..., Any]) -> None:
+    """Draw and judge the recipe after an event."""
+    event(review.show, [desk], shown, **AT_ONCE)
+
+
+# --- parts that follow the recipe's shape -----------------------------------------------------
+
+
+def _rendered(part: Callable[..., None], inputs: list[Any], versions: list[gr.State]) -> None:
+    """Lay a part out again whenever one of its versions has changed.
 
     One part at a time: Gradio walks a session's components while it lays a part out, and fails
     when another thread adds some meanwhile.
     """
     gr.render(
-        inputs=[wires.desk],
-        triggers=[wires.version.change],
+        inputs=inputs,
+        triggers=[version.change for version in versions],
+        trigger_mode="multiple",
         show_progress="hidden",
         concurrency_id="ds-form",
         concurrency_limit=1,
-    )(functools.partial(part, wires))
+    )(part)
 
 
-def _pair_card(wires: parts.Wires) -> list[gr.components.Component]:
-    """Returns drawing and chips, then the fields in the order of `review.fill`."""
+def _folded(
+    title: str, wires: parts.Wires, part: Callable[..., None], versions: list[gr.State]
+) -> None:
+    """Lay a part out in an accordion, when that is opened."""
+    is_open = gr.State(False)
+    with gr.Accordion(title, open=False) as accordion:
+        _rendered(
+            functools.partial(parts.when_open, part, wires),
+            [wires.desk, is_open],
+            [is_open, wires.version, *versions],
+        )
+    for event, now in ((accordion.expand, True), (accordion.collapse, False)):
+        event(functools.partial(bool, now), None, is_open, concurrency_limit=4, **QUIET)
+
+
+# --- cards ------------------------------------------------------------------------------------
+
+
+def _pair_card(
+    wires: parts.Wires, whole: parts.Wires, drawing: gr.components.Component
+) -> list[gr.components.Component]:
+    """Return the fields in the order of `review.fill`."""
     with gr.Column(elem_classes="ds-card"):
         with gr.Row(elem_classes="ds-fields"):
             ready = gr.Dropdown(
-                choices=_ready_choices(),
+                choices=[(str(one["title"]), str(one["name"])) for one in api.ready_recipes()],
                 value=None,
                 label="Start from a ready recipe",
                 elem_id="ds-ready-recipe",
@@ -79,7 +142,7 @@ def _pair_card(wires: parts.Wires) -> list[gr.components.Component]:
             )
             name = gr.Textbox(label="Name", elem_id="ds-field-name", interactive=True)
         gr.HTML("<h3>Teacher and student, drawn to scale</h3>")
-        drawing = gr.HTML(WAIT_MODELS, elem_id="ds-drawing")
+        drawing.render()
         with gr.Row(elem_classes="ds-fields"):
             teacher = gr.Dropdown(
                 choices=[],
@@ -115,28 +178,15 @@ def _pair_card(wires: parts.Wires) -> list[gr.components.Component]:
                 interactive=True,
                 visible=False,
             )
-        _rendered(wires, parts.student)
-        chips = gr.HTML()
-    ready.input(
-        edits.pick_recipe,
-        [ready, wires.desk, wires.version],
-        [wires.recipe_yaml, wires.version],
-        concurrency_limit=4,
-        **QUIET,
-    )
+        _folded("More about the student's shape", wires, parts.student, [whole.version])
+    parts.reshape(whole, ready.input, edits.pick_recipe, ready)
     parts.follow(wires, name.input, edits.edit_name, name)
     parts.reshape(wires, teacher.input, edits.edit_teacher, teacher)
     parts.reshape(wires, init.input, edits.edit_init, init)
     for key, component in (("layers", layers), ("hidden_size", width), ("model", model)):
-        component.input(
-            functools.partial(_edit_student, key),
-            [component, wires.recipe_yaml, wires.desk],
-            [wires.recipe_yaml, drawing],
-            queue=False,
-            trigger_mode="always_last",
-            **QUIET,
-        )
-    return [drawing, chips, ready, name, teacher, init, layers, width, model]
+        edit = functools.partial(_edit_student, key)
+        parts.follow(wires, component.input, edit, component, drawing)
+    return [ready, name, teacher, init, layers, width, model]
 
 
 def _edit_student(key: str, value: Any, stored: str, desk: desks.Desk) -> tuple[Any, Any]:
@@ -144,14 +194,8 @@ def _edit_student(key: str, value: Any, stored: str, desk: desks.Desk) -> tuple[
     return edits.edit_student(key, value, stored, desk), review.redraw(desk)
 
 
-def _ready_choices() -> list[tuple[str, str]]:
-    from distill_core import api
-
-    return [(str(recipe["title"]), str(recipe["name"])) for recipe in api.ready_recipes()]
-
-
-def _data_card(wires: parts.Wires) -> list[gr.components.Component]:
-    """Returns chips, tokens and the row's number."""
+def _data_card(wires: parts.Wires, *versions: gr.State) -> None:
+    """Lay out a row as the model sees it; it follows the data and the tokenizer."""
     with gr.Column(elem_classes="ds-card"):
         gr.HTML("<h3>Data, as the model will see it</h3>")
         chips = gr.HTML()
@@ -159,17 +203,39 @@ def _data_card(wires: parts.Wires) -> list[gr.components.Component]:
         with gr.Row(elem_classes="ds-buttons"):
             back = gr.Button("◀ Previous row", size="sm", min_width=120, scale=0)
             ahead = gr.Button("Next row ▶", size="sm", min_width=120, scale=0)
-        index = gr.State(0)
-        with gr.Accordion("Choose the data: starter rows, your files, the hub", open=False):
-            _rendered(wires, parts.sources)
-    shown = [chips, tokens, index]
+        index, shown_key = gr.State(0), gr.State("")
+        row = [chips, tokens, index]
+        wires = wires.followed_by(
+            functools.partial(_show_again, wires.desk, [*row, shown_key]),
+        )
+        _folded(
+            "Choose the data: starter rows, your files, the hub",
+            wires,
+            data_parts.sources,
+            [versions[0]],
+        )
     for button, step in ((back, -1), (ahead, 1)):
         show = functools.partial(data_view.show_row, step=step)
-        button.click(show, [wires.desk, index], shown, concurrency_limit=4, **QUIET)
-    return shown
+        button.click(show, [wires.desk, index], row, concurrency_limit=4, **QUIET)
+    for version in versions:
+        _show_again(wires.desk, [*row, shown_key], version.change)
 
 
-def _method_card(wires: parts.Wires, page: Page) -> gr.Radio:
+def _show_again(desk: gr.State, shown: list[Any], event: Callable[..., Any]) -> None:
+    """Show the row again after an event, when that has changed what the row depends on."""
+    _, _, index, shown_key = shown
+    event(
+        data_view.follow_data,
+        [desk, index, shown_key],
+        shown,
+        trigger_mode="multiple",
+        concurrency_limit=4,
+        **QUIET,
+    )
+
+
+def _method_card(wires: parts.Wires, page: Page, version: gr.State) -> gr.Radio:
+    own = wires.part(version)
     with gr.Column(elem_classes="ds-card"):
         gr.HTML("<h3>Method</h3>")
         method = gr.Radio(
@@ -179,9 +245,9 @@ def _method_card(wires: parts.Wires, page: Page) -> gr.Radio:
             elem_id="ds-method",
             interactive=True,
         )
-        _rendered(wires, parts.stages)
+        _rendered(functools.partial(parts.stages, own), [wires.desk], [wires.version, version])
         learn = gr.Button("See what temperature and soft targets do", size="sm", scale=0)
-    parts.reshape(wires, method.input, edits.edit_method, method)
+    parts.reshape(own, method.input, edits.edit_method, method)
     learn.click(_open_learn, None, page.tabs, queue=False, **QUIET)
     return method
 
@@ -190,39 +256,15 @@ def _open_learn() -> gr.Tabs:
     return gr.Tabs(selected="learn")
 
 
-def _summary_card(wires: parts.Wires, page: Page) -> list[gr.components.Component]:
-    """Returns summary, problems by field, YAML and Start, in the order of `review.refresh`."""
+def _summary_card(wires: parts.Wires, page: Page, shown: list[Any]) -> None:
+    _, told, yaml, start = shown
     with gr.Column(elem_classes="ds-card"):
-        told = gr.HTML(
-            WAIT_CHECK, elem_id="ds-summary", js_on_load=(_SCRIPTS / "copy.js").read_text("utf-8")
-        )
-        start = gr.Button("Start", variant="primary", elem_id="ds-start")
+        told.render()
+        start.render()
         refused = gr.HTML()
-        placed = gr.HTML(
-            "[]",
-            html_template="<span hidden></span>",
-            js_on_load=(_SCRIPTS / "fields.js").read_text("utf-8"),
-            elem_classes="ds-hidden",
-        )
         with gr.Accordion("YAML", open=False):
-            yaml = gr.Textbox(
-                label="The same recipe as YAML",
-                info="Edit it here or in the form: both are the same recipe. Taken over when you "
-                "leave the box.",
-                lines=16,
-                max_lines=40,
-                elem_id="ds-yaml",
-                elem_classes="ds-mono-input",
-                interactive=True,
-                buttons=["copy"],
-            )
-    yaml.blur(
-        edits.edit_yaml,
-        [yaml, wires.desk, wires.version],
-        [wires.recipe_yaml, wires.version],
-        concurrency_limit=4,
-        **QUIET,
-    )
+            yaml.render()
+    parts.reshape(wires, yaml.blur, edits.edit_yaml, yaml)
     start.click(
         functools.partial(_start, page.runs_dir),
         [wires.desk],
@@ -230,27 +272,21 @@ def _summary_card(wires: parts.Wires, page: Page) -> list[gr.components.Componen
         trigger_mode="once",
         **QUIET,
     )
-    return [told, placed, yaml, start]
 
 
 def _start(runs_dir: str, desk: desks.Desk) -> tuple[object, object, str]:
     return edits.start(desk, runs_dir)
 
 
-def _keep_in_step(
-    wires: parts.Wires,
-    page: Page,
-    fixed: list[gr.components.Component],
-    drawing: gr.components.Component,
-    reviewed: list[gr.components.Component],
-    row: list[gr.components.Component],
-) -> None:
-    """Wire what follows a change of the recipe: fields, review, the row shown."""
-    opening = [wires.desk, wires.recipe_yaml, wires.version]
+# --- in step ----------------------------------------------------------------------------------
+
+
+def _keep_in_step(wires: parts.Wires, page: Page) -> None:
+    """Wire the browser's copy: read when the page opens, and when another tab has written it."""
     page.demo.load(
         edits.open_desk,
         [page.recipe_yaml, wires.desk, wires.version],
-        opening,
+        [wires.desk, wires.recipe_yaml, wires.version],
         concurrency_limit=4,
         **QUIET,
     )
@@ -258,33 +294,7 @@ def _keep_in_step(
         edits.adopt,
         [page.recipe_yaml, wires.desk, wires.version],
         [wires.version],
-        queue=False,
+        trigger_mode="multiple",
+        concurrency_limit=4,
         **QUIET,
     )
-    wires.version.change(review.fill, [wires.desk], fixed, queue=False, **QUIET)
-    shown_key = gr.State("")
-    for change in (page.recipe_yaml.change, wires.version.change):
-        change(
-            review.redraw,
-            [wires.desk],
-            [drawing],
-            trigger_mode="always_last",
-            queue=False,
-            **QUIET,
-        )
-        change(
-            review.refresh,
-            [wires.desk],
-            reviewed,
-            trigger_mode="always_last",
-            queue=False,
-            **QUIET,
-        )
-        change(
-            data_view.follow_data,
-            [wires.desk, row[2], shown_key],
-            [*row, shown_key],
-            trigger_mode="always_last",
-            concurrency_limit=4,
-            **QUIET,
-        )

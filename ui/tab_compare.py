@@ -65,7 +65,8 @@ def build(page: Page) -> None:
         "outputs": outputs,
         "queue": False,
     }
-    gr.on([page.demo.load, page.timer.tick, page.tabs.select], **following, **QUIET)
+    # no tick: ten outputs would be touched each time, and a page of this size feels it
+    gr.on([page.demo.load, page.tabs.select], **following, **QUIET)
     page.run_id.change(**following, trigger_mode="multiple", **QUIET)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import threading
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,12 @@ def now(desk: desks.Desk) -> dict[str, Any]:
     return draft.read(desks.current(desk))
 
 
+def at_fields(card: str) -> list[dict[str, str]]:
+    found = re.search(r'data-problems="([^"]*)"', card)
+    assert found
+    return json.loads(unescape(found.group(1)))
+
+
 # --- edits ------------------------------------------------------------------------------------
 
 
@@ -137,7 +145,7 @@ def test_yaml_that_cannot_be_read_is_never_overwritten(
 ) -> None:
     warned: list[str] = []
     monkeypatch.setattr(gr, "Warning", warned.append)
-    text, version = edits.edit_yaml("a: [1", desk, 4)
+    text, version = edits.edit_yaml("a: [1", "", desk, 4)
     assert text == "a: [1"
     assert version == gr.skip()
     assert edits.edit(setting("", "seed"), 7, "", desk) == gr.skip()
@@ -149,11 +157,11 @@ def test_yaml_that_cannot_be_read_is_never_overwritten(
 
 def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
     text = desks.current(desk).replace("layers: 2", "layers: 4")
-    assert edits.edit_yaml(text, desk, 4) == (text, 5)
+    assert edits.edit_yaml(text, "", desk, 4) == (text, 5)
     layers = review.fill(desk)[4]
     assert layers["value"] == 4
     edits.edit_student("layers", 3.0, "", desk)
-    assert "layers: 3," in review.refresh(desk)[3]
+    assert "layers: 3," in review.refresh(desk)[1]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +264,7 @@ def test_opening_the_page_lays_out_the_stored_or_the_default_recipe() -> None:
 def test_a_ready_recipe_replaces_the_draft(desk: desks.Desk) -> None:
     edits.edit_name("mine", "", desk)
     first = api.ready_recipes()[0]
-    assert edits.pick_recipe(first["name"], desk, 1) == (first["yaml"], 2)
+    assert edits.pick_recipe(first["name"], "", desk, 1) == (first["yaml"], 2)
 
 
 # --- uploads ----------------------------------------------------------------------------------
@@ -290,13 +298,13 @@ def test_the_same_upload_is_kept_once_and_another_content_beside_it(tmp_path: Pa
 
 
 def test_a_ready_recipe_can_be_started(desk: desks.Desk, sized: None) -> None:
-    chips, card, placed, text, start = review.refresh(desk)
-    assert "same tokenizer" in chips
+    card, text, start = review.refresh(desk)
+    assert "same tokenizer" in review.redraw(desk)
     assert "no problems" in card
     assert "2–5 min" in card
     assert "1,200 steps × 64 rows" in card
     assert "distill-studio run pocket-student.yaml" in card
-    assert json.loads(placed) == []
+    assert at_fields(card) == []
     assert text == desks.current(desk)
     assert start["interactive"] is True
 
@@ -310,11 +318,11 @@ def test_problems_block_start_and_stand_at_their_fields(
         api.Problem(severity="error", field="stages.0.teacher", message="No such.", fix="Pick."),
     ]
     monkeypatch.setattr(api, "check", lambda recipe: found)
-    _, card, placed, _, start = review.refresh(desk)
+    card, _, start = review.refresh(desk)
     assert start["interactive"] is False
     assert "2 problems" in card
     assert card.index("Too many.") < card.index("Odd &lt;seed&gt;.")
-    assert [(one["slot"], one["text"]) for one in json.loads(placed)] == [
+    assert [(one["slot"], one["text"]) for one in at_fields(card)] == [
         ("ds-field-seed", "Odd <seed>."),
         ("ds-field-student-layers", "Too many."),
         ("ds-field-teacher", "No such. Pick."),
@@ -354,13 +362,13 @@ def test_odd_values_do_not_break_the_fields(desk: desks.Desk, sized: None) -> No
     assert len(review.fill(desk)) == 8
     desks.lay(desk, "stages: nonsense")
     assert len(review.fill(desk)) == 8
-    assert review.refresh(desk)[4]["interactive"] is False
+    assert review.refresh(desk)[2]["interactive"] is False
 
 
 def test_a_draft_of_a_few_letters_does_not_break_the_view(desk: desks.Desk, sized: None) -> None:
     desks.lay(desk, "a: [1")
     assert review.redraw(desk) == gr.skip()
-    assert "1 problem" in review.refresh(desk)[1]
+    assert "1 problem" in review.refresh(desk)[0]
     assert review.fill(desk) == (gr.skip(),) * 8
 
 
@@ -368,8 +376,6 @@ def test_a_draft_of_a_few_letters_does_not_break_the_view(desk: desks.Desk, size
 
 
 def test_areas_are_proportional_to_parameters() -> None:
-    import re
-
     html = models_drawn.draw({**TEACHER, "title": "T<"}, STUDENT)
     sizes = [
         float(width) * float(height)
