@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from distill_core.checks import check_machine, check_models, check_rows, check_stages
 from distill_core.errors import Problem
-from distill_core.estimate.data_facts import data_facts
-from distill_core.estimate.stage_shapes import stage_shapes
+from distill_core.estimate.row_facts import data_facts
+from distill_core.estimate.shapes import stage_shapes
 from distill_core.recipe import Recipe
 
 _ORDER = {"error": 0, "warning": 1, "info": 2}

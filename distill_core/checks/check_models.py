@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_core.errors import ModelError, Problem
-from distill_core.estimate.stage_shapes import StageShape, tokenizer_folder
+from distill_core.estimate.shapes import StageShape, tokenizer_folder
 from distill_core.models import model_facts
 from distill_core.models.licences import licence_note
 from distill_core.plan import named_models

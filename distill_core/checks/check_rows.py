@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
-from distill_core.estimate.data_facts import DataFacts
+from distill_core.estimate.row_facts import DataFacts
 from distill_core.recipe import DistillStage, Recipe
 
 FEW_HELD_OUT = 200

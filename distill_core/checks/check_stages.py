@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
-from distill_core.estimate.stage_shapes import StageShape
+from distill_core.estimate.shapes import StageShape
 from distill_core.recipe import DistillStage, LayerDropStudent, PretrainedStudent, ScratchStudent
 
 HOT_TEMPERATURE = 3.0

@@ -13,9 +13,9 @@ from typing import Any
 from distill_core import device as machine
 from distill_core.errors import RecipeError
 from distill_core.estimate import memory_need, time_need
-from distill_core.estimate.data_facts import DataFacts, Lengths, data_facts, lengths
 from distill_core.estimate.memory_need import Networks
-from distill_core.estimate.stage_shapes import StageShape, stage_shapes, tokenizer_folder
+from distill_core.estimate.row_facts import DataFacts, Lengths, data_facts, lengths
+from distill_core.estimate.shapes import StageShape, stage_shapes, tokenizer_folder
 from distill_core.estimate.time_need import FORMULA_RANGE, MEASURED_RANGE, Speed
 from distill_core.models import model_facts
 from distill_core.plan import PlannedStage, named_models, plan, student_origin

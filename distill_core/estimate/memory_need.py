@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distill_core.estimate.data_facts import Lengths
+from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.plan import PlannedStage
 from distill_core.recipe import LoraSettings

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill_core.estimate.data_facts import Lengths
 from distill_core.estimate.memory_need import Networks
+from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.plan import PlannedStage
 from distill_core.recipe import PREVIOUS

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from distill_core import checks, device, recipe_yaml
 from distill_core.errors import Problem
-from distill_core.estimate import data_facts
+from distill_core.estimate import row_facts
 from distill_core.models import hub
 from distill_core.recipe import Recipe
 
@@ -504,7 +504,7 @@ def test_a_file_that_is_mended_is_seen(make: Make, rows: Path) -> None:
 def test_a_data_set_on_the_hub_is_not_downloaded(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_facts, "_hub_answers", lambda: True)
+    monkeypatch.setattr(row_facts, "_hub_answers", lambda: True)
     monkeypatch.setattr(
         "distill_core.data.sources.read_hub", lambda *a, **k: pytest.fail("downloaded")
     )
@@ -518,7 +518,7 @@ def test_a_data_set_on_a_hub_that_cannot_be_reached(
     problem = _found(recipe, "data.sources.0.id")
     assert problem.severity == "error"
     assert "org/name is not on this disk yet" in problem.message
-    monkeypatch.setattr(data_facts, "_hub_answers", lambda: True)
+    monkeypatch.setattr(row_facts, "_hub_answers", lambda: True)
     assert checks.check(recipe) == []  # seen as soon as the hub answers
 
 

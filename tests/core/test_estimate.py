@@ -12,7 +12,7 @@ import torch
 
 from distill_core import device, estimate, models, recipe_yaml, runs
 from distill_core.errors import RecipeError
-from distill_core.estimate import data_facts, memory_need, past_speeds, time_need
+from distill_core.estimate import memory_need, past_speeds, row_facts, time_need
 from distill_core.models import model_facts
 from distill_core.plan import plan
 from distill_core.recipe import LoraSettings, Recipe
@@ -166,14 +166,14 @@ def test_the_teachers_answers_and_the_baseline_take_time(make: Make) -> None:
 
 
 def test_steps_follow_from_epochs_and_rows(make: Make, tiny_teacher_dir: Path) -> None:
-    labelled = data_facts.data_facts(make().data).labelled
+    labelled = row_facts.data_facts(make().data).labelled
     stage = {"kind": "fine_tune", "model": str(tiny_teacher_dir)}
     recipe = make("stages.0.optim={epochs: 2, global_batch_size: 10}", stages=[stage])
     assert estimate.estimate(recipe)["steps"] == -(-2 * labelled // 10)
 
 
 def test_unknown_rows_are_assumed_and_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_facts, "_hub_answers", lambda: True)
+    monkeypatch.setattr(row_facts, "_hub_answers", lambda: True)
     hub = make("data.sources.0={kind: hub, id: org/name}", "stages.0.optim={epochs: 1}")
     result = estimate.estimate(hub)
     assert "assumes 10,000 rows" in result["time_basis"]
