@@ -99,7 +99,7 @@ def _settings(
         yield path, field, note
         for inner in fresh:
             seen[inner] = path
-            yield from _settings(inner, f"{path}{'[]' if is_list else ''}{_tag(inner)}.", seen)
+            yield from _settings(inner, f"{path}{' each ' if is_list else ''}{_tag(inner)}.", seen)
 
 
 def _models(annotation: Any) -> tuple[list[type[BaseModel]], bool]:

@@ -1,4 +1,4 @@
-"""The advisor's answer as HTML: the card, the two roads, the full reckoning.
+"""The advisor's answer as HTML: the card and the two roads.
 
 In: what `api.advise` returns, and forecasts of recipes. Out: HTML in which every text is escaped.
 Knows no question and starts nothing.
@@ -27,22 +27,6 @@ _EXPECTED = {
     "retention": ("Quality kept", " % of the teacher's score"),
     "speed": ("Speed", " × faster"),
     "size": ("Size", " × smaller, at least"),
-}
-METHOD_WORDS = {
-    "signal": "Learns from",
-    "loss": "Loss",
-    "temperature": "Temperature",
-    "cross_entropy_weight": "Weight of cross-entropy",
-    "top_k": "Tokens kept",
-    "initialisation": "Starts from",
-    "features": "Feature losses",
-    "on_policy": "Own samples",
-    "lora_rank": "LoRA rank",
-    "epochs": "Epochs",
-    "cache": "Teacher cache",
-    "precision": "Number format",
-    "traces": "Reasoning traces",
-    "held_out": "Test rows",
 }
 
 
@@ -124,7 +108,8 @@ def _expected(told: dict[str, Any]) -> str:
         shown = f"{span(value)}{unit}" if known else "no evidence"
         cite = f"{escape(value['what'])} · {source(value)}" if known else ""
         rows.append(
-            f'<tr><th scope="row">{title}</th><td><b>{escape(shown)}</b><br><span class="ds-cite">{cite}</span></td></tr>'
+            f'<tr><th scope="row">{title}</th><td><b>{escape(shown)}</b><br>'
+            f'<span class="ds-cite">{cite}</span></td></tr>'
             if known
             else f'<tr><th scope="row">{title}</th><td class="ds-muted">{shown}</td></tr>'
         )
@@ -221,63 +206,6 @@ def _kept(entry: dict[str, Any]) -> str:
     return "no evidence" if kept == NO_EVIDENCE else f"{span(kept)} %"
 
 
-# --- the whole reckoning ----------------------------------------------------------------------
-
-
-def reckoning(told: dict[str, Any], yaml_text: str) -> str:
-    """How to do it, how the votes fell, and the same answers for a terminal."""
-    return (
-        f"{_method(told)}{_votes(told)}<h3>The same in a terminal</h3>"
-        '<p class="ds-muted">Save as <code>answers.yaml</code>, then '
-        "<code>distill-studio advise answers.yaml</code></p>"
-        f'<pre class="ds-mono ds-yaml" tabindex="0" role="region" aria-label="Answers as YAML">'
-        f"{escape(yaml_text)}</pre>"
-    )
-
-
-def _method(told: dict[str, Any]) -> str:
-    if not told["method"]:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(METHOD_WORDS.get(setting, setting))}</th>'
-        f"<td><b>{escape(_value(entry['value']))}</b></td>"
-        f"<td>{escape(entry['why'])} {source(entry, entry['published'])}"
-        + (f"<br><i>{escape(entry['conflict'])}</i>" if entry["conflict"] else "")
-        + "</td></tr>"
-        for setting, entry in told["method"].items()
-    )
-    return (
-        '<h3>How to do it</h3><div class="ds-scroll" tabindex="0" role="region" '
-        f'aria-label="How to do it"><table class="ds-table"><tbody>{rows}</tbody></table></div>'
-    )
-
-
-def _votes(told: dict[str, Any]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{escape(row["title"])}</th>'
-        f'<td class="ds-number">{row["score"]:g}</td>'
-        f"<td>{_contributions(row)}</td></tr>"
-        for row in told["votes"]
-    )
-    letters = "; ".join(f"{letter} {words}" for letter, words in STRENGTHS.items())
-    return (
-        '<h3>How the votes fell</h3><div class="ds-scroll" tabindex="0" role="region" '
-        'aria-label="Votes"><table class="ds-table"><thead><tr><th scope="col">verdict</th>'
-        '<th scope="col" class="ds-number">votes</th><th scope="col">rules</th></tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><p class="ds-small">Strength of a source: '
-        f"{letters}.</p>"
-    )
-
-
-def _contributions(row: dict[str, Any]) -> str:
-    votes = " · ".join(f"{escape(clause)} {vote:+g}" for clause, vote in row["votes"].items())
-    if not row["vetoed"]:
-        return votes or '<span class="ds-muted">–</span>'
-    ids = ", ".join(row["vetoed_by"])
-    veto = theme.chip(f"ruled out: {row['vetoed']}", "neutral", "✕")
-    return f'{veto} <span class="ds-muted">{escape(ids)}</span>'
-
-
 # --- small pieces -----------------------------------------------------------------------------
 
 
@@ -315,10 +243,6 @@ def forecast_words(forecast: dict[str, Any] | None) -> dict[str, str]:
         "time": f"{text.duration_text(low)} to {text.duration_text(high)}",
         "memory": f"{needed}{fits}",
     }
-
-
-def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _lower(words: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import advice_drawn, advice_figure, text, theme
+from ui import advice_drawn, advice_figure, reckoning_drawn, text, theme
 from ui.advice_answers import (
     TEACHER_FIELDS,
     UNKNOWN,
@@ -59,7 +59,7 @@ def recommend(fields: list[str], agreed: object, *values: object) -> tuple[Any, 
         gr.update(visible=must_confirm(told)),
         _button(told, agreed),
         advice_drawn.outlook(told),
-        advice_drawn.reckoning(told, yaml_text(answers)),
+        reckoning_drawn.reckoning(told, yaml_text(answers)),
     )
 
 
