@@ -163,6 +163,8 @@ def fill(template: str, values: dict[str, Any]) -> str:
 
 def _score_words(answers: Answers) -> str:
     score, untrained = answers.teacher.held_out_score, answers.student.untrained_score
+    if answers.teacher.exists is None or answers.teacher.good_at_task is None:
+        return "That is assumed so far; nobody has said so."
     if score is None:
         return "You say that it answers this task well."
     text = f"{_percent(score)} % on held-out rows"

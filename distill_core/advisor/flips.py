@@ -182,7 +182,7 @@ def _settled(before: Scoring, after: Scoring, evidence: Evidence) -> float:
     veto_weight = max(evidence.max_vote.values())
     total = 0.0
     for clause_id, _, clause in evidence.clauses():
-        if before.truths[clause_id] is None and after.truths[clause_id] is not None:
+        if before.known[clause_id] is None and after.known[clause_id] is not None:
             votes = evidence.votes(clause).values()
             total += max((abs(vote) for vote in votes), default=0.0)
             total += veto_weight if clause.veto else 0.0

@@ -30,6 +30,8 @@ class Scoring:
     facts: Facts
     truths: dict[str, Truth]
     """Clause id → whether it holds, with the best guess for what was left out."""
+    known: dict[str, Truth]
+    """The same without guesses; what depends on an open answer is None."""
     scores: dict[str, float]
     bounds: dict[str, tuple[float, float]]
     """Verdict → lowest and highest score that the unknown answers leave open."""
@@ -52,8 +54,7 @@ def score(answers: Answers, evidence: Evidence) -> Scoring:
     facts = derive(answers, evidence)
     strict = judge(facts, evidence)
     guessed = _with_guesses(answers)
-    facts = facts if guessed is answers else derive(guessed, evidence)
-    truths = strict if guessed is answers else judge(facts, evidence)
+    truths = strict if guessed is answers else judge(derive(guessed, evidence), evidence)
 
     scores, vetoed_by = _count(truths, evidence)
     ranking = _rank(scores, vetoed_by)
@@ -62,6 +63,7 @@ def score(answers: Answers, evidence: Evidence) -> Scoring:
     return Scoring(
         facts=facts,
         truths=truths,
+        known=strict,
         scores=scores,
         bounds=bounds,
         vetoed_by=vetoed_by,
@@ -139,9 +141,15 @@ def _bounds(truths: dict[str, Truth], evidence: Evidence) -> dict[str, tuple[flo
 
 
 def _with_guesses(answers: Answers) -> Answers:
-    """Who describes a teacher has one; used for the verdict, never for its confidence."""
+    """Who describes a teacher, or counts unlabelled rows, is taken to have a good teacher.
+
+    Used for the verdict, never for its confidence.
+    """
     teacher = answers.teacher
     described = teacher.access or teacher.good_at_task or teacher.held_out_score is not None
-    if teacher.exists is None and described:
-        return answer_fields.replace(answers, {"teacher.exists": True})
-    return answers
+    guesses: dict[str, bool] = {}
+    if teacher.exists is None and (described or answers.data.unlabelled_rows):
+        guesses["teacher.exists"] = True
+    if teacher.good_at_task is None and (teacher.exists or guesses):
+        guesses["teacher.good_at_task"] = True
+    return answer_fields.replace(answers, guesses) if guesses else answers

@@ -87,7 +87,7 @@ def test_the_strategies_cover_every_answer() -> None:
 
 
 @given(documents(unknown=True))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_answers_give_a_complete_result(answers: dict[str, Any]) -> None:
     told = advise(answers)
     assert told["verdict"] in EVIDENCE.verdicts
@@ -103,7 +103,7 @@ def test_any_answers_give_a_complete_result(answers: dict[str, Any]) -> None:
 
 
 @given(documents(unknown=True), st.sets(st.sampled_from(sorted(VALUES)), min_size=1, max_size=6))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_an_answer_that_becomes_unknown_never_raises_confidence(
     answers: dict[str, Any], forgotten: set[str]
 ) -> None:
@@ -113,7 +113,7 @@ def test_an_answer_that_becomes_unknown_never_raises_confidence(
 
 
 @given(documents(unknown=True), st.lists(st.sampled_from(ROWS), min_size=2, max_size=2))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_more_labels_never_move_the_verdict_away_from_fine_tuning(
     answers: dict[str, Any], rows: list[int]
 ) -> None:
@@ -126,7 +126,7 @@ def test_more_labels_never_move_the_verdict_away_from_fine_tuning(
 
 
 @given(documents(unknown=False), st.lists(st.sampled_from([1.0, 8.0, 24.0, 80.0]), min_size=2))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_more_memory_never_worsens_the_fit(answers: dict[str, Any], memory: list[float]) -> None:
     def fits(gib: float) -> list[bool]:
         facts = derive(replace(parse(answers), {"machine.memory_gib": gib}), EVIDENCE)

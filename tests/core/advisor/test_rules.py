@@ -76,7 +76,7 @@ def test_the_deciding_answers_are_those_that_votes_depend_on() -> None:
         for field in fields():
             forgotten = score(parse({**base, field: "unknown"}), EVIDENCE)
             for clause_id, votes, vetoes in EVIDENCE.ballots:
-                changed = forgotten.truths[clause_id] != known.truths[clause_id]
+                changed = forgotten.known[clause_id] != known.known[clause_id]
                 if changed and (votes or vetoes):
                     found.add(field)
     assert found == set(flips.DECIDING)
@@ -143,10 +143,19 @@ def test_a_forgotten_answer_that_matters_lowers_confidence() -> None:
     assert unsure["leaning"]["answered"] == advise(STARTER)["leaning"]["answered"] - 1
 
 
-def test_who_describes_a_teacher_has_one_but_is_asked_all_the_same() -> None:
-    told = advise({**STARTER, "teacher.exists": "unknown"})
+@pytest.mark.parametrize("open_answer", ["teacher.exists", "teacher.good_at_task"])
+def test_a_good_teacher_is_assumed_but_asked_for_and_said_to_be_assumed(open_answer: str) -> None:
+    told = advise({**STARTER, open_answer: "unknown"})
     assert told["verdict"] == "distill"
     assert told["confidence"]["level"] == "low"
+    assert told["leaning"]["open"][0]["field"] == open_answer
+    assert any("nobody has said so" in reason["sentence"] for reason in told["reasons"])
+
+
+def test_rows_alone_lean_towards_a_teacher_that_could_label_them() -> None:
+    rows = {"data.labelled_rows": 500, "data.unlabelled_rows": 20_000, "data.held_out_rows": 1000}
+    assert advise(rows)["verdict"] == "distill"
+    assert advise({**rows, "teacher.exists": "no"})["verdict"] == "fine_tune"
 
 
 # --- the result -------------------------------------------------------------------------------
@@ -261,7 +270,8 @@ def test_fine_tuning_the_starter_trains_the_same_student_on_labels_alone() -> No
     recipe = recipe_for("fine_tune", **{"data.labelled_rows": 5000, "data.label_quality": "clean"})
     (stage,) = recipe["stages"]
     assert stage["kind"] == "fine_tune"
-    assert stage["student"] == {"init": "scratch", "layers": 2, "hidden_size": 80}
+    ready = api.load_recipe("pocket_student").stages[0].student
+    assert stage["student"] == ready.model_dump(mode="json")
     assert [source["split"] for source in recipe["data"]["sources"]] == ["labelled", "unlabelled"]
 
 
