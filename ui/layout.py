@@ -6,17 +6,37 @@ runs live in their own processes.
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
 import gradio as gr
 
 from distill_core import api
-from ui import server, sidebar, text, theme
+from ui import (
+    server,
+    sidebar,
+    tab_advisor,
+    tab_build,
+    tab_compare,
+    tab_learn,
+    tab_runs,
+    tab_train,
+    text,
+    theme,
+)
 from ui.state import STORAGE_SECRET, TABS, Page
 
 TICK_S = 1.5
+
+FILL = {
+    "advisor": tab_advisor.build,
+    "build": tab_build.build,
+    "train": tab_train.build,
+    "compare": tab_compare.build,
+    "runs": tab_runs.build,
+    "learn": tab_learn.build,
+}
+"""What fills each tab."""
 
 
 def build(runs_dir: str | None = None) -> gr.Blocks:
@@ -40,19 +60,8 @@ def build(runs_dir: str | None = None) -> gr.Blocks:
         with page.tabs:
             for name in TABS:
                 with gr.Tab(text.TAB_LABELS[name], id=name):
-                    _build_tab(name, page)
+                    FILL[name](page)
     return demo
-
-
-def _build_tab(name: str, page: Page) -> None:
-    try:
-        module = importlib.import_module(f"ui.tab_{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"ui.tab_{name}":
-            raise
-        gr.HTML(theme.empty(text.TAB_MISSING, text.TAB_MISSING_NEXT))
-        return
-    module.build(page)
 
 
 def launch(

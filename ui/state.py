@@ -18,6 +18,7 @@ STORAGE_SECRET = "distill-studio"
 """Fixed, so that drafts survive a restart of the app. It hides nothing: they hold no secrets."""
 
 TABS = ("advisor", "build", "train", "compare", "runs", "learn")
+"""Ids of the tabs, in the order shown."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 

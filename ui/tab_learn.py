@@ -16,9 +16,9 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import lessons, theme
+from ui import lessons, text, theme
 from ui.lessons import Lesson, Source
-from ui.state import TABS, Page
+from ui.state import Page
 
 _SCRIPT = Path(__file__).parent.parent / "assets" / "learn.js"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -71,7 +71,7 @@ def open_tab(name: str) -> gr.Tabs:
 
 def open_explorable(opened: bool, event: gr.SelectData) -> tuple[Any, Any, bool]:
     """Load the teacher's logits when Learn is opened for the first time."""
-    if opened or event.index != TABS.index("learn"):
+    if opened or event.value != text.TAB_LABELS["learn"]:
         return gr.skip(), gr.skip(), opened
     return *example_or_reason(), True
 

@@ -42,7 +42,7 @@ def build(page: Page) -> None:
         gr.HTML("<h2>History</h2>")
         table = gr.HTML(js_on_load=runs_table.TABLE_SCRIPT, apply_default_css=False)
         words = gr.HTML(elem_classes="ds-selection")
-        with gr.Row(elem_classes="ds-actions"):
+        with gr.Row(elem_classes="ds-actions", visible=False) as buttons:
             show = gr.Button("Open in Train", interactive=False, min_width=120)
             resume = gr.Button("▶ Resume", interactive=False, min_width=110)
             again = gr.Button("New from this", interactive=False, min_width=120)
@@ -57,7 +57,7 @@ def build(page: Page) -> None:
         where = gr.HTML()
         with gr.Row(elem_classes="ds-actions"):
             download = gr.DownloadButton("⤓ Download as .zip", visible=False, min_width=160)
-    with gr.Row(elem_classes="ds-pair"):
+    with gr.Row(elem_classes="ds-pair", visible=False) as beside:
         with gr.Column(elem_classes="ds-card", scale=3, min_width=320):
             gr.HTML("<h2>Curves of the selected runs</h2>")
             metric = gr.Dropdown(
@@ -69,7 +69,7 @@ def build(page: Page) -> None:
             gr.HTML("<h2>Quality kept</h2>")
             axis = gr.Radio(AXES, value="size_ratio", label="Against")
             scatter = plots.figure(label="Quality kept against size or speed, one point a run")
-    with gr.Column(elem_classes="ds-card"):
+    with gr.Column(elem_classes="ds-card", visible=False) as differing:
         gr.HTML("<h2>Settings that differ</h2>")
         settings = gr.HTML()
 
@@ -81,7 +81,8 @@ def build(page: Page) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     actions = [show, resume, again, export, delete]
     details = [curves, no_curves, scatter, settings]
-    everything = [table, words, *actions, *details, picked, seen]
+    groups = [buttons, beside, differing]
+    everything = [table, words, *groups, *actions, *details, picked, seen]
 
     def refresh(ticked: list[str] | None, last: str, measure: str, against: str) -> list[Any]:
         runs = list_runs(runs_dir)
@@ -92,6 +93,7 @@ def build(page: Page) -> None:
         return [
             runs_table.history_html(runs, chosen),
             selection_words(runs, chosen),
+            *[gr.update(visible=bool(runs)) for _ in groups],
             *allowed(runs, chosen),
             *compared(runs, chosen, measure, against, runs_dir=runs_dir),
             chosen if chosen or ticked is not None else None,

@@ -30,6 +30,7 @@ def build(page: Page) -> None:
         resume = gr.Button("▶ Resume", variant="primary", visible=False, scale=0, min_width=120)
         stop = gr.Button("■ Stop and keep", visible=False, scale=0, min_width=170)
         compare = gr.Button("Compare", variant="primary", visible=False, scale=0, min_width=120)
+        start = gr.Button("Open Build", variant="primary", visible=False, scale=0, min_width=120)
     alerts = gr.HTML(visible=False, elem_id="ds-train-alerts")
     with gr.Column(elem_classes="ds-train") as body:
         charts = plots.live_charts(runs_dir)
@@ -49,6 +50,7 @@ def build(page: Page) -> None:
         "resume": resume,
         "stop": stop,
         "compare": compare,
+        "start": start,
         "charts": charts,
         "table": table,
         "log": log,
@@ -73,6 +75,7 @@ def build(page: Page) -> None:
             _asking(action, runs_dir), picker, None, show_progress="hidden", **_PRIVATE
         ).then(refresh, [page.run_id, seen], outputs, **quiet)
     compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **quiet)
+    start.click(lambda: gr.Tabs(selected="build"), None, page.tabs, **quiet)
 
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -107,7 +110,8 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
         nothing = theme.empty(text.NO_RUNS, text.NO_RUNS_NEXT)
         hidden: dict[str, Any] = dict.fromkeys(("pause", "resume", "stop", "compare"), False)
         return hidden | {
-            "picker": {"choices": [], "value": None},
+            "picker": {"choices": [], "value": None, "visible": False},
+            "start": True,
             "header": nothing,
             "alerts": "",
             "body": False,
@@ -124,7 +128,12 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
     except (api.DistillError, OSError) as error:
         table, log, warnings = theme.alert(text.NOT_READABLE, str(error)), "", []
     return {
-        "picker": {"choices": [(run_label(r), r["run"]) for r in runs], "value": name},
+        "picker": {
+            "choices": [(run_label(r), r["run"]) for r in runs],
+            "value": name,
+            "visible": True,
+        },
+        "start": False,
         "header": header_html(run),
         "alerts": error_html(run["status"]) + warnings_html(warnings),
         "body": True,

@@ -100,11 +100,7 @@ STATE_NEXT = {
 READING_MACHINE = "Looking at processor and memory…"
 NOTHING_RUNS = "Nothing is running. Press Start in Build: the default recipe works as it is."
 NO_RUNS = "No runs yet"
-NO_RUNS_NEXT = (
-    "Press Start in Build: the default recipe distils a pocket-sized student in about four minutes."
-)
-TAB_MISSING = "This tab is not installed"
-TAB_MISSING_NEXT = "Everything else works; install the studio again to get it back."
+NO_RUNS_NEXT = "Press Start in Build: the default recipe distils a pocket-sized student in minutes."
 
 
 def phase(status: dict[str, Any]) -> str:

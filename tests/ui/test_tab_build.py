@@ -156,7 +156,7 @@ def test_yaml_that_cannot_be_read_is_never_overwritten(
 
 
 def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
-    text = desks.current(desk).replace("layers: 2", "layers: 4")
+    text = desks.current(desk).replace("layers: 3", "layers: 4")
     assert edits.edit_yaml(text, "", desk, 4) == (text, 5)
     layers = review.fill(desk)[4]
     assert layers["value"] == 4
@@ -302,7 +302,7 @@ def test_a_ready_recipe_can_be_started(desk: desks.Desk, sized: None) -> None:
     assert "same tokenizer" in review.redraw(desk)
     assert "no problems" in card
     assert "2–5 min" in card
-    assert "1,200 steps × 64 rows" in card
+    assert "1,200 steps × 32 rows" in card
     assert "distill-studio run pocket-student.yaml" in card
     assert at_fields(card) == []
     assert text == desks.current(desk)
@@ -351,8 +351,8 @@ def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
     assert name["value"] == "pocket-student"
     assert (teacher["value"], teacher["label"]) == ("pocket-teacher", "Teacher")
     assert init["value"] == "scratch"
-    assert (layers["value"], layers["maximum"], layers["visible"]) == (2, 5, True)
-    assert (width["value"], width["maximum"]) == (80, 160)
+    assert (layers["value"], layers["maximum"], layers["visible"]) == (3, 5, True)
+    assert (width["value"], width["maximum"]) == (64, 160)
     assert model["visible"] is False
     assert method["value"] == "Distill"
 

@@ -12,7 +12,9 @@ import pytest
 
 from distill_core import api
 from ui import lessons, tab_learn
-from ui.state import TABS
+from ui import text as texts
+
+TABS = tuple(texts.TAB_LABELS)
 
 EXAMPLE = {
     "prompt": "on <b>",
@@ -33,7 +35,7 @@ def _forget() -> None:
 
 
 def select(index: int) -> gr.SelectData:
-    return gr.SelectData(None, {"index": index, "value": TABS[index]})
+    return gr.SelectData(None, {"index": index, "value": texts.TAB_LABELS[TABS[index]]})
 
 
 def test_logits_are_read_once_and_only_when_learn_is_opened(

@@ -18,7 +18,7 @@ from ui.state import list_runs
 @pytest.fixture
 def three(tmp_path: Path) -> tuple[Path, list[str]]:
     """A stopped run, then two finished ones of other settings."""
-    layers = ("stages.0.student.layers=3",)
+    layers = ("stages.0.student.layers=4",)
     return tmp_path, [
         write_run(tmp_path, name="early", ends="stopped", upto=6, steps=20),
         write_run(tmp_path, name="small", ends="finished", steps=20),
@@ -140,7 +140,7 @@ def test_new_from_this_gives_build_the_whole_recipe(three: tuple[Path, list[str]
     text = tab_runs.recipe_of(keys[2], runs_dir=str(runs_dir))
     recipe = recipe_yaml.loads(text)
     assert recipe.name == "large"
-    assert recipe.stages[0].student.layers == 3  # type: ignore[union-attr]
+    assert recipe.stages[0].student.layers == 4  # type: ignore[union-attr]
     with pytest.raises(gr.Error, match="not there any more"):
         tab_runs.recipe_of("20200101-000000-gone", runs_dir=str(runs_dir))
 

@@ -14,7 +14,7 @@ from distill_core.runs.recorder import Recorder
 from tests.ui.fake_run import write_run
 from ui import samples, tab_train
 
-BUTTONS = ("pause", "resume", "stop", "compare")
+BUTTONS = ("pause", "resume", "stop", "compare", "start")
 
 
 def view(runs_dir: Path, run: str = "") -> dict[str, Any]:
@@ -29,7 +29,8 @@ def test_without_runs_it_says_what_to_do(tmp_path: Path) -> None:
     found = view(tmp_path)
     assert "Press Start in Build" in found["header"]
     assert found["body"] is False
-    assert shown(found) == set()
+    assert found["start"] is True
+    assert shown(found) == {"start"}
 
 
 def test_a_run_in_training(tmp_path: Path) -> None:
