@@ -93,8 +93,7 @@ STATE_NEXT = {
     "stopped": "Saved and ended. Resume goes on from the last checkpoint.",
     "finished": "Done. Compare the student with its teacher, or export it from Runs.",
     "failed": "Mend what the message names, then resume: it goes on from the last checkpoint.",
-    "lost": "The training process ended without a word, as when it is killed or memory runs out. "
-    "Resume goes on from the last checkpoint.",
+    "lost": "Most often it was killed or memory ran out; the end of the log may tell.",
 }
 
 READING_MACHINE = "Looking at processor and memory…"
