@@ -109,7 +109,7 @@ def field(wires: Wires, data: draft.Mapping, setting: form.Setting) -> None:
     value = draft.get(data, setting.path)
     made = form.component(setting, value)
     if setting.kind != "group":
-        follow(wires, made.input, functools.partial(edits.edit, setting), made)
+        follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
         return
     fresh = form.tag(schema(), setting.node)
     reshape(wires, made.input, functools.partial(edits.toggle_group, setting, fresh), made)
@@ -152,7 +152,7 @@ def student(wires: Wires, desk: desks.Desk) -> None:
             made = form.component(setting, draft.get(data, setting.path))
             made.elem_id = f"ds-field-student-{setting.key}"
             edit = functools.partial(edits.edit_student_setting, setting)
-            follow(wires, made.input, edit, made)
+            follow(wires, form.edited(made), edit, made)
 
 
 def _student_variants() -> dict[str, form.Schema]:
@@ -226,7 +226,7 @@ def _loss(wires: Wires, stage: int, name: str, variant: form.Schema, loss: Any) 
         for setting in form.settings(schema(), variant, path):
             made = form.component(setting, loss.get(setting.key), show_info=False)
             edit = functools.partial(edits.edit_loss, stage, name, setting)
-            follow(wires, made.input, edit, made)
+            follow(wires, form.edited(made), edit, made)
 
 
 # --- the rest ---------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def _source(wires: Wires, data: draft.Mapping, index: int, source: draft.Mapping
         gr.HTML(f"<b>{title}</b><br><small>{note}</small>", min_width=120, scale=1)
         for setting in form.settings(schema(), known.get(kind, {}), path):
             made = form.component(setting, draft.get(data, setting.path), show_info=False)
-            follow(wires, made.input, functools.partial(edits.edit, setting), made)
+            follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
         remove = gr.Button("Remove", size="sm", min_width=80, scale=0)
         reshape(wires, remove.click, functools.partial(edits.remove_source, index))
 
@@ -97,7 +97,7 @@ def _held_out(wires: Wires, data: draft.Mapping) -> None:
         reshape(wires, chosen.input, edits.edit_held_out, chosen)
         for setting in _held_out_settings(kind, known):
             made = form.component(setting, draft.get(data, setting.path), show_info=False)
-            follow(wires, made.input, functools.partial(edits.edit, setting), made)
+            follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
         if kind == "file":
             file = gr.UploadButton("Upload", size="sm", min_width=80, scale=0)
             reshape(wires, file.upload, functools.partial(_hold_upload, wires.runs_dir), file)

@@ -80,9 +80,15 @@ def is_echo(desk: Desk, text: str) -> bool:
 
 
 def change(desk: Desk, stored: str, edit: Callable[[draft.Mapping], draft.Mapping]) -> str:
-    """Apply one edit; returns the new text. Raises `BrokenYaml`, leaving the desk as it is."""
+    """Apply one edit; returns the new text. Raises `BrokenYaml`, leaving the desk as it is.
+
+    An edit that changes nothing leaves the text as it was, comments included.
+    """
     with _LOCK:
-        return send(desk, draft.write(edit(draft.read(current(desk, stored)))))
+        text = current(desk, stored)
+        before = draft.read(text)
+        after = edit(before)
+        return text if after == before else send(desk, draft.write(after))
 
 
 def swap(desk: Desk, shelf_key: str, old: Any, wanted: str, fresh: Any) -> Any:

@@ -6,6 +6,7 @@ setting by heart beyond nicer words for some names: a new setting appears withou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -212,6 +213,11 @@ def component(setting: Setting, value: Any, *, show_info: bool = True) -> Field:
     lines = 2 if setting.key in {"prompt_template", "system_prompt"} else 1
     hint = "empty" if setting.optional else None
     return gr.Textbox(value=text, lines=lines, placeholder=hint, **look)
+
+
+def edited(field: Field) -> Callable[..., Any]:
+    """Return the event that tells of an edit: a text box sends `input` only for typed keys."""
+    return field.change if isinstance(field, gr.Textbox) else field.input
 
 
 def parsed(setting: Setting, value: Any) -> Any:

@@ -180,7 +180,7 @@ def _pair_card(
             )
         _folded("More about the student's shape", wires, parts.student, [whole.version])
     parts.reshape(whole, ready.input, edits.pick_recipe, ready)
-    parts.follow(wires, name.input, edits.edit_name, name)
+    parts.follow(wires, name.change, edits.edit_name, name)
     parts.reshape(wires, teacher.input, edits.edit_teacher, teacher)
     parts.reshape(wires, init.input, edits.edit_init, init)
     for key, component in (("layers", layers), ("hidden_size", width), ("model", model)):

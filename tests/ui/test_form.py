@@ -120,6 +120,13 @@ def test_values_come_back_as_a_recipe_holds_them(name: str, typed: object, kept:
     assert type(value) is type(kept)
 
 
+def test_pasted_text_counts_as_an_edit() -> None:
+    text = form.component(FOUND["owner"], "me")
+    number = form.component(FOUND["new_setting"], 0.5)
+    assert form.edited(text) == text.change
+    assert form.edited(number) == number.input
+
+
 def test_wrong_text_in_a_number_stays_visible() -> None:
     assert form.component(FOUND["new_setting"], "lots").value == "lots"
 

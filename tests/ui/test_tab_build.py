@@ -96,6 +96,12 @@ def at_fields(card: str) -> list[dict[str, str]]:
 # --- edits ------------------------------------------------------------------------------------
 
 
+def test_an_edit_that_changes_nothing_keeps_the_comments(desk: desks.Desk) -> None:
+    edits.edit_name("pocket-student", "", desk)
+    assert desks.current(desk) == desks.default_text()
+    assert "#" in desks.current(desk)
+
+
 def test_an_edit_is_written_into_the_yaml(desk: desks.Desk) -> None:
     text = edits.edit(setting("", "seed"), 7, "", desk)
     assert text == desks.current(desk)
