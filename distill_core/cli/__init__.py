@@ -292,7 +292,3 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

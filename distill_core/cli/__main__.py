@@ -3,6 +3,8 @@
 `python -m distill_core.cli` does what `distill-studio` does.
 """
 
+import sys
+
 from distill_core.cli import main
 
-main()
+sys.exit(main())
