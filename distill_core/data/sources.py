@@ -7,7 +7,7 @@ Knows nothing of tokens and models; `files` and `hub` do the reading.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Loaded:
     rows: list[Row]
     columns: ColumnSettings
     guessed: bool
+    names: list[str] = field(default_factory=list)
+    """All columns that the source has."""
     skipped: int = 0
     """Plain texts left out because they are empty."""
 
@@ -73,7 +75,9 @@ def load_source(data: DataSettings, *, source: Source, field: str = "data.source
     rows = [to_row(record, columns, data, origin) for origin, record in records]
     if not rows:
         raise DataError(f"{title}: column {columns.text!r} is empty in all rows.", field=field)
-    return Loaded(title, rows, columns, guessed, skipped=len(found.records) - len(rows))
+    return Loaded(
+        title, rows, columns, guessed, found.names, skipped=len(found.records) - len(rows)
+    )
 
 
 def _read(source: Source, field: str) -> tuple[str, Records]:
@@ -218,8 +222,9 @@ def _check_response_found(data: DataSettings, loaded: list[Loaded]) -> None:
     pairs = zip(data.sources, loaded, strict=True)
     named = [item.columns for source, item in pairs if not isinstance(source, StarterSource)]
     if data.columns.response and named and not any(columns.response for columns in named):
+        there = ", ".join(dict.fromkeys(name for item in loaded for name in item.names))
         raise DataError(
             f"No source has a column {data.columns.response!r}, so no row would have an answer. "
-            "Correct the name, or leave it empty if that is meant.",
+            f"Columns: {there}.\nCorrect the name, or leave it empty if that is meant.",
             field="data.columns.response",
         )

@@ -222,14 +222,18 @@ def test_ctrl_c_saves_and_exits_with_130(
             yield happening
 
     monkeypatch.setattr(worker, "_real_pipeline", lambda: interrupted)
-    told = call("run", "r.yaml", "--set", "stages.0.optim.max_steps=50")
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored
+    try:
+        told = call("run", "r.yaml", "--set", "stages.0.optim.max_steps=50")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert told.code == 130
     (folder,) = found(tmp_path)
     assert f"distill-studio resume {folder.name}" in told.err
     status = run_status.current(folder)
     assert (status["state"], status["step"]) == ("stopped", 2)
     assert status["checkpoint"]["step"] == 2, "it has saved"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
