@@ -29,8 +29,10 @@ const soften = (position, t) => {
 };
 
 const draw = (root, example) => {
-  const entropies = example.positions.map((position) => soften(position, 1).entropy);
-  let at = entropies.indexOf(Math.max(...entropies));
+  // The position that shows most: the runner-up is there, and easily overlooked.
+  const runnersUp = example.positions.map((position) => soften(position, 1).candidates[1]);
+  const hidden = runnersUp.map((p) => (p <= 0.1 ? p : -p));
+  let at = hidden.indexOf(Math.max(...hidden));
   // Start where the runner-up can be seen: the picture makes its point before anyone drags.
   let t = [1.5, 2, 3, 4].find((value) => soften(example.positions[at], value).candidates[1] > 0.08) ?? 4;
 
@@ -83,8 +85,9 @@ const draw = (root, example) => {
       `the label says “${seen(position.candidates[0].text)}” and nothing else. The teacher also holds “`
       + `${seen(second.text)}” to be ${Number(times) ? Number(times).toLocaleString() : times} times as likely as “${seen(third.text)}”. At T = 1 “${seen(second.text)}” gets `
       + `${percent(plain.candidates[1])}, at T = ${t.toFixed(2)} ${percent(now.candidates[1])}: `
-      + (t > 1.02 ? "softening makes it loud enough to learn from."
-        : t < 0.98 ? "sharpening hides it." : "drag to the right to hear it."));
+      + (Math.abs(t - 1) < 0.02 ? "drag to the right to hear it."
+        : now.candidates[1] < plain.candidates[1] ? (t < 1 ? "sharpening hides it." : "its share has gone to those further down.")
+          : t > 1 ? "softening makes it loud enough to learn from." : "sharpening leaves little beside the first two."));
     facts.replaceChildren(...fact("Entropy", `${now.entropy.toFixed(2)} nats`, "how open the answer is"),
       ...fact("As open as", `${Math.exp(now.entropy).toFixed(1)} equal candidates`, "e to the entropy"),
       ...fact("The loss is multiplied by T²", `${(t * t).toFixed(2)}`, "because gradients shrink by about 1/T²"));

@@ -51,6 +51,7 @@ def build(runs_dir: str | None = None) -> gr.Blocks:
                 selected="build", elem_id="ds-tabs", overflow_behavior="wrap", render=False
             ),
             recipe_yaml=gr.BrowserState("", storage_key="ds-recipe", secret=STORAGE_SECRET),
+            answers=gr.BrowserState({}, storage_key="ds-answers", secret=STORAGE_SECRET),
             run_id=gr.BrowserState("", storage_key="ds-run", secret=STORAGE_SECRET),
             timer=gr.Timer(TICK_S),
             runs_dir=folder,

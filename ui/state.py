@@ -34,6 +34,8 @@ class Page:
     """Build's current recipe as YAML text, "" for the default one; kept by the browser.
 
     Any tab may output a recipe to it; Build reads it on load and on `.change`."""
+    answers: gr.BrowserState
+    """The advisor's answers by dotted name, {} for its defaults; kept by the browser."""
     run_id: gr.BrowserState
     """Id of the run in view, "" for the latest; kept by the browser."""
     timer: gr.Timer

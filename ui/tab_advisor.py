@@ -14,7 +14,7 @@ from distill_core import api
 from ui import advice_figure, plots
 from ui import advice_handlers as handlers
 from ui.advice_answers import COUNT_FIELDS, TEACHER_FIELDS, form_values, label_text
-from ui.state import STORAGE_SECRET, Page
+from ui.state import Page
 
 WAIT = "<p class='ds-muted'>Thinking …</p>"
 WAIT_ROADS = (
@@ -35,7 +35,6 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 def build(page: Page) -> None:
     """Lay out the tab."""
     questions = api.advisor_questions(here=False)
-    draft = gr.BrowserState({}, storage_key="ds-answers", secret=STORAGE_SECRET)
     with gr.Row(elem_classes="ds-advisor"):
         with gr.Column(scale=8, min_width=320):
             inputs, reckoning = _steps(questions)
@@ -59,7 +58,7 @@ def build(page: Page) -> None:
                     "promised.</p>"
                 )
     quick = [card, confirm, use, outlook, reckoning]
-    _wire(page, questions, inputs, draft, quick, [roads, picture], said)
+    _wire(page, questions, inputs, quick, [roads, picture], said)
 
 
 # --- layout -----------------------------------------------------------------------------------
@@ -138,7 +137,6 @@ def _wire(
     page: Page,
     questions: list[dict[str, Any]],
     inputs: list[Any],
-    draft: gr.BrowserState,
     quick: list[Any],
     slow: list[Any],
     said: gr.HTML,
@@ -146,7 +144,7 @@ def _wire(
     """Answers change the card at once and the forecasts a little later; both are remembered."""
     fields = [question["field"] for question in questions]
     at = dict(zip(fields, inputs, strict=True))
-    confirm, use = quick[1], quick[2]
+    draft, confirm, use = page.answers, quick[1], quick[2]
     with_all = [confirm, *inputs]
     on_card: dict[str, Any] = {
         "fn": functools.partial(handlers.recommend, fields),
