@@ -34,7 +34,7 @@ const draw = (root, example) => {
   const hidden = runnersUp.map((p) => (p <= 0.1 ? p : -p));
   let at = hidden.indexOf(Math.max(...hidden));
   // Start where the runner-up can be seen: the picture makes its point before anyone drags.
-  let t = [1.5, 2, 3, 4].find((value) => soften(example.positions[at], value).candidates[1] > 0.08) ?? 4;
+  let t = [1.5, 2, 3].find((value) => soften(example.positions[at], value).candidates[1] > 0.08) ?? 2;
 
   const tokens = example.positions.map((position, index) => {
     const button = make("button", { type: "button", class: "ds-learn-token" }, seen(position.token));
