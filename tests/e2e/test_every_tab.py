@@ -47,6 +47,7 @@ def narrow(browser: Browser, studio: Studio) -> Iterator[Screen]:
         yield screen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_a_phone_needs_no_sideways_scrolling(tab: str, narrow: Screen) -> None:
     narrow.page.reload()
@@ -79,6 +80,7 @@ def test_no_script_failed_and_nothing_was_asked_of_other_machines(
     assert not log.exists(), log.read_text()
 
 
+@pytest.mark.slow
 def test_a_page_left_alone_asks_only_when_its_timer_ticks(browser: Browser, studio: Studio) -> None:
     """Listeners that trigger one another for ever are seen here."""
     with opened(browser, studio.url) as screen:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from tests.e2e.drive import Studio, until, write_recipe
 from tests.e2e.screen import Screen, opened
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEWEST_STEP = """() => {
   const chart = document.querySelector('[data-part="loss"]');
