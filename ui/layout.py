@@ -92,6 +92,7 @@ def launch(
     free = server.free_port(host, port or server.DEFAULT_PORT)
     demo = build(runs_dir)
     api.supervise(runs_dir)
+    api.models()  # imports transformers once, before handlers would in several threads at a time
     demo.queue(default_concurrency_limit=8, max_size=64)
     demo.launch(
         server_name=host,

@@ -37,15 +37,20 @@ def reason(item: tuple[str, Rule, Clause], scoring: Scoring, evidence: Evidence)
 
 
 def reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
-    """The clauses that did most to put the winner before the runner-up, and before the rest."""
-    winner, rival = scoring.ranking[:2]
+    """The clauses that did most to put the winner before its rivals.
+
+    Rivals are the runner-up and the other road's best, which a veto may have put last.
+    """
+    winner = scoring.ranking[0]
+    rivals = {scoring.ranking[1], _other_road(scoring, evidence)}
     veto_weight = max(evidence.max_vote.values())
 
     def gains(item: tuple[str, Rule, Clause]) -> tuple[float, float, int]:
-        """Votes gained on the runner-up, votes for the winner, verdicts ruled out."""
+        """Votes gained on the rivals, votes for the winner, verdicts ruled out."""
         votes, vetoes = evidence.votes(item[2]), evidence.vetoes(item[2])
-        lead = votes.get(winner, 0.0) - votes.get(rival, 0.0)
-        return lead + veto_weight * (rival in vetoes), votes.get(winner, 0.0), len(vetoes)
+        lead = sum(votes.get(winner, 0.0) - votes.get(rival, 0.0) for rival in rivals)
+        ruled_out = len(rivals & set(vetoes))
+        return lead + veto_weight * ruled_out, votes.get(winner, 0.0), len(vetoes)
 
     def push(item: tuple[str, Rule, Clause]) -> tuple[Any, ...]:
         return *(-gain for gain in gains(item)), item[2].strength or item[1].strength, item[0]
@@ -65,6 +70,13 @@ def reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
             chosen.append(item)
     best = sorted(chosen[:MAX_REASONS], key=lambda item: item[2].strength or item[1].strength)
     return [reason(item, scoring, evidence) for item in best]
+
+
+def _other_road(scoring: Scoring, evidence: Evidence) -> str:
+    """The verdict with most votes on another road than the winner's, ruled out or not."""
+    own = evidence.verdicts[scoring.verdict].road
+    others = [v for v in scoring.ranking if evidence.verdicts[v].road not in {own, "none"}]
+    return max(others or scoring.ranking[1:], key=lambda verdict: scoring.scores[verdict])
 
 
 _SAME = [

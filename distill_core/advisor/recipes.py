@@ -122,7 +122,7 @@ class _Draft:
             missing.append("Let the teacher answer your unlabelled rows, and add them as a file.")
         if self._base() == YOUR_STUDENT:
             missing.append(f"Put the small model's name or folder in place of {YOUR_STUDENT}.")
-        if not self.facts and self._base() is None:
+        if not self._own_student() and self._base() is None and not self.facts:
             missing.append("Set the student's layers and width; Build shows its size as you do.")
         return missing
 
@@ -147,13 +147,17 @@ class _Draft:
         base = self._base()
         if base:
             return {"init": "pretrained", "model": base}
-        if self.starter and self.teacher == STARTER_TEACHER:
+        if self._own_student():
             return _pocket_stage()["student"]
         return self._shaped(self._ratio())
 
+    def _own_student(self) -> bool:
+        """Whether the starter's own student is meant."""
+        return self.starter and self.teacher == STARTER_TEACHER
+
     def middle(self) -> dict[str, Any]:
         """A student halfway, on a logarithmic scale, between teacher and student."""
-        if self.starter and self.teacher == STARTER_TEACHER:
+        if self._own_student():
             return {"init": "scratch", "layers": 3, "hidden_size": 120}
         return self._shaped(self._ratio() ** 0.5)
 
@@ -229,7 +233,7 @@ class _Draft:
         return losses
 
     def _optim(self, student: dict[str, Any]) -> dict[str, Any]:
-        if self.starter and self.teacher == STARTER_TEACHER:
+        if self._own_student():
             optim = dict(_pocket_stage()["optim"])
             if student["init"] != "scratch":
                 optim |= {"learning_rate": 5.0e-4, "max_steps": 300}

@@ -183,6 +183,21 @@ def test_reasons_are_two_or_three_with_sources_and_name_the_users_numbers() -> N
     assert told["reasons"][0]["published"].startswith("with 3 % of the speech data")
 
 
+def test_the_reasons_speak_of_the_other_road_too() -> None:
+    told = advise(LABELS)
+    assert told["runner_up"]["verdict"] == "lora_fine_tune"
+    headlines = [reason["headline"] for reason in told["reasons"]]
+    assert "There is no teacher." in headlines
+    assert "Labels by the thousand." in headlines
+
+
+def test_the_starter_needs_no_facts_of_its_teacher() -> None:
+    def asked(name: str) -> Any:
+        raise AssertionError(f"facts of {name} were asked for")
+
+    assert advise(STARTER, model_facts=asked) == advise(STARTER)
+
+
 def test_the_flip_is_found_by_asking_again() -> None:
     told = advise(STARTER)
     assert told["runner_up"]["flips_when"] == "with 5,000 clean labels instead of 500"
