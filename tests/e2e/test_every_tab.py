@@ -47,22 +47,12 @@ def narrow(browser: Browser, studio: Studio) -> Iterator[Screen]:
         yield screen
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("tab", TABS)
 def test_a_phone_needs_no_sideways_scrolling(tab: str, narrow: Screen) -> None:
     narrow.page.reload()
-    open_narrow(narrow, tab)
+    narrow.tab(tab)
     narrow.settle()
     assert narrow.overflow() <= 0
-
-
-def open_narrow(screen: Screen, tab: str) -> None:
-    """Open a tab where Gradio may have moved its button into the overflow menu."""
-    visible = screen.tab_button(tab)
-    if visible.count() == 0:
-        screen.page.locator("button.overflow-menu, .overflow-menu > button").first.click()
-        visible = screen.page.locator(".overflow-dropdown button", has_text=tab)
-    visible.first.click()
 
 
 def test_the_tabs_say_what_they_are(light: Screen) -> None:
@@ -80,7 +70,6 @@ def test_no_script_failed_and_nothing_was_asked_of_other_machines(
     assert not log.exists(), log.read_text()
 
 
-@pytest.mark.slow
 def test_a_page_left_alone_asks_only_when_its_timer_ticks(browser: Browser, studio: Studio) -> None:
     """Listeners that trigger one another for ever are seen here."""
     with opened(browser, studio.url) as screen:
