@@ -33,8 +33,10 @@ NOT_SCORED = theme.empty(
 def signature(run_id: str, runs_dir: str) -> str:
     """What the tab depends on, as text: the run, its state, whether it is scored."""
     shown = show_run(run_id, runs_dir)
-    if shown is None:
-        return ""
+    return _signature(shown) if shown else ""
+
+
+def _signature(shown: dict[str, Any]) -> str:
     status = shown["status"]
     scored = (shown["evaluation"] or {}).get("data", {}).get("rows", "")
     return f"{shown['run']} {status['state']} {status.get('stage')} {scored}"
@@ -66,6 +68,12 @@ def follow_run(run_id: str, seen: str, prompt: str, runs_dir: str) -> tuple[Any,
     )
 
 
+def look(run_id: str, seen: str, runs_dir: str) -> Any:
+    """Renew the heading when the run in view, its state or its scores have changed."""
+    shown = show_run(run_id, runs_dir)
+    return heading(shown) if shown and _signature(shown) != seen else gr.skip()
+
+
 def comparable(run: str, runs_dir: str) -> list[dict[str, Any]]:
     """Whose weights can answer; none where the run has not come that far."""
     try:
@@ -83,11 +91,12 @@ def held_out(run: str, runs_dir: str) -> list[dict[str, Any]]:
 
 
 def heading(shown: dict[str, Any]) -> str:
-    """Name the run in view and its state."""
+    """Name the run in view and its state; its text changes with all that the tab depends on."""
     state = str(shown["status"]["state"])
     tone: theme.Tone = "good" if state == "finished" else "neutral"
     return (
-        f'<div class="ds-row"><b>{theme.escape(str(shown["name"]))}</b>'
+        f'<div class="ds-row" data-seen="{theme.escape(_signature(shown))}">'
+        f"<b>{theme.escape(str(shown['name']))}</b>"
         f"{theme.chip(state, tone)}<span class='ds-muted'>{theme.escape(str(shown['run']))}</span>"
         "</div>"
     )

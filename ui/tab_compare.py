@@ -65,9 +65,13 @@ def build(page: Page) -> None:
         "outputs": outputs,
         "queue": False,
     }
-    # no tick: ten outputs would be touched each time, and a page of this size feels it
     gr.on([page.demo.load, page.tabs.select], **following, **QUIET)
-    page.run_id.change(**following, trigger_mode="multiple", **QUIET)
+    for change in (page.run_id.change, head.change):
+        change(**following, trigger_mode="multiple", **QUIET)
+    # The timer touches one output, not ten: a page of this size feels it. The rest follows it.
+    page.timer.tick(
+        functools.partial(_look, page.runs_dir), [page.run_id, seen], [head], queue=False, **QUIET
+    )
 
 
 def _open_build() -> gr.Tabs:
@@ -76,6 +80,10 @@ def _open_build() -> gr.Tabs:
 
 def _follow(runs_dir: str, run_id: str, seen: str, prompt: str) -> tuple[Any, ...]:
     return handlers.follow_run(run_id, seen, prompt, runs_dir)
+
+
+def _look(runs_dir: str, run_id: str, seen: str) -> Any:
+    return handlers.look(run_id, seen, runs_dir)
 
 
 def _evaluate(runs_dir: str, run_id: str) -> str:

@@ -223,6 +223,17 @@ def test_the_tab_follows_the_run_and_is_quiet_when_nothing_changed(
     assert "Not scored yet" in changed[8]
 
 
+def test_a_look_renews_the_heading_when_the_run_has_moved_on(one_run: dict[str, Any]) -> None:
+    """The heading's change makes the rest follow, so it must differ whenever the rest would."""
+    one_run["shown"] = run("running")
+    seen, _, _, before, *_ = compare_handlers.follow_run("run-1", "unknown", "", "runs")
+    assert compare_handlers.look("run-1", seen, "runs") == gr.skip()
+    one_run["shown"] = run("finished")
+    after = compare_handlers.look("run-1", seen, "runs")
+    assert "finished" in after
+    assert after != before
+
+
 def test_held_out_prompts_come_in_turn_with_their_label(one_run: dict[str, Any]) -> None:
     prompts = [{"prompt": "one", "response": "<1>"}, {"prompt": "two", "response": None}]
     assert compare_handlers.another_prompt(prompts, 0) == ("two", 1, "")
