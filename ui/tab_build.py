@@ -78,7 +78,6 @@ def _shown() -> list[Any]:
             elem_id="ds-yaml",
             elem_classes="ds-mono-input",
             interactive=True,
-            buttons=["copy"],
             render=False,
         ),
         gr.Button("Start", variant="primary", elem_id="ds-start", render=False),

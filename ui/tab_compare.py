@@ -45,7 +45,9 @@ def build(page: Page) -> None:
         show_progress="full",
         api_visibility="private",
     )
-    seen = gr.State("unknown")
+    # Kept by the page, beside what it describes: when two answers overtake each other the page
+    # shows the older one with its own mark, and the next tick puts it right.
+    seen = gr.Textbox("unknown", visible="hidden", label="Shown", container=False)
     outputs = [
         seen,
         empty,

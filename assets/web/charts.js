@@ -7,7 +7,8 @@
   const POLL_MS = 1000;
   const KEEP = 4000; // points of a series held here; beyond it every second one goes
   const CONFIG = { responsive: true, displaylogo: false, doubleClick: "reset",
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
+    plotlyServerURL: "" };  // a chart is uploaded nowhere
   const QUIET = { ...CONFIG, displayModeBar: false };
   const TERM_COLOURS = { forward_kl: "--student", cross_entropy: "--curve-2", loss: "--ds-muted" };
   const SPARE_COLOURS = ["--curve-3", "--curve-4", "--curve-5"];

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from tests.e2e.drive import Studio, until, write_recipe
 from tests.e2e.screen import Screen, opened
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 NEWEST_STEP = """() => {
   const chart = document.querySelector('[data-part="loss"]');
@@ -46,6 +46,8 @@ def test_from_advice_to_export(browser: Browser, studio: Studio, tmp_path: Path)
         screen.page.goto(studio.url)
         screen.tab("Train")
         curves_move(screen.page)
+        expect(screen.page.locator('.modebar-btn[data-title^="Zoom"]').first).to_be_attached()
+        expect(screen.page.locator('.modebar-btn[data-title^="Share"]')).to_have_count(0)
         stop_and_keep(screen, run)
 
         start(screen, write_recipe(tmp_path, name="short-run", stages__0__optim__max_steps=20))
@@ -122,6 +124,7 @@ def stop_and_keep(screen: Screen, run: Path) -> None:
 def compare(screen: Screen) -> None:
     screen.button("Compare").click()
     expect(screen.tab_button("Compare")).to_have_attribute("aria-selected", "true")
+    expect(screen.page.get_by_role("checkbox", name=re.compile("untrained")).first).to_be_visible()
     screen.page.locator("#ds-prompt textarea").fill("turn on the light in the kitchen")
     screen.page.locator("#ds-ask").click()
     for role in ("teacher", "student", "untrained"):
