@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from distill_core import checks, device, recipe_yaml
+from distill_core import checks, device, estimate, recipe_yaml
 from distill_core.errors import Problem
 from distill_core.estimate import row_facts
 from distill_core.models import hub
@@ -563,9 +563,10 @@ def test_large_weights_ask_for_an_adapter(make: Make, monkeypatch: pytest.Monkey
     monkeypatch.setattr(device, "memory", lambda: (2_000 * MB, 2_000 * MB))
     stage = {"kind": "fine_tune", "model": "smollm2-135m-instruct"}
     stage["optim"] = {"micro_batch_size": 1}  # type: ignore[assignment]
-    # short rows: whether the tokenizer is on this disk must make no difference
-    made = make("device=cpu", "data.max_seq_len=16", stages=[stage])
-    problem = _found(made, "stages.0.adapter")
+    # rows of known length: without the model's tokenizer on this disk, long ones are assumed
+    short = row_facts.Lengths(60.0, 80, 59.0, 1.0)
+    monkeypatch.setattr(estimate, "lengths", lambda data, folder: short)
+    problem = _found(make("device=cpu", stages=[stage]), "stages.0.adapter")
     assert "LoRA" in problem.fix
 
 
