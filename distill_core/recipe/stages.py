@@ -1,0 +1,95 @@
+"""Settings of the stages and their optimiser.
+
+In: a model or teacher, a student, terms. Out: `Stage`: fine-tune or distil.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distill_core.recipe.base import Settings
+from distill_core.recipe.losses import CrossEntropyLoss, ForwardKLLoss, Loss
+from distill_core.recipe.students import LoraSettings, PretrainedStudent, Student
+
+
+def _default_losses() -> list[Loss]:
+    return [ForwardKLLoss(), CrossEntropyLoss()]
+
+
+class OptimSettings(Settings):
+    """How the weights move: AdamW with warm-up and decay."""
+
+    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate.")
+    epochs: float = Field(1.0, gt=0, le=1000, description="Passes over the training rows.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Number of optimiser steps; takes the place of epochs."
+    )
+    global_batch_size: int = Field(32, ge=1, le=65536, description="Rows per optimiser step.")
+    micro_batch_size: int = Field(
+        8, ge=1, le=65536, description="Rows at once in memory; does not change the result."
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up."
+    )
+    warmup_fraction: float = Field(
+        0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decay of the weights.")
+    grad_clip_norm: float = Field(
+        1.0, gt=0, le=1e6, description="Gradients longer than this (L2 norm) are shortened to it."
+    )
+
+
+class TeacherAnswerSettings(Settings):
+    """How the teacher answers rows that have no answer, before the student learns from them."""
+
+    sampling_temperature: float = Field(
+        0.0, ge=0, le=5, description="0 takes the likeliest token; higher is more varied."
+    )
+    max_new_tokens: int = Field(64, ge=1, le=8192, description="Longest answer in tokens.")
+
+
+class FineTuneStage(Settings):
+    """Train a network on the labels alone."""
+
+    kind: Literal["fine_tune"] = "fine_tune"
+    model: str = Field(
+        description="Where the weights come from: a built-in name, a hub id, a folder, or "
+        "`previous`."
+    )
+    student: Student = Field(
+        default_factory=PretrainedStudent,
+        description="What is trained: the model itself, or a smaller network shaped from it.",
+    )
+    adapter: LoraSettings | None = Field(
+        None, description="Train a LoRA adapter; empty: all weights."
+    )
+    optim: OptimSettings = Field(default_factory=OptimSettings, description="The optimiser.")
+
+
+class DistillStage(Settings):
+    """Train a student to answer as its teacher does."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: str = Field(
+        description="A built-in name, a hub id, a folder, or `previous`: the stage before."
+    )
+    student: Student = Field(description="What the student starts from, and its size.")
+    losses: list[Loss] = Field(
+        default_factory=_default_losses,
+        min_length=1,
+        description="What the student is asked to match; each term is a mean over its tokens.",
+    )
+    teacher_answers: TeacherAnswerSettings = Field(
+        default_factory=TeacherAnswerSettings,
+        description="How the teacher answers rows that have no answer.",
+    )
+    adapter: LoraSettings | None = Field(
+        None, description="Train a LoRA adapter; empty: all weights."
+    )
+    optim: OptimSettings = Field(default_factory=OptimSettings, description="The optimiser.")
+
+
+Stage = Annotated[FineTuneStage | DistillStage, Field(discriminator="kind")]
