@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
+from distill_core.losses.cross_tokenizer import Spans
 
 __all__ = ["Batch", "BatchOrder", "batch_order", "collate", "micro_batches"]
 
@@ -34,6 +35,15 @@ class Batch:
     labelled: Tensor
     rows: list[int]
     """Which row of the data each row is, for messages."""
+    teacher: Batch | None = None
+    """The same rows in the teacher's ids; None: the teacher reads these."""
+    spans: Spans | None = None
+    """How both sides' supervised tokens meet; None: one by one."""
+
+    @property
+    def for_teacher(self) -> Batch:
+        """The rows as the teacher reads them."""
+        return self.teacher or self
 
     @property
     def supervised(self) -> Tensor:
@@ -67,6 +77,8 @@ class Batch:
             position_ids=self.position_ids.to(device),
             labels=self.labels.to(device),
             labelled=self.labelled.to(device),
+            teacher=self.teacher.to(device) if self.teacher else None,
+            spans=self.spans.to(device) if self.spans else None,
         )
 
 
@@ -78,7 +90,10 @@ def collate(
     padding_side: Literal["left", "right"] = "right",
     pad_to: int | None = None,
 ) -> Batch:
-    """Pad rows to (B, T): T is the longest row's length, or `pad_to` if that is more."""
+    """Pad rows to (B, T): T is the longest row's length, or `pad_to` if that is more.
+
+    Where the items have a teacher's side, the batch has one too, padded by itself.
+    """
     assert len(items) == len(rows) > 0, "each item comes with its row"
     width = max(pad_to or 0, *(len(item.input_ids) for item in items))
     ids = np.full((len(items), width), pad_token_id, dtype=np.int64)
@@ -88,6 +103,12 @@ def collate(
         length = len(item.input_ids)
         place = slice(0, length) if padding_side == "right" else slice(width - length, width)
         ids[line, place], labels[line, place], mask[line, place] = item.input_ids, item.labels, 1
+    theirs = [
+        Encoded(item.teacher.input_ids, item.teacher.labels, item.labelled, item.truncated)
+        for item in items
+        if item.teacher is not None
+    ]
+    assert len(theirs) in {0, len(items)}, "all rows have a teacher's side, or none has"
     return Batch(
         input_ids=torch.from_numpy(ids),
         attention_mask=torch.from_numpy(mask),
@@ -95,7 +116,42 @@ def collate(
         labels=torch.from_numpy(labels),
         labelled=torch.tensor([item.labelled for item in items], dtype=torch.bool),
         rows=list(rows),
+        # what pads is masked, so that it need not be a token of the teacher's
+        teacher=collate(theirs, pad_token_id=0, rows=rows, padding_side=padding_side)
+        if theirs
+        else None,
+        spans=_spans(items),
     )
+
+
+def _spans(items: Sequence[Encoded]) -> Spans | None:
+    """Put the rows' spans together; positions are counted over the whole batch."""
+    sides = [item.teacher for item in items if item.teacher and item.teacher.spans is not None]
+    if not sides:
+        return None
+    ours = theirs = 0
+    table: list[tuple[int, int, int, int, int]] = []
+    for item, side in zip(items, sides, strict=True):
+        for span in side.spans or ():
+            table.append(
+                (
+                    ours + span.student_first,
+                    span.student_tokens,
+                    theirs + span.teacher_first,
+                    span.teacher_tokens,
+                    span.coincides,
+                )
+            )
+        ours += _predicted(item.labels)
+        theirs += _predicted(side.labels)
+    a, b, c, d, coincides = torch.tensor(table, dtype=torch.long).reshape(-1, 5).unbind(1)
+    assert sides[0].student_ids is not None, "spans come with what corresponds"
+    return Spans(a, b, c, d, coincides.bool(), torch.from_numpy(sides[0].student_ids))
+
+
+def _predicted(labels: Sequence[int]) -> int:
+    """Number of labels that a position before them predicts."""
+    return sum(label != IGNORE_INDEX for label in labels[1:])
 
 
 # --- which rows, in which order ---------------------------------------------------------------

@@ -7,40 +7,84 @@ Knows nothing of batches, shifting or torch; shifting happens once, in `batches`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from distill_core.data.chat import (
+    PLAIN_TEMPLATE,
+    Conventions,
+    Segment,
+    conventions_of,
+    segments,
+)
 from distill_core.data.formats import Message, Row
-from distill_core.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "ANSWER_END",
     "IGNORE_INDEX",
     "PLAIN_TEMPLATE",
     "Encoded",
+    "Place",
+    "Span",
+    "TeacherSide",
     "encode",
     "encode_prompt",
+    "encode_with_places",
     "pad_token_id",
     "stop_token_ids",
+    "turn_end_id",
 ]
 
 IGNORE_INDEX: Final = -100
 """The label of a position that is not supervised."""
 
-PLAIN_TEMPLATE: Final = (
-    "{% for message in messages %}{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}"
-    "{% endfor %}"
-)
-"""For models without a chat template: the prompt, a line break, the answer, end of sequence."""
+ANSWER_END: Final = 1 << 40
+"""Where, in characters, the token that ends an answer ends: beyond every answer."""
 
-_PROBE: Final = "7Fq2xanswer"
 _PROMPT_SHARE: Final = 4
 """A prompt may be cut to this fraction (1/4) of the longest length, not further."""
+
+
+class Place(NamedTuple):
+    """Where a token of an answer stands in the answer's own text, in characters."""
+
+    answer: int
+    """Which of the row's answers, counted from 0."""
+    start: int
+    end: int | None
+    """None between an answer and its end token, where templates differ: no border there."""
+
+
+class Span(NamedTuple):
+    """A piece of an answer that both tokenizers begin and end at the same characters.
+
+    Tokens are counted among the row's supervised ones, from 0.
+    """
+
+    student_first: int
+    student_tokens: int
+    teacher_first: int
+    teacher_tokens: int
+    coincides: bool
+    """Whether it is one token on both sides, of the same text in both vocabularies."""
+
+
+@dataclass(slots=True)
+class TeacherSide:
+    """One row as its teacher reads it: ids and labels, both (T,), with a T of its own."""
+
+    input_ids: list[int]
+    labels: list[int]
+    spans: list[Span] | None = None
+    """How its supervised tokens meet the student's (`data.alignment`); None: one by one."""
+    student_ids: NDArray[np.int64] | None = None
+    """For each teacher's id the student's id that begins it (`data.vocabularies`); one for all."""
 
 
 @dataclass(slots=True)
@@ -53,28 +97,13 @@ class Encoded:
     labelled: bool
     """Whether the answer comes from the data; False: from the teacher, or not there."""
     truncated: bool
+    teacher: TeacherSide | None = None
+    """The same row in the teacher's ids; None: the teacher reads the student's."""
 
     @property
     def supervised_tokens(self) -> int:
         """Number of tokens that are predicted and learnt from."""
         return sum(label != IGNORE_INDEX for label in self.labels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Conventions:
-    """How a tokenizer's model writes a chat."""
-
-    template: Any
-    """As `tokenizer.chat_template` was when this was found out."""
-    turn_end: str
-    """The token that ends an answer; "" when there is none."""
-    ends_turns: bool
-    """Whether the template itself writes it."""
-    bos_id: int | None
-    """The token that opens every sequence, None where the tokenizer adds none."""
-
-
-_known: WeakKeyDictionary[Any, _Conventions] = WeakKeyDictionary()
 
 
 def encode(row: Row, tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> Encoded:
@@ -89,12 +118,34 @@ def encode(row: Row, tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> En
     Raises:
         DataError: the model's chat template refuses the conversation.
     """
-    ids, supervised, answer_start = _joined(row, tokenizer)
+    return _encode(row, tokenizer, max_seq_len, None)
+
+
+def encode_with_places(
+    row: Row, tokenizer: PreTrainedTokenizerBase, max_seq_len: int
+) -> tuple[Encoded, list[Place | None]]:
+    """As `encode`, with the place (T,) of each token in its answer; None outside of answers.
+
+    Needs a tokenizer that tells the places of its tokens (`tokenizer.is_fast`).
+    """
+    places: list[Place | None] = []
+    return _encode(row, tokenizer, max_seq_len, places), places
+
+
+def _encode(
+    row: Row,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_len: int,
+    places: list[Place | None] | None,
+) -> Encoded:
+    ids, supervised, answer_start = _joined(row, tokenizer, places=places)
     labels = [token if on else IGNORE_INDEX for token, on in zip(ids, supervised, strict=True)]
     truncated = len(ids) > max_seq_len
     if truncated:
         keep = _kept(len(ids), answer_start, max_seq_len, bos=ids[0] == tokenizer.bos_token_id)
         ids, labels = [ids[i] for i in keep], [labels[i] for i in keep]
+        if places:
+            places[:] = [places[i] for i in keep]
     labels[:1] = [IGNORE_INDEX] * len(labels[:1])
     return Encoded(ids, labels, row.labelled, truncated)
 
@@ -125,9 +176,15 @@ def encode_prompt(
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Ids at which an answer ends: end of sequence, and the template's end of turn."""
-    end = _conventions(tokenizer).turn_end
-    ids = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(end) if end else None}
+    ids = {tokenizer.eos_token_id, turn_end_id(tokenizer)}
     return {token for token in ids if isinstance(token, int)}
+
+
+def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Id of the token that ends an answer; None where a model has none."""
+    end = conventions_of(tokenizer).turn_end
+    found = tokenizer.convert_tokens_to_ids(end) if end else None
+    return found if isinstance(found, int) else None
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -136,108 +193,38 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return next(token for token in ids if isinstance(token, int))
 
 
-# --- segments: text, and whether it is learnt from ------------------------------------------
-
-
-def _segments(
-    row: Row,
-    tokenizer: PreTrainedTokenizerBase,
-    conventions: _Conventions,
-    *,
-    answer_too: bool,
-) -> Iterator[tuple[str, bool]]:
-    """Yield (text, supervised): a prompt, its answer, the text up to the next one.
-
-    Ends where the last answer begins, or with it if it is wanted and there is one.
-    """
-    if row.text is not None:
-        yield row.text + (tokenizer.eos_token or ""), True
-        return
-    prompt = _render(row.prompt_messages, tokenizer, row.origin, answer_next=True)
-    done = ""
-    for place, message in enumerate(row.prompt_messages):
-        before = row.prompt_messages[:place]
-        if message["role"] != "assistant" or all(item["role"] != "user" for item in before):
-            continue
-        start = _render(before, tokenizer, row.origin, answer_next=True)
-        for answer in _answers(start, (*before, message), tokenizer, row.origin, conventions):
-            # where the template writes earlier turns differently later on, they stay context
-            if start.startswith(done) and prompt.startswith(start + answer):
-                yield start.removeprefix(done), False
-                yield answer, True
-                done = start + answer
-                break
-    yield prompt.removeprefix(done), False
-    if answer_too and row.response is not None:
-        messages = (*row.prompt_messages, {"role": "assistant", "content": row.response})
-        yield next(_answers(prompt, messages, tokenizer, row.origin, conventions)), True
-
-
-def _answers(
-    start: str,
-    messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    origin: str,
-    conventions: _Conventions,
-) -> Iterator[str]:
-    """Yield ways in which the template may write the last message after `start`, likeliest first.
-
-    Each runs up to and with the token that ends the turn, without what the template puts after it.
-    """
-    end = conventions.turn_end
-    spoken = _render(messages, tokenizer, origin)
-    if spoken.startswith(start):
-        answer = spoken.removeprefix(start)
-        ended = conventions.ends_turns and end in answer
-        yield (answer[: answer.rfind(end)] if ended else answer.rstrip()) + end
-    yield messages[-1]["content"] + end
-
-
-def _render(
-    messages: Sequence[Message],
-    tokenizer: PreTrainedTokenizerBase,
-    origin: str,
-    *,
-    answer_next: bool = False,
-) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages),
-            chat_template=None if tokenizer.chat_template else PLAIN_TEMPLATE,
-            tokenize=False,
-            add_generation_prompt=answer_next,
-        )
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        has_system = any(message["role"] == "system" for message in messages)
-        raise DataError(
-            f"{origin}: the model's chat template refuses the roles {roles} ({error}). "
-            f"{'Leave the system message out' if has_system else 'Change their order'}.",
-            field="data.system_prompt" if has_system else "data.columns.messages",
-        ) from None
-    assert isinstance(text, str), "tokenize=False gives text"
-    return text
+# --- from segments to ids -----------------------------------------------------------------------
 
 
 def _joined(
-    row: Row, tokenizer: PreTrainedTokenizerBase, *, answer: bool = True
+    row: Row,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    answer: bool = True,
+    places: list[Place | None] | None = None,
 ) -> tuple[list[int], list[bool], int]:
-    """Return ids (T,), supervised (T,) and where the last answer starts.
+    """Return ids (T,), supervised (T,) and where the last answer starts; fills `places` (T,).
 
     A segment never changes the ids before it: where tokenising it together with the text before
     would merge across the border, it is tokenised by itself.
     """
-    conventions = _conventions(tokenizer)
-    text, start = "", 0
+    conventions = conventions_of(tokenizer)
+    text, start, answers = "", 0, 0
     ids: list[int] = []
     supervised: list[bool] = []
-    for segment, on in _segments(row, tokenizer, conventions, answer_too=answer):
-        whole = _ids(text + segment, tokenizer, conventions)
-        new = whole[len(ids) :] if whole[: len(ids)] == ids else _ids(segment, tokenizer)
-        text, start = text + segment, len(ids)
-        ids, supervised = ids + new, supervised + [on] * len(new)
+    located = places is not None
+    for segment in segments(row, tokenizer, answer_too=answer):
+        whole, offsets = _ids(text + segment.text, tokenizer, conventions, located=located)
+        done, before = len(ids), len(text)
+        if whole[:done] != ids:
+            whole, offsets = _ids(segment.text, tokenizer, located=located)
+            done = before = 0
+        text, start = text + segment.text, len(ids)
+        ids, supervised = ids + whole[done:], supervised + [segment.supervised] * len(whole[done:])
+        if places is not None:
+            spots = [(left - before, right - before) for left, right in offsets[done:]]
+            places += _places(segment, spots, answers, ends=bool(conventions.turn_end))
+        answers += segment.supervised
     if not supervised or not supervised[-1]:
         start = len(ids)
     elif start == 0 and ids[0] == conventions.bos_id:
@@ -245,13 +232,60 @@ def _joined(
     return ids, supervised, start
 
 
+def _places(
+    segment: Segment, spots: list[tuple[int, int]], answer: int, *, ends: bool
+) -> list[Place | None]:
+    """Where each token of a segment, at characters `spots` of it, stands in the answer's text.
+
+    Characters are counted in the answer as the data has it, so that two templates that trim it, or
+    put something before it, still meet. What the template has rewritten has no places.
+    """
+    none: list[Place | None] = [None] * len(spots)
+    if segment.content is None:
+        return none
+    core = segment.content.strip()
+    found = segment.text.find(core)
+    if found < 0:
+        return none
+    shift = segment.content.find(core) - found
+    last = shift + found + len(core)
+    places: list[Place | None] = []
+    reached = None
+    for number, (left, right) in enumerate(spots):
+        start, end = left + shift, right + shift
+        gap = segment.text[reached:left] if reached is not None and reached < left else ""
+        if gap and not gap.strip():  # some tokenizers count a space to no token
+            start = reached + shift  # type: ignore[operator]
+        reached = max(right, reached or 0)
+        if not any(places):
+            start = min(start, 0)  # white space before it may have been trimmed
+        is_end = ends and number == len(spots) - 1 and end > last
+        if not is_end and (end <= 0 or segment.text[max(0, left) : found].strip()):
+            places.append(None)  # a template's own words before the answer
+        elif is_end:
+            places.append(Place(answer, start, ANSWER_END))
+        else:
+            places.append(Place(answer, start, end if end <= last else None))
+    return places
+
+
 def _ids(
-    text: str, tokenizer: PreTrainedTokenizerBase, opening: _Conventions | None = None
-) -> list[int]:
-    """Token ids of a text; at the opening of a sequence, with exactly one BOS if it has any."""
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    text: str,
+    tokenizer: PreTrainedTokenizerBase,
+    opening: Conventions | None = None,
+    *,
+    located: bool = False,
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a text, and each one's characters in it if `located`.
+
+    At the opening of a sequence, with exactly one BOS if the model has any.
+    """
+    found = tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=located)
+    ids, offsets = found["input_ids"], found["offset_mapping"] if located else []
     bos = opening.bos_id if opening else None
-    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+    if bos is None or ids[:1] == [bos]:
+        return ids, offsets
+    return [bos, *ids], [(0, 0), *offsets]
 
 
 def _kept(length: int, start: int, max_seq_len: int, *, bos: bool) -> list[int]:
@@ -262,24 +296,3 @@ def _kept(length: int, start: int, max_seq_len: int, *, bos: bool) -> list[int]:
     if bos and prompt:
         keep[0] = 0
     return keep
-
-
-def _conventions(tokenizer: PreTrainedTokenizerBase) -> _Conventions:
-    """Find out once how this tokenizer's model opens a sequence and ends an answer."""
-    known = _known.get(tokenizer)
-    if known is not None and known.template == tokenizer.chat_template:
-        return known
-    question = {"role": "user", "content": _PROBE[::-1]}
-    answer = {"role": "assistant", "content": _PROBE}
-    tail = _render([question, answer], tokenizer, "chat template").rpartition(_PROBE)[2]
-    tokens = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
-    ends = sorted((tail.find(token), -len(token), token) for token in tokens if token in tail)
-    bos = tokenizer.bos_token_id
-    found = _Conventions(
-        template=tokenizer.chat_template,
-        turn_end=ends[0][2] if ends else (tokenizer.eos_token or ""),
-        ends_turns=bool(ends),
-        bos_id=bos if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None,
-    )
-    _known[tokenizer] = found
-    return found

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
-from distill_core.data.tokenize import IGNORE_INDEX, Encoded
+from distill_core.data.tokenize import IGNORE_INDEX, Encoded, Span, TeacherSide
+from distill_core.losses.cross_tokenizer import Spans
 
 X = IGNORE_INDEX
 PAD = 9
@@ -25,6 +27,23 @@ def item(input_ids: list[int], labels: list[int], *, labelled: bool = True) -> E
 def rows() -> list[Encoded]:
     """Two prompt tokens, then three that are learnt; and a text of three, all learnt."""
     return [item([5, 6, 7, 8, PAD], [X, X, 7, 8, PAD]), item([4, 3, 2], [4, 3, 2], labelled=False)]
+
+
+def two_sided() -> list[Encoded]:
+    """Two rows that the teacher reads in other ids, and in other numbers of them."""
+    ids = np.array([2, 0, -1])
+    first, second = rows()
+    second.labels[0] = X
+    first.teacher = TeacherSide(
+        [1, 1, 1, 2], [X, X, X, 2], [Span(0, 3, 0, 1, coincides=False)], ids
+    )
+    second.teacher = TeacherSide(
+        [0, 1, 2, 0],
+        [X, 1, 2, 0],
+        [Span(0, 1, 0, 1, coincides=True), Span(1, 1, 1, 2, coincides=False)],
+        ids,
+    )
+    return [first, second]
 
 
 # --- the shift ------------------------------------------------------------------------------
@@ -53,6 +72,49 @@ def test_the_logits_row_of_a_target_is_that_of_the_prefix_before_it() -> None:
         batch.supervised.nonzero().tolist(), batch.targets.tolist(), strict=True
     ):
         assert batch.input_ids[line, position + 1] == target
+
+
+# --- the teacher's side ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_teachers_side_is_padded_by_itself_and_spans_count_over_the_batch(
+    side: Literal["left", "right"],
+) -> None:
+    batch = collate(two_sided(), pad_token_id=PAD, rows=[3, 4], padding_side=side)
+    theirs = batch.for_teacher
+    assert theirs.input_ids.shape == (2, 4)
+    assert theirs.targets.tolist() == [2, 1, 2, 0]
+    assert theirs.rows == [3, 4]
+    assert batch.targets.tolist() == [7, 8, PAD, 3, 2]
+    spans = batch.spans
+    assert spans is not None
+    assert len(spans) == 3
+    # the first row has three supervised tokens, and one on the teacher's side
+    assert spans.student_first.tolist() == [0, 3, 4]
+    assert spans.student_tokens.tolist() == [3, 1, 1]
+    assert spans.teacher_first.tolist() == [0, 1, 2]
+    assert spans.teacher_tokens.tolist() == [1, 1, 2]
+    assert spans.coincides.tolist() == [False, True, False]
+    assert spans.student_ids.tolist() == [2, 0, -1]
+
+
+def test_rows_without_a_teachers_side_are_read_by_both() -> None:
+    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1])
+    assert batch.for_teacher is batch
+    assert batch.spans is None
+
+
+def test_a_row_without_spans_leaves_the_others_in_place() -> None:
+    first, second = two_sided()
+    assert first.teacher is not None
+    first.teacher.spans = []
+    spans = collate([first, second], pad_token_id=PAD, rows=[0, 1]).spans
+    assert spans is not None
+    assert spans.student_first.tolist() == [3, 4]
+    none = collate([first], pad_token_id=PAD, rows=[0]).spans
+    assert none is not None
+    assert len(none) == 0
 
 
 # --- padding --------------------------------------------------------------------------------
@@ -88,10 +150,18 @@ def test_padding_is_told_by_the_mask_not_by_its_id() -> None:
 
 
 def test_batches_move_as_a_whole() -> None:
-    batch = collate(rows(), pad_token_id=PAD, rows=[0, 1]).to("meta")
-    tensors = [getattr(batch, name) for name in Batch.__slots__ if name != "rows"]
+    batch = collate(two_sided(), pad_token_id=PAD, rows=[0, 1]).to("meta")
+    assert batch.teacher is not None
+    assert batch.spans is not None
+    parts = [
+        *((batch, name) for name in Batch.__slots__),
+        *((batch.teacher, name) for name in Batch.__slots__),
+        *((batch.spans, name) for name in Spans.__slots__),
+    ]
+    tensors = [getattr(part, name) for part, name in parts]
+    tensors = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert len(tensors) == 5
+    assert len(tensors) == 5 + 5 + 6
 
 
 def test_shapes_and_types() -> None:
