@@ -40,7 +40,8 @@ def models() -> list[dict[str, Any]]:
     """List the built-in models, then models found in this machine's cache.
 
     Each: `{"name": "pocket-teacher", "title", "parameters", "bytes", "layers", "hidden_size",
-    "vocab_size", "license", "license_note", "max_seq_len", "offline": bool, "download_bytes"}`.
+    "vocab_size", "license", "license_note", "max_seq_len", "offline": bool, "download_bytes",
+    "tasks": what its architecture can do, "labels": the classes that its head knows, or []}`.
     """
     from distill_core.models import model_facts
 

@@ -28,7 +28,7 @@ import torch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import BertConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -157,6 +157,64 @@ def tiny_student_dir(
     folder = tmp_path_factory.mktemp("tiny-student")
     tiny_llama(hidden_size=16, seed=1).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_tokenizer(tiny_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tiny tokenizer as an encoder has it: [CLS] text [SEP], and segments for pairs."""
+    from tokenizers import Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer.from_str(tiny_tokenizer.backend_tokenizer.to_str())
+    inner.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>",
+        pair="<bos> $A <eos> $B:1 <eos>:1",
+        special_tokens=[("<bos>", 1), ("<eos>", 2)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        cls_token="<bos>",
+        sep_token="<eos>",
+        unk_token="<unk>",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_config() -> Callable[..., BertConfig]:
+    """Configure a BERT: 4 layers × 32, vocabulary 64, unless told otherwise."""
+    from transformers import BertConfig
+
+    def make(*, layers: int = 4, hidden_size: int = 32, **more: Any) -> BertConfig:
+        return BertConfig(
+            vocab_size=64,
+            hidden_size=hidden_size,
+            intermediate_size=2 * hidden_size,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+            **more,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_dir(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_encoder_config: Callable[..., BertConfig],
+    tiny_encoder_tokenizer: PreTrainedTokenizerFast,
+) -> Path:
+    """A folder with a tiny encoder without a head, and its tokenizer; do not write into it."""
+    from transformers import BertModel
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(tiny_encoder_config()).save_pretrained(folder)
+    tiny_encoder_tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -190,7 +190,7 @@ def fill(desk: Desk) -> tuple[Any, ...]:
     student = draft.get(data, pair.student_path, {"init": "pretrained"})
     init = draft.get(student, "init", "pretrained")
     facts = _facts(lambda: api.model_facts(name)) if name else None
-    known = model_choices()
+    known = model_choices(str(data.get("task") or "causal_lm"))
     models = [*known, *([(name, name)] if name and name not in dict(known).values() else [])]
     picked = next((ready["name"] for ready in api.ready_recipes() if ready["yaml"] == text), None)
     return (
@@ -226,9 +226,13 @@ def _size_update(value: Any, facts: dict[str, Any] | None, key: str, shown: bool
     return gr.update(value=number, minimum=min(step, number), maximum=most, visible=shown)
 
 
-def model_choices() -> list[tuple[str, str]]:
-    """Models that can be picked by name, with their size."""
+def model_choices(task: str) -> list[tuple[str, str]]:
+    """Models that can be picked by name for a task."""
     try:
-        return [(str(model.get("title") or model["name"]), model["name"]) for model in api.models()]
+        return [
+            (str(model.get("title") or model["name"]), model["name"])
+            for model in api.models()
+            if task in model["tasks"]
+        ]
     except api.DistillError:
         return []

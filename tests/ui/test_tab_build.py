@@ -34,6 +34,7 @@ def desk() -> desks.Desk:
 def sized(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes, check and forecast without reading a model or a row."""
     facts = {**TEACHER, "title": "Pocket teacher", "license": "apache-2.0", "offline": True}
+    facts |= {"tasks": ["causal_lm"]}
     monkeypatch.setattr(api, "models", lambda: [{**facts, "name": "pocket-teacher"}])
     monkeypatch.setattr(api, "model_facts", lambda name: facts)
     monkeypatch.setattr(api, "student_facts", lambda teacher, student: STUDENT)
