@@ -16,7 +16,7 @@ Event = dict[str, Any]
 
 EventType = Literal[
     "run_started",  # recipe, stages: [{"index", "title", "kind", "total_steps", "baseline"}]
-    "stage_started",  # stage, title, kind, baseline, total_steps, rows, student, teacher
+    "stage_started",  # stage, title, kind, baseline, total_steps, rows, student, teacher, answers
     "progress",  # phase, message, done, total (work that is not a training step)
     "step",  # stage, step, metrics
     "evaluation",  # stage, step, metrics (names begin with held_out_), rows, final

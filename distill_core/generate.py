@@ -1,20 +1,41 @@
 """Generation: many prompts at once, token by token.
 
 In: a model and prompts as token ids. Out: continuations as token ids. Greedy at
-`sampling_temperature` 0, else sampled with a seed. Knows nothing of text, runs or files.
+`sampling_temperature` 0, else sampled: each prompt draws from a random stream of its own, so that
+its answer depends neither on its neighbours nor on the size of the batch. Knows nothing of text,
+runs or files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+Stream = tuple[int, ...]
+"""Names one prompt's random numbers, together with the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What a model wrote after one prompt: the ids, and the stop token that ended them."""
+
+    ids: list[int]
+    stop: int | None
+    """None where the longest length was reached first."""
+
+    @property
+    def with_stop(self) -> list[int]:
+        """All tokens that were generated."""
+        return self.ids if self.stop is None else [*self.ids, self.stop]
 
 
 @torch.no_grad()
@@ -26,11 +47,24 @@ def generate_steps(
     max_new_tokens: int,
     sampling_temperature: float = 0.0,
     seed: int = 0,
+    streams: Sequence[Stream] | None = None,
+    vocab_size: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield per step the next ids (B,) and which rows were still open before it, (B,) bool.
 
     Prompts are padded on the left and masked; positions count real tokens only, so that a
     prompt's answer does not depend on its neighbours. Ends when every row has met a stop id.
+
+    Args:
+        model: A causal language model, in eval mode.
+        prompts: Token ids of each prompt, none of them empty.
+        stop_ids: Ids that end an answer.
+        max_new_tokens: Longest answer.
+        sampling_temperature: 0 takes the likeliest token.
+        seed: Of all random numbers.
+        streams: One for each prompt; its place among `prompts` when left out.
+        vocab_size: Number of ids that stand for a token; padded rows of the head beyond it are
+            never chosen.
     """
     device = next(model.parameters()).device
     longest = max(len(prompt) for prompt in prompts)
@@ -42,8 +76,9 @@ def generate_steps(
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     stops = torch.tensor(sorted(stop_ids) or [-1], device=device)
-    # a generator of its own: sampling must not move the random state of training
-    random = torch.Generator(device="cpu").manual_seed(seed)
+    # generators of their own: sampling must not move the random state of training
+    streams = streams or [(place,) for place in range(len(prompts))]
+    random = [np.random.default_rng((seed, *stream)) for stream in streams]
     is_open = torch.ones(len(prompts), dtype=torch.bool, device=device)
     cache = None
     for _ in range(max_new_tokens):
@@ -56,7 +91,7 @@ def generate_steps(
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        following = _choose(output.logits[:, -1], sampling_temperature, random)
+        following = _choose(output.logits[:, -1, :vocab_size], sampling_temperature, random)
         yield following, is_open
         is_open = is_open & ~torch.isin(following, stops)
         if not bool(is_open.any()):
@@ -64,6 +99,46 @@ def generate_steps(
         ids = following[:, None]
         mask = functional.pad(mask, (0, 1), value=1)
         positions = positions[:, -1:] + 1
+
+
+def continuations(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    *,
+    stop_ids: Collection[int],
+    max_new_tokens: int,
+    sampling_temperature: float = 0.0,
+    seed: int = 0,
+    streams: Sequence[Stream] | None = None,
+    vocab_size: int | None = None,
+    batch_size: int = 256,
+) -> list[Continuation]:
+    """Continue each prompt, in the order of `prompts`; arguments as for `generate_steps`.
+
+    Prompts of like length are put in one batch, `batch_size` at a time.
+    """
+    streams = streams or [(place,) for place in range(len(prompts))]
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    found: dict[int, Continuation] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        steps = generate_steps(
+            model,
+            [prompts[index] for index in chosen],
+            stop_ids=stop_ids,
+            max_new_tokens=max_new_tokens,
+            sampling_temperature=sampling_temperature,
+            seed=seed,
+            streams=[streams[index] for index in chosen],
+            vocab_size=vocab_size,
+        )
+        columns, opens = zip(*((ids.cpu(), is_open.cpu()) for ids, is_open in steps), strict=True)
+        table, open_table = torch.stack(columns, 1), torch.stack(opens, 1)
+        for row, index in enumerate(chosen):
+            ids = table[row][open_table[row]].tolist()
+            stopped = bool(ids) and ids[-1] in stop_ids
+            found[index] = Continuation(ids[:-1], ids[-1]) if stopped else Continuation(ids, None)
+    return [found[index] for index in range(len(prompts))]
 
 
 def generate(
@@ -76,33 +151,27 @@ def generate(
     seed: int = 0,
     batch_size: int = 256,
 ) -> list[list[int]]:
-    """Continue each prompt; ids without the stop token, in the order of `prompts`.
-
-    Prompts of like length are put in one batch, `batch_size` at a time.
-    """
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answers: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        steps = generate_steps(
-            model,
-            [prompts[index] for index in chosen],
-            stop_ids=stop_ids,
-            max_new_tokens=max_new_tokens,
-            sampling_temperature=sampling_temperature,
-            seed=seed + start,
-        )
-        columns, opens = zip(*((ids.cpu(), is_open.cpu()) for ids, is_open in steps), strict=True)
-        table, open_table = torch.stack(columns, 1), torch.stack(opens, 1)
-        for row, index in enumerate(chosen):
-            kept = table[row][open_table[row]].tolist()
-            answers[index] = kept[:-1] if kept and kept[-1] in stop_ids else kept
-    return answers
+    """Continue each prompt; ids without the stop token, in the order of `prompts`."""
+    found = continuations(
+        model,
+        prompts,
+        stop_ids=stop_ids,
+        max_new_tokens=max_new_tokens,
+        sampling_temperature=sampling_temperature,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    return [one.ids for one in found]
 
 
-def _choose(logits: Tensor, sampling_temperature: float, random: torch.Generator) -> Tensor:
-    """Next ids (B,) from `logits[B, V]`."""
+def _choose(
+    logits: Tensor, sampling_temperature: float, random: Sequence[np.random.Generator]
+) -> Tensor:
+    """Next ids (B,) from `logits[B, V]`: one number of each row's stream picks by its share."""
     if sampling_temperature == 0:
         return logits.argmax(-1)
-    probabilities = (logits.float() / sampling_temperature).softmax(-1).cpu()
-    return torch.multinomial(probabilities, 1, generator=random)[:, 0].to(logits.device)
+    shares = (logits.float().cpu() / sampling_temperature).softmax(-1).double().cumsum(-1)
+    drawn = torch.tensor([stream.random() for stream in random], dtype=torch.float64)
+    # the first id whose sum of shares is above the number drawn: never one of share 0
+    place = torch.searchsorted(shares, (drawn * shares[:, -1])[:, None], right=True)[:, 0]
+    return place.clamp(max=logits.shape[-1] - 1).to(logits.device)

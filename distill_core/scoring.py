@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from distill_core.data.batches import Batch, collate
+from distill_core.data.batches import Batch, by_length, collate
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import Encoded, encode, encode_prompt, pad_token_id, stop_token_ids
 from distill_core.device import memory_bytes
@@ -69,14 +69,8 @@ class HeldOut:
 
     def batches(self) -> list[Batch]:
         """Padded batches of at most `TOKENS_AT_ONCE` tokens, rows of like length together."""
-        order = sorted(range(len(self.encoded)), key=lambda row: len(self.encoded[row].input_ids))
-        groups: list[list[int]] = []
-        for row in order:
-            width = len(self.encoded[row].input_ids)
-            if groups and (len(groups[-1]) + 1) * width <= TOKENS_AT_ONCE:
-                groups[-1].append(row)
-            else:
-                groups.append([row])
+        lengths = [len(item.input_ids) for item in self.encoded]
+        groups = by_length(lengths, tokens_at_once=TOKENS_AT_ONCE)
         pad = pad_token_id(self.tokenizer)
         return [
             collate([self.encoded[row] for row in group], pad_token_id=pad, rows=group)

@@ -34,7 +34,7 @@ def temperature_example() -> dict[str, Any]:
     teacher = LocalTeacher(model, vocab_size=len(tokenizer), stop_ids=stop_ids)
     rows = starter.rows("held_out")[:ROWS_LOOKED_AT]
     prompts = [encode_prompt(_asked(row["prompt"]), tokenizer) for row in rows]
-    answers = teacher.answers(prompts, max_new_tokens=48)
+    answers = [answer.ids for answer in teacher.answers(prompts, max_new_tokens=48)]
     items = [
         Encoded(prompt + answer, [IGNORE_INDEX] * len(prompt) + answer, False, False)
         for prompt, answer in zip(prompts, answers, strict=True)

@@ -29,7 +29,7 @@ from distill_core.scoring import HeldOut
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.students.build import build_student
 from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
-from distill_core.teachers.answers import answer_rows
+from distill_core.teachers.answers import Answered, answer_rows
 from distill_core.teachers.local import LocalTeacher
 from distill_core.trainer import TrainingStage, train
 from distill_core.watcher import Watcher
@@ -83,8 +83,9 @@ def run_stage(
     torch.manual_seed(seed)
     teacher = _teacher(this, stage, source, tokenizer)
     rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
+    answered: Answered | None = None
     if teacher is not None:
-        rows = yield from answer_rows(
+        answered = yield from answer_rows(
             rows,
             teacher=teacher,
             tokenizer=tokenizer,
@@ -94,6 +95,7 @@ def run_stage(
             seed=seed,
             folder=this.folder.parent / ANSWERS_FOLDER,
         )
+        rows = answered.rows
     student_settings = _student_settings(stage.settings.student, this.folder, before)
     student = build_student(student_settings, source=source, seed=seed)
     parameters = student.num_parameters()
@@ -125,6 +127,7 @@ def run_stage(
         rows=len(encoded),
         dropped_rows=len(rows) - len(kept),
         truncated_rows=sum(item.truncated for item in encoded),
+        answers=answered.facts() if answered and answered.asked else None,
         student={"parameters": parameters, "trained": _trained(network)},
         teacher={"name": source_name, "parameters": teacher.model.num_parameters()}
         if teacher

@@ -53,6 +53,24 @@ def cross_entropy_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Pr
         )
 
 
+def labels_put_aside(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """Where the teacher answers every row, none of them has a label any more."""
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, DistillStage) or stage.teacher_answers.rows != "all":
+            continue
+        active = [loss.name for loss in stage.losses if loss.weight > 0]
+        if "cross_entropy" not in active or recipe.data.columns.text:
+            continue
+        place = next(i for i, loss in enumerate(stage.losses) if loss.name == "cross_entropy")
+        yield Problem(
+            severity="error" if len(active) == 1 else "warning",
+            field=f"stages.{index}.losses.{place}",
+            message="teacher_answers.rows is all, so the teacher's answers take the place of the "
+            "labels, and cross_entropy has none to learn from.",
+            fix="Leave cross_entropy out, or set teacher_answers.rows to unlabelled.",
+        )
+
+
 def baseline_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     """The baseline is the same student on labels."""
     if _has_no_labels(data) and recipe.evaluation.baselines:
@@ -95,11 +113,11 @@ def overlap(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
 
 def no_room_for_prompts(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     """A teacher that may answer at such length sees little of the question."""
-    if data.problems or not data.unlabelled:
-        return
     longest = recipe.data.max_seq_len
     for index, stage in enumerate(recipe.stages):
-        if not isinstance(stage, DistillStage):
+        if not isinstance(stage, DistillStage) or data.problems:
+            continue
+        if not data.unlabelled and stage.teacher_answers.rows == "unlabelled":
             continue
         answers = stage.teacher_answers.max_new_tokens
         if longest - answers < _ROOM_FOR_PROMPT:
@@ -115,6 +133,7 @@ def no_room_for_prompts(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
 RULES: tuple[Callable[[Recipe, DataFacts], Iterator[Problem]], ...] = (
     fine_tune_without_labels,
     cross_entropy_without_labels,
+    labels_put_aside,
     baseline_without_labels,
     few_held_out,
     overlap,

@@ -150,6 +150,22 @@ def no_teacher_asked(shape: StageShape) -> Iterator[Problem]:
         )
 
 
+def best_of_the_same(shape: StageShape) -> Iterator[Problem]:
+    """Without sampling every answer is the likeliest one."""
+    stage = shape.stage
+    if not isinstance(stage, DistillStage):
+        return
+    answers = stage.teacher_answers
+    if answers.best_of > 1 and answers.sampling_temperature == 0:
+        yield Problem(
+            severity="warning",
+            field=f"{shape.field}.teacher_answers.best_of",
+            message=f"At sampling_temperature 0 the {answers.best_of} answers to a prompt are all "
+            "the same one.",
+            fix="Set sampling_temperature to about 0.7–1, or best_of to 1.",
+        )
+
+
 RULES: tuple[Callable[[StageShape], Iterator[Problem]], ...] = (
     weights_all_zero,
     named_twice,
@@ -159,4 +175,5 @@ RULES: tuple[Callable[[StageShape], Iterator[Problem]], ...] = (
     lora_on_random_weights,
     learning_rate,
     no_teacher_asked,
+    best_of_the_same,
 )

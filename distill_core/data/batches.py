@@ -18,7 +18,7 @@ from torch import Tensor
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.losses.cross_tokenizer import Spans
 
-__all__ = ["Batch", "BatchOrder", "batch_order", "collate", "micro_batches"]
+__all__ = ["Batch", "BatchOrder", "batch_order", "by_length", "collate", "micro_batches"]
 
 
 @dataclass(slots=True)
@@ -205,3 +205,17 @@ def micro_batches(items: Sequence[Encoded], micro_batch_size: int) -> list[list[
         longest_first[start : start + micro_batch_size]
         for start in range(0, len(items), micro_batch_size)
     ]
+
+
+def by_length(lengths: Sequence[int], *, tokens_at_once: int) -> list[list[int]]:
+    """Group places (0 … len-1) into batches of at most `tokens_at_once` padded tokens each.
+
+    Rows of like length come together, the shortest first; a row longer than that is alone.
+    """
+    groups: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        if groups and (len(groups[-1]) + 1) * lengths[place] <= tokens_at_once:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups

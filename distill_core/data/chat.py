@@ -91,7 +91,9 @@ def segments(
     if answer_too and row.response is not None:
         messages = (*row.prompt_messages, {"role": "assistant", "content": row.response})
         last = next(_answers(prompt, messages, tokenizer, row.origin, conventions))
-        yield Segment(last, row.response)
+        yield Segment(
+            last.removesuffix(conventions.turn_end) if row.unfinished else last, row.response
+        )
 
 
 def conventions_of(tokenizer: PreTrainedTokenizerBase) -> Conventions:

@@ -47,6 +47,7 @@ class Row:
     origin: str
     """Where it came from: `rows.jsonl:12`, `starter/labelled:3`."""
     answered_by_teacher: bool = False
+    unfinished: bool = False  # the answer was cut: nobody learns to stop there
 
     @property
     def _ends_in_answer(self) -> bool:
@@ -82,11 +83,11 @@ class Row:
         """
         return content_key(self.prompt_messages if self.text is None else self.text)
 
-    def answered(self, response: str) -> Row:
+    def answered(self, response: str, *, unfinished: bool = False) -> Row:
         """Return the row with the teacher's answer in the place of its own, if it had one."""
         assert self.text is None, "a plain text asks nothing"
-        answer = {"role": "assistant", "content": response}
-        return replace(self, messages=(*self.prompt_messages, answer), answered_by_teacher=True)
+        messages = (*self.prompt_messages, {"role": "assistant", "content": response})
+        return replace(self, messages=messages, answered_by_teacher=True, unfinished=unfinished)
 
 
 def content_key(content: str | Sequence[Message]) -> str:

@@ -113,7 +113,7 @@ def encode(row: Row, tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> En
     supervised whole, its end included. The first token never is: nothing predicts it. A row that is
     too long loses the head of its prompt first (its BOS stays), at most down to a quarter of
     `max_seq_len`; then the end of the answer goes, end token included, so that nobody learns to
-    stop there. A plain text loses its end.
+    stop there. An unfinished answer has no end token either. A plain text loses its end.
 
     Raises:
         DataError: the model's chat template refuses the conversation.

@@ -80,6 +80,16 @@ class Work:
         asks_teacher = isinstance(stage.settings, DistillStage) and stage.uses_unlabelled
         return Networks(shape.source if asks_teacher else None, shape.student)
 
+    def answers(self, stage: PlannedStage) -> int:
+        """How many answers the teacher writes before the stage is trained."""
+        settings = stage.settings
+        if not isinstance(settings, DistillStage) or not stage.uses_unlabelled:
+            return 0
+        asked = self.data.unlabelled
+        if settings.teacher_answers.rows == "all":
+            asked += self.data.labelled
+        return asked * settings.teacher_answers.best_of
+
     def rows(self, stage: PlannedStage) -> Lengths:
         """Lengths of the rows, by the tokenizer of the stage."""
         return lengths(self.recipe.data, tokenizer_folder(self._shape(stage).source_name))
@@ -102,7 +112,7 @@ class Work:
                 device=self.device.type,
                 bf16=self.bf16,
                 max_new_tokens=self.recipe.evaluation.max_new_tokens,
-                unlabelled=self.data.unlabelled,
+                answers=self.answers(stage),
             )
             for stage in self.stages
         ]
@@ -155,7 +165,12 @@ class Work:
             saved += model_facts.parameters(student) * model_facts.BYTES_PER_PARAMETER
             trained = memory_need.trained_parameters(student, stage.settings.adapter)
             checkpoints = max(checkpoints, (self.recipe.checkpoints.keep + 1) * 12 * trained)
-        answers = self.data.unlabelled * _BYTES_PER_ANSWER
+        answers = sum(
+            self.answers(stage) // stage.settings.teacher_answers.best_of
+            for stage in self.stages
+            if isinstance(stage.settings, DistillStage)
+        )
+        answers *= _BYTES_PER_ANSWER
         return saved + checkpoints + answers + self.download_bytes()
 
     def _shape(self, stage: PlannedStage) -> StageShape:
@@ -169,13 +184,16 @@ class Work:
         seconds = 0.0
         settings = stage.settings
         if networks.teacher is not None and isinstance(settings, DistillStage):
+            count = self.answers(stage)
             seconds += time_need.answering_s(
                 networks.teacher,
                 rows,
                 speed,
-                count=self.data.unlabelled,
+                count=count,
                 max_new_tokens=settings.teacher_answers.max_new_tokens,
             )
+            if settings.teacher_answers.best_of > 1:  # each answer is read once more
+                seconds += time_need.scoring_s(networks.teacher, rows, speed, count=count)
         every = self.recipe.evaluation.every_steps
         shots = 1 + (stage.total_steps // every if every else SHOTS_PER_STAGE)
         count = min(self.recipe.evaluation.rows, max(1, self.data.held_out))

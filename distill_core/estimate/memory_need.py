@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.plan import PlannedStage
-from distill_core.recipe import LoraSettings
+from distill_core.recipe import DistillStage, LoraSettings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -53,9 +53,9 @@ def stage_memory(
     device: str,
     bf16: bool,
     max_new_tokens: int,
-    unlabelled: int,
+    answers: int,
 ) -> dict[str, int]:
-    """Bytes by part (`PARTS`) at the stage's highest moment."""
+    """Bytes by part (`PARTS`) at the stage's highest moment; `answers`: written by the teacher."""
     settings = stage.settings
     teacher_bytes = (
         model_facts.parameters(networks.teacher) * _FP32 if networks.teacher is not None else 0
@@ -73,11 +73,10 @@ def stage_memory(
         base | _training(stage, networks, rows, bf16=bf16),
         base | _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE),
     ]
-    if networks.teacher is not None and unlabelled and stage.uses_unlabelled:
-        answers = getattr(settings, "teacher_answers", None)
-        longest = answers.max_new_tokens if answers else max_new_tokens
+    if networks.teacher is not None and answers and isinstance(settings, DistillStage):
+        longest = settings.teacher_answers.max_new_tokens
         alone = Networks(networks.teacher, networks.teacher)
-        at_once = min(unlabelled, _ANSWERS_AT_ONCE)
+        at_once = min(answers, _ANSWERS_AT_ONCE)
         only_teacher = base | {"student": 0, "optimiser": 0}
         moments.append(only_teacher | _answering(alone, rows, longest, at_once))
     parts = {part: int(moments[0][part]) for part in PARTS}

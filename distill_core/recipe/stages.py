@@ -43,10 +43,22 @@ class OptimSettings(Settings):
 
 
 class TeacherAnswerSettings(Settings):
-    """How the teacher answers rows that have no answer, before the student learns from them."""
+    """How the teacher answers rows in text, before the student learns from them."""
 
+    rows: Literal["unlabelled", "all"] = Field(
+        "unlabelled",
+        description="Which rows the teacher answers: those that have no answer, or all, whose own "
+        "answers are then put aside (sequence-level distillation).",
+    )
     sampling_temperature: float = Field(
         0.0, ge=0, le=5, description="0 takes the likeliest token; higher is more varied."
+    )
+    best_of: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Sample so many answers to each prompt and keep the one that the teacher "
+        "itself finds likeliest, per token.",
     )
     max_new_tokens: int = Field(64, ge=1, le=8192, description="Longest answer in tokens.")
 
@@ -84,7 +96,7 @@ class DistillStage(Settings):
     )
     teacher_answers: TeacherAnswerSettings = Field(
         default_factory=TeacherAnswerSettings,
-        description="How the teacher answers rows that have no answer.",
+        description="How the teacher answers rows in text, before training begins.",
     )
     adapter: LoraSettings | None = Field(
         None, description="Train a LoRA adapter; empty: all weights."

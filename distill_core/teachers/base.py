@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
+    from distill_core.generate import Continuation, Stream
 
 
 class Teacher(Protocol):
@@ -21,12 +23,23 @@ class Teacher(Protocol):
     provides: frozenset[str]
     """Of `dense` (all logits) and `text` (answers)."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches must be to be asked about."""
+        ...
+
     def logits(self, batch: Batch) -> Tensor:
         """Logits (N, V) at the supervised positions of `batch`, without gradients."""
         ...
 
     def answers(
-        self, prompts: Sequence[list[int]], *, max_new_tokens: int, sampling_temperature: float
-    ) -> list[list[int]]:
-        """The teacher's own continuation of each prompt, as token ids without the stop token."""
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        sampling_temperature: float = 0.0,
+        seed: int = 0,
+        streams: Sequence[Stream] | None = None,
+    ) -> list[Continuation]:
+        """The teacher's own continuation of each prompt, as token ids."""
         ...

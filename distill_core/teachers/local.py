@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distill_core.generate import generate
+from distill_core.generate import Continuation, Stream, continuations
 from distill_core.supervised import SupervisedLogits
 
 if TYPE_CHECKING:
@@ -28,7 +28,13 @@ class LocalTeacher:
     def __init__(self, model: PreTrainedModel, *, vocab_size: int, stop_ids: set[int]) -> None:
         self.model = model.eval().requires_grad_(False)
         self.stop_ids = stop_ids
+        self.vocab_size = vocab_size
         self._supervised = SupervisedLogits(self.model, vocab_size=vocab_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.model.parameters()).device
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
@@ -44,14 +50,17 @@ class LocalTeacher:
         max_new_tokens: int,
         sampling_temperature: float = 0.0,
         seed: int = 0,
-    ) -> list[list[int]]:
-        """Continue each prompt until a stop token, batched; ids without the stop token."""
+        streams: Sequence[Stream] | None = None,
+    ) -> list[Continuation]:
+        """Continue each prompt until a stop token, batched (`generate.continuations`)."""
         self.model.eval()
-        return generate(
+        return continuations(
             self.model,
             prompts,
             stop_ids=self.stop_ids,
             max_new_tokens=max_new_tokens,
             sampling_temperature=sampling_temperature,
             seed=seed,
+            streams=streams,
+            vocab_size=self.vocab_size,
         )

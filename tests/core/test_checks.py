@@ -405,7 +405,25 @@ def test_a_high_rate_for_all_weights_of_a_large_model(make: Make) -> None:
     assert checks.check(make("stages.0.optim.learning_rate=3e-3")) == []
 
 
+def test_several_answers_without_sampling(make: Make) -> None:
+    problem = _found(make("stages.0.teacher_answers.best_of=4"), "stages.0.teacher_answers.best_of")
+    assert problem.severity == "warning"
+    assert "the 4 answers to a prompt are all the same" in problem.message
+    sampled = "stages.0.teacher_answers={best_of: 4, sampling_temperature: 0.8}"
+    assert checks.check(make(sampled)) == []
+
+
 # --- rows -----------------------------------------------------------------------------------------
+
+
+def test_labels_that_the_teacher_replaces(make: Make) -> None:
+    room = "stages.0.teacher_answers={rows: all, max_new_tokens: 32}"
+    problem = _found(make(room), "stages.0.losses.1")
+    assert problem.severity == "warning"
+    assert "take the place of the labels" in problem.message
+    alone = make(room, "stages.0.losses=[{name: cross_entropy}]")
+    assert _found(alone, "stages.0.losses.0").severity == "error"
+    assert checks.check(make(room, "stages.0.losses=[{name: forward_kl}]")) == []
 
 
 @pytest.fixture

@@ -131,6 +131,18 @@ def test_the_highest_stage_decides(make: Make, tiny_teacher_dir: Path) -> None:
     assert two >= one
 
 
+def test_more_answers_of_the_teacher_take_longer(make: Make) -> None:
+    def slowest(**answers: Any) -> float:
+        return estimate.estimate(make(f"stages.0.teacher_answers={json.dumps(answers)}"))["time_s"][
+            1
+        ]
+
+    base = slowest()
+    assert slowest(rows="all") > base
+    assert slowest(best_of=4) > slowest(best_of=2) > base
+    assert slowest(max_new_tokens=1) < base
+
+
 def test_what_does_not_fit_is_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "memory", lambda: (10**8, 10**8))
     result = estimate.estimate(make())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from distill_core.generate import generate
+from distill_core.generate import Continuation, continuations, generate
 
 PROMPTS = [[5], [6, 7, 8], [9, 10, 11, 12, 13], [4, 4]]
 
@@ -62,3 +63,44 @@ def test_stop_tokens_are_not_part_of_the_answer(model: Any) -> None:
     stop = free[2]
     cut = free.index(stop)
     assert generate(model, [[5]], stop_ids={stop}, max_new_tokens=6)[0] == free[:cut]
+
+
+def test_sampling_does_not_depend_on_neighbours_either(model: Any) -> None:
+    settings: dict[str, Any] = {"stop_ids": {2}, "max_new_tokens": 8, "sampling_temperature": 1.2}
+    streams = [(7,), (8, 1), (9,), (10,)]
+    together = continuations(model, PROMPTS, streams=streams, seed=3, **settings)
+    for prompt, stream, expected in zip(PROMPTS, streams, together, strict=True):
+        alone = continuations(model, [prompt], streams=[stream], seed=3, **settings)
+        assert alone == [expected]
+    backwards = continuations(model, PROMPTS[::-1], streams=streams[::-1], seed=3, **settings)
+    assert backwards == together[::-1]
+    assert continuations(model, PROMPTS, streams=streams, seed=4, **settings) != together
+
+
+def test_sampling_follows_the_model_s_own_shares(model: Any) -> None:
+    times = 4000
+    found = continuations(
+        model,
+        [[5, 6]] * times,
+        stop_ids=set(),
+        max_new_tokens=1,
+        sampling_temperature=0.7,
+        vocab_size=8,
+        batch_size=times,
+    )
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[5, 6]])).logits[0, -1, :8].double().numpy()
+    shares = np.exp(logits / 0.7) / np.exp(logits / 0.7).sum()
+    seen = np.bincount([one.ids[0] for one in found], minlength=8) / times
+    assert seen.shape == (8,), "ids beyond the vocabulary are never chosen"
+    deviation = np.sqrt(shares * (1 - shares) / times)
+    assert (np.abs(seen - shares) < 4 * deviation).all()
+
+
+def test_a_continuation_knows_whether_and_how_it_ended(model: Any) -> None:
+    free = generate(model, [[5]], stop_ids=set(), max_new_tokens=6)[0]
+    cut = continuations(model, [[5]], stop_ids=set(), max_new_tokens=6)
+    assert cut == [Continuation(free, None)]
+    ended = continuations(model, [[5]], stop_ids={free[2]}, max_new_tokens=6)[0]
+    assert ended.stop == free[2]
+    assert ended.with_stop == free[: free.index(free[2]) + 1]
