@@ -50,6 +50,8 @@ class Metric:
     unit: str
     description: str
     better: Literal["lower", "higher", ""] = ""
+    is_term: bool = False
+    """A loss term: `weighted_<name>` goes with it."""
 
 
 METRICS: Mapping[str, Metric] = {
@@ -59,9 +61,49 @@ METRICS: Mapping[str, Metric] = {
         "nats per token",
         "KL(teacher ‖ student) at the term's temperature, times its square.",
         "lower",
+        is_term=True,
+    ),
+    "reverse_kl": Metric(
+        "reverse KL",
+        "nats per token",
+        "KL(student ‖ teacher) at the term's temperature, times its square.",
+        "lower",
+        is_term=True,
+    ),
+    "jsd": Metric(
+        "Jensen–Shannon",
+        "nats per token",
+        "Generalised Jensen–Shannon divergence, times the temperature's square.",
+        "lower",
+        is_term=True,
+    ),
+    "skewed_forward_kl": Metric(
+        "skewed forward KL",
+        "nats per token",
+        "KL(teacher ‖ mixture of both), times the temperature's square.",
+        "lower",
+        is_term=True,
+    ),
+    "skewed_reverse_kl": Metric(
+        "skewed reverse KL",
+        "nats per token",
+        "KL(student ‖ mixture of both), times the temperature's square.",
+        "lower",
+        is_term=True,
+    ),
+    "total_variation": Metric(
+        "total variation",
+        "probability per token",
+        "Half the sum of all differences in probability, times the temperature's square.",
+        "lower",
+        is_term=True,
     ),
     "cross_entropy": Metric(
-        "cross-entropy", "nats per token", "−log probability of the label.", "lower"
+        "cross-entropy",
+        "nats per token",
+        "−log probability of the label.",
+        "lower",
+        is_term=True,
     ),
     "learning_rate": Metric("learning rate", "", "Of the step just taken."),
     "grad_norm": Metric("gradient norm", "L2", "Before clipping."),

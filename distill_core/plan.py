@@ -51,7 +51,7 @@ class PlannedStage:
     @property
     def uses_unlabelled(self) -> bool:
         """Whether rows without labels take part: only a term that asks a teacher can use them."""
-        return any(loss.name != "cross_entropy" and loss.weight > 0 for loss in self.losses)
+        return any(not loss.needs_labels and loss.weight > 0 for loss in self.losses)
 
     def facts(self) -> dict[str, object]:
         """For the `run_started` event."""

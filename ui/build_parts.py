@@ -23,8 +23,6 @@ STAGE_WORDS = {
     "fine_tune": "Fine-tune: train on the labels",
 }
 
-LOSS_WORDS = {"forward_kl": "forward KL", "cross_entropy": "cross-entropy"}
-
 BASICS = ("learning_rate", "max_steps", "epochs", "global_batch_size")
 """Settings of the optimiser that are always in view; all others are folded away."""
 
@@ -214,7 +212,7 @@ def _loss(wires: Wires, stage: int, name: str, variant: form.Schema, loss: Any) 
     with gr.Row(elem_classes="ds-loss"):
         tick = gr.Checkbox(
             value=loss is not None,
-            label=LOSS_WORDS.get(name, name.replace("_", " ")),
+            label=api.METRICS[name].title if name in api.METRICS else form.words(name),
             info=str(variant.get("description", "")),
             elem_id=form.field_id(path),
             scale=3,
@@ -224,7 +222,8 @@ def _loss(wires: Wires, stage: int, name: str, variant: form.Schema, loss: Any) 
         if loss is None:
             return
         for setting in form.settings(schema(), variant, path):
-            made = form.component(setting, loss.get(setting.key), show_info=False)
+            plain = setting.key in {"weight", "temperature"}  # every term has them
+            made = form.component(setting, loss.get(setting.key), show_info=not plain)
             edit = functools.partial(edits.edit_loss, stage, name, setting)
             follow(wires, form.edited(made), edit, made)
 

@@ -35,11 +35,7 @@ LINE_STYLES = (
 
 def loss_terms() -> list[str]:
     """Names of the loss terms, in the table's order."""
-    return [
-        name
-        for name, metric in api.METRICS.items()
-        if metric.unit.startswith("nats") and name != "loss" and not name.startswith("held_out_")
-    ]
+    return [name for name, metric in api.METRICS.items() if metric.is_term]
 
 
 def points_reader(runs_dir: str) -> Callable[[dict[str, Any]], dict[str, Any]]:

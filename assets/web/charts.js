@@ -301,8 +301,15 @@
         margin: { l: 48, r: 10, t: 24, b: 34 },
         xaxis: axis({ title: { text: "step", font: { size: 11 } }, rangemode: "tozero" }),
         yaxis: axis({ type: log ? "log" : "linear", uirevision: `${this.shown}/${log}`,
-          title: { text: "nats", font: { size: 11 } }, exponentformat: "power" }),
+          title: { text: this.unitOf(curves), font: { size: 11 } }, exponentformat: "power" }),
       }), CONFIG);
+    }
+
+    // "nats" where every curve is in nats, else the loss has no one unit.
+    unitOf(curves) {
+      const units = curves.map((curve) => this.facts.metrics[curve.key.replace("weighted_", "")])
+        .map((facts) => (facts ? facts.unit : ""));
+      return units.every((unit) => unit.startsWith("nats")) ? "nats" : "loss";
     }
 
     smoothed(values, strength) {

@@ -32,25 +32,23 @@ def fine_tune_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Proble
             )
 
 
-def cross_entropy_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+def hard_labels_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     """Hard labels are never asked of rows that have none."""
     if not _has_no_labels(data):
         return
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, DistillStage):
             continue
-        active = [loss.name for loss in stage.losses if loss.weight > 0]
-        if "cross_entropy" not in active:
-            continue
-        alone = set(active) == {"cross_entropy"}
-        place = next(i for i, loss in enumerate(stage.losses) if loss.name == "cross_entropy")
-        yield Problem(
-            severity="error" if alone else "warning",
-            field=f"stages.{index}.losses.{place}",
-            message=f"cross_entropy needs labels, and none of the {data.rows:,} rows has an "
-            f"answer{'' if alone else ', so this term will stay empty'}.",
-            fix="Add labelled rows, or use forward_kl alone.",
-        )
+        alone = all(loss.needs_labels for loss in stage.losses if loss.weight > 0)
+        for place, loss in enumerate(stage.losses):
+            if loss.needs_labels and loss.weight > 0:
+                yield Problem(
+                    severity="error" if alone else "warning",
+                    field=f"stages.{index}.losses.{place}",
+                    message=f"{loss.name} needs labels, and none of the {data.rows:,} rows has an "
+                    f"answer{'' if alone else ', so this term will stay empty'}.",
+                    fix="Add labelled rows, or use forward_kl alone.",
+                )
 
 
 def labels_put_aside(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
@@ -58,17 +56,18 @@ def labels_put_aside(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, DistillStage) or stage.teacher_answers.rows != "all":
             continue
-        active = [loss.name for loss in stage.losses if loss.weight > 0]
-        if "cross_entropy" not in active or recipe.data.columns.text:
+        if recipe.data.columns.text:
             continue
-        place = next(i for i, loss in enumerate(stage.losses) if loss.name == "cross_entropy")
-        yield Problem(
-            severity="error" if len(active) == 1 else "warning",
-            field=f"stages.{index}.losses.{place}",
-            message="teacher_answers.rows is all, so the teacher's answers take the place of the "
-            "labels, and cross_entropy has none to learn from.",
-            fix="Leave cross_entropy out, or set teacher_answers.rows to unlabelled.",
-        )
+        alone = all(loss.needs_labels for loss in stage.losses if loss.weight > 0)
+        for place, loss in enumerate(stage.losses):
+            if loss.needs_labels and loss.weight > 0:
+                yield Problem(
+                    severity="error" if alone else "warning",
+                    field=f"stages.{index}.losses.{place}",
+                    message="teacher_answers.rows is all, so the teacher's answers take the place "
+                    f"of the labels, and {loss.name} has none to learn from.",
+                    fix=f"Leave {loss.name} out, or set teacher_answers.rows to unlabelled.",
+                )
 
 
 def baseline_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
@@ -132,7 +131,7 @@ def no_room_for_prompts(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
 
 RULES: tuple[Callable[[Recipe, DataFacts], Iterator[Problem]], ...] = (
     fine_tune_without_labels,
-    cross_entropy_without_labels,
+    hard_labels_without_labels,
     labels_put_aside,
     baseline_without_labels,
     few_held_out,

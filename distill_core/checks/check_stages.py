@@ -10,10 +10,19 @@ from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import StageShape
-from distill_core.recipe import DistillStage, LayerDropStudent, PretrainedStudent, ScratchStudent
+from distill_core.recipe import (
+    DistillStage,
+    JSDLoss,
+    LayerDropStudent,
+    PretrainedStudent,
+    ScratchStudent,
+)
 
 HOT_TEMPERATURE = 3.0
 """Above it a term warns: 1 suits language models, 2–4 a handful of classes (Hinton 2015)."""
+
+FADING_SHARE = 0.05
+"""A side whose share in a mixture is smaller leaves next to no divergence."""
 
 _LOW_FOR_LORA = 5e-5
 _HIGH_FOR_ALL_WEIGHTS = 1e-3
@@ -65,6 +74,34 @@ def hot_temperature(shape: StageShape) -> Iterator[Problem]:
                 "signal becomes unlikely tokens.",
                 fix="Use 1 for language models, 2–4 for a few classes (arXiv 1503.02531); "
                 "sources differ, so try both.",
+            )
+
+
+def fading_mixture(shape: StageShape) -> Iterator[Problem]:
+    """A mixture with almost nothing of one side: the divergence from it is almost nothing too."""
+    stage = shape.stage
+    if not isinstance(stage, DistillStage):
+        return
+    for place, loss in enumerate(stage.losses):
+        field = f"{shape.field}.losses.{place}"
+        if isinstance(loss, JSDLoss) and 0 < min(loss.beta, 1 - loss.beta) < FADING_SHARE:
+            end, kl = (0, "forward") if loss.beta < 0.5 else (1, "reverse")
+            yield Problem(
+                severity="warning",
+                field=f"{field}.beta",
+                message=f"At beta {loss.beta:g} this term is about "
+                f"{min(loss.beta, 1 - loss.beta):g} times the {kl} KL: it hardly teaches.",
+                fix=f"Set beta to {end} for the {kl} KL itself, or between {FADING_SHARE:g} and "
+                f"{1 - FADING_SHARE:g} (arXiv 2306.13649 tries 0.1, 0.5, 0.9).",
+            )
+        skew = getattr(loss, "skew", 0.0)
+        if skew > 1 - FADING_SHARE:
+            yield Problem(
+                severity="warning",
+                field=f"{field}.skew",
+                message=f"At skew {skew:g} each side is compared almost with itself: the term "
+                "hardly teaches.",
+                fix="Use 0.1 (arXiv 2402.03898), or a value well below 1.",
             )
 
 
@@ -139,12 +176,12 @@ def no_teacher_asked(shape: StageShape) -> Iterator[Problem]:
     stage = shape.stage
     if not isinstance(stage, DistillStage):
         return
-    active = {loss.name for loss in stage.losses if loss.weight > 0}
-    if active == {"cross_entropy"}:
+    active = [loss for loss in stage.losses if loss.weight > 0]
+    if active and all(loss.needs_labels for loss in active):
         yield Problem(
             severity="warning",
             field=f"{shape.field}.losses",
-            message="Only cross_entropy has a weight, so the teacher is never asked and rows "
+            message=f"Only {active[0].name} has a weight, so the teacher is never asked and rows "
             "without labels are left out.",
             fix="Add forward_kl, or make this a fine_tune stage.",
         )
@@ -170,6 +207,7 @@ RULES: tuple[Callable[[StageShape], Iterator[Problem]], ...] = (
     weights_all_zero,
     named_twice,
     hot_temperature,
+    fading_mixture,
     micro_above_global,
     fine_tune_from_scratch,
     lora_on_random_weights,

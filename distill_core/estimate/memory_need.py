@@ -26,7 +26,15 @@ PARTS = ("context", "teacher", "student", "optimiser", "activations", "loss")
 CONTEXT_BYTES = {"cuda": 1_250_000_000, "mps": 700_000_000, "cpu": 500_000_000}
 """Taken by the libraries and the device's context before any model is there."""
 
-LOSS_BYTES = {"forward_kl": 28, "cross_entropy": 12}
+LOSS_BYTES = {
+    "forward_kl": 28,
+    "reverse_kl": 28,
+    "jsd": 44,
+    "skewed_forward_kl": 40,
+    "skewed_reverse_kl": 44,
+    "total_variation": 28,
+    "cross_entropy": 12,
+}
 """Bytes per supervised token and vocabulary entry while a term is computed and differentiated."""
 
 _BYTES_PER_ENCODED_ROW = 2_500

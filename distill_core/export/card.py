@@ -18,7 +18,7 @@ from distill_core.export.paths import is_local_path, last_part
 from distill_core.models.licences import licence_note
 from distill_core.models.weights import fingerprint
 from distill_core.plan import named_models
-from distill_core.recipe import DistillStage, LayerDropStudent, PretrainedStudent, Recipe
+from distill_core.recipe import DistillStage, LayerDropStudent, Loss, PretrainedStudent, Recipe
 from distill_core.runs import journal
 
 _ROWS = (
@@ -146,11 +146,7 @@ def _making(run_dir: Path, recipe: Recipe) -> str:
     lines = []
     for number, stage in enumerate(recipe.stages, 1):
         if isinstance(stage, DistillStage):
-            terms = ", ".join(
-                f"{loss.weight:g} × {loss.name}"
-                + (f" at temperature {loss.temperature:g}" if loss.name == "forward_kl" else "")
-                for loss in stage.losses
-            )
+            terms = ", ".join(map(_term, stage.losses))
             words = f"distilled from {_shown(stage.teacher)}: {terms}"
         else:
             words = f"fine-tuned {_shown(stage.model)} on labels"
@@ -165,6 +161,16 @@ def _making(run_dir: Path, recipe: Recipe) -> str:
         lines.append(f"Made with {shown}.")
     lines.append(f"\nThe recipe:\n\n```yaml\n{_recipe_text(recipe)}```")
     return "\n".join(lines)
+
+
+def _term(loss: Loss) -> str:
+    """Such as `0.9 × jsd (temperature 2, beta 0.5)`."""
+    settings = loss.model_dump(exclude={"name", "weight"}, exclude_none=True)
+    own = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
+    ]
+    return f"{loss.weight:g} × {loss.name}" + (f" ({', '.join(own)})" if own else "")
 
 
 def _data(run_dir: Path, recipe: Recipe) -> str:

@@ -8,21 +8,28 @@ into micro-batches or processes changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from distill_core.losses import cross_entropy, divergences
 from distill_core.losses.base import LossTerm, SupervisedRows
-from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss, Loss
+from distill_core.recipe import CrossEntropyLoss, Loss
 
 
-def _forward_kl(rows: SupervisedRows, settings: ForwardKLLoss) -> Tensor:
-    assert rows.teacher_logits is not None
-    return divergences.forward_kl(
-        rows.student_logits, rows.teacher_logits, temperature=settings.temperature
-    )
+def _divergence(
+    function: Callable[..., Tensor], *own: str
+) -> Callable[[SupervisedRows, Any], Tensor]:
+    """Make the values of a divergence, which takes a temperature and settings of its `own`."""
+
+    def values(rows: SupervisedRows, settings: Any) -> Tensor:
+        assert rows.teacher_logits is not None
+        given = {name: getattr(settings, name) for name in ("temperature", *own)}
+        return function(rows.student_logits, rows.teacher_logits, **given)
+
+    return values
 
 
 def _cross_entropy(rows: SupervisedRows, settings: CrossEntropyLoss) -> Tensor:
@@ -30,7 +37,22 @@ def _cross_entropy(rows: SupervisedRows, settings: CrossEntropyLoss) -> Tensor:
 
 
 LOSSES: dict[str, LossTerm] = {
-    "forward_kl": LossTerm(_forward_kl, needs_teacher=True, labelled_only=False),
+    "forward_kl": LossTerm(
+        _divergence(divergences.forward_kl), needs_teacher=True, labelled_only=False
+    ),
+    "reverse_kl": LossTerm(
+        _divergence(divergences.reverse_kl), needs_teacher=True, labelled_only=False
+    ),
+    "jsd": LossTerm(_divergence(divergences.jsd, "beta"), needs_teacher=True, labelled_only=False),
+    "skewed_forward_kl": LossTerm(
+        _divergence(divergences.skewed_forward_kl, "skew"), needs_teacher=True, labelled_only=False
+    ),
+    "skewed_reverse_kl": LossTerm(
+        _divergence(divergences.skewed_reverse_kl, "skew"), needs_teacher=True, labelled_only=False
+    ),
+    "total_variation": LossTerm(
+        _divergence(divergences.total_variation), needs_teacher=True, labelled_only=False
+    ),
     "cross_entropy": LossTerm(_cross_entropy, needs_teacher=False, labelled_only=True),
 }
 

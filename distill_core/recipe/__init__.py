@@ -26,7 +26,12 @@ from distill_core.recipe.data import (
 from distill_core.recipe.losses import (
     CrossEntropyLoss,
     ForwardKLLoss,
+    JSDLoss,
     Loss,
+    ReverseKLLoss,
+    SkewedForwardKLLoss,
+    SkewedReverseKLLoss,
+    TotalVariationLoss,
 )
 from distill_core.recipe.stages import (
     DistillStage,
@@ -55,19 +60,24 @@ __all__ = [
     "FineTuneStage",
     "ForwardKLLoss",
     "HubSource",
+    "JSDLoss",
     "LayerDropStudent",
     "LoraSettings",
     "Loss",
     "OptimSettings",
     "PretrainedStudent",
     "Recipe",
+    "ReverseKLLoss",
     "ScratchStudent",
     "Settings",
+    "SkewedForwardKLLoss",
+    "SkewedReverseKLLoss",
     "Source",
     "Stage",
     "StarterSource",
     "Student",
     "TeacherAnswerSettings",
+    "TotalVariationLoss",
 ]
 
 

@@ -356,6 +356,40 @@ def test_only_labels_in_a_distill_stage(make: Make) -> None:
     assert "the teacher is never asked" in problem.message
 
 
+@pytest.mark.parametrize("name", ["reverse_kl", "jsd", "total_variation"])
+def test_every_term_but_cross_entropy_asks_the_teacher(make: Make, name: str) -> None:
+    recipe = make(f"stages.0.losses=[{{name: {name}, weight: 1}}, {{name: cross_entropy}}]")
+    assert not [p for p in checks.check(recipe) if "never asked" in p.message]
+    recipe = make(f"stages.0.losses=[{{name: {name}, weight: 0}}, {{name: cross_entropy}}]")
+    assert [p for p in checks.check(recipe) if "never asked" in p.message]
+
+
+@pytest.mark.parametrize(
+    ("loss", "field", "words"),
+    [
+        ("{name: jsd, beta: 0.01}", "beta", "about 0.01 times the forward KL"),
+        ("{name: jsd, beta: 0.98}", "beta", "about 0.02 times the reverse KL"),
+        ("{name: skewed_forward_kl, skew: 0.97}", "skew", "compared almost with itself"),
+        ("{name: jsd, beta: 0}", "beta", ""),
+        ("{name: jsd, beta: 0.1}", "beta", ""),
+        ("{name: skewed_reverse_kl, skew: 0.1}", "skew", ""),
+    ],
+)
+def test_a_mixture_that_fades(make: Make, loss: str, field: str, words: str) -> None:
+    recipe = make(f"stages.0.losses=[{loss}]")
+    if words:
+        problem = _found(recipe, f"stages.0.losses.0.{field}")
+        assert words in problem.message
+    else:
+        assert not [p for p in checks.check(recipe) if p.field.endswith(field)]
+
+
+@pytest.mark.parametrize("name", ["forward_kl", "jsd", "total_variation"])
+def test_a_hot_temperature_of_any_term(make: Make, name: str) -> None:
+    recipe = make(f"stages.0.losses=[{{name: {name}, temperature: 5}}]")
+    assert "flattens" in _found(recipe, "stages.0.losses.0.temperature").message
+
+
 @pytest.mark.parametrize(("temperature", "warns"), [(3.0, False), (3.5, True)])
 def test_a_hot_temperature(make: Make, temperature: float, warns: bool) -> None:
     recipe = make(f"stages.0.losses.0.temperature={temperature}")

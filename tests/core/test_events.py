@@ -8,7 +8,7 @@ import typing
 
 import pytest
 
-from distill_core import events
+from distill_core import events, recipe
 from distill_core.runs import recorder
 
 
@@ -34,6 +34,12 @@ def test_every_metric_says_what_it_is(name: str) -> None:
     assert metric.title
     assert metric.description.endswith(".")
     assert metric.better in ("lower", "higher", "")
+
+
+def test_every_loss_term_has_a_curve_of_its_own() -> None:
+    terms = {name for name, metric in events.METRICS.items() if metric.is_term}
+    settings = typing.get_args(typing.get_args(recipe.Loss)[0])
+    assert terms == {group.model_fields["name"].default for group in settings}
 
 
 def test_the_recorder_knows_only_events_that_exist() -> None:

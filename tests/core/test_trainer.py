@@ -21,11 +21,10 @@ from distill_core.students.adapters import merged, with_adapter
 from distill_core.supervised import SupervisedLogits
 from distill_core.teachers.local import LocalTeacher
 from distill_core.trainer import TrainingStage, train
+from tests.core.terms import TERMS as ALL_TERMS
+from tests.core.terms import reference
 
-TERMS = {
-    "forward_kl": [ForwardKLLoss(weight=1.0, temperature=1.0)],
-    "forward_kl at T = 3": [ForwardKLLoss(weight=1.0, temperature=3.0)],
-    "cross_entropy": [CrossEntropyLoss(weight=1.0)],
+TERMS = {name: [term] for name, term in ALL_TERMS.items()} | {
     "both": [ForwardKLLoss(weight=0.6, temperature=2.0), CrossEntropyLoss(weight=0.4)],
 }
 Make = Callable[..., Any]
@@ -97,10 +96,7 @@ def step_gradient(
 
 def naive_loss(student: Any, teacher: Any, rows: list[Encoded], losses: list[Any]) -> torch.Tensor:
     """The step's loss, row by row without padding or batches, straight from its definition."""
-    soft: list[torch.Tensor] = []
-    hard: list[torch.Tensor] = []
-    soft_weight = next((x for x in losses if x.name == "forward_kl"), None)
-    hard_weight = next((x for x in losses if x.name == "cross_entropy"), None)
+    values: dict[str, list[torch.Tensor]] = {term.name: [] for term in losses}
     for row in rows:
         ids = torch.tensor([row.input_ids])
         mine = student(input_ids=ids).logits[0]
@@ -110,19 +106,11 @@ def naive_loss(student: Any, teacher: Any, rows: list[Encoded], losses: list[Any
             if label == IGNORE_INDEX:
                 continue
             before = place - 1  # the position whose next token is this one
-            if soft_weight:
-                t = soft_weight.temperature
-                p = (theirs[before] / t).softmax(-1)
-                q = (mine[before] / t).softmax(-1)
-                soft.append(t * t * (p * (p.log() - q.log())).sum())
-            if hard_weight and row.labelled:
-                hard.append(-mine[before].softmax(-1)[label].log())
-    total = torch.zeros(())
-    if soft_weight:
-        total = total + soft_weight.weight * torch.stack(soft).mean()
-    if hard_weight:
-        total = total + hard_weight.weight * torch.stack(hard).mean()
-    return total
+            for term in losses:
+                if row.labelled or term.name != "cross_entropy":
+                    values[term.name].append(reference(term, mine[before], theirs[before], label))
+    weighted = [term.weight * torch.stack(values[term.name]).mean() for term in losses]
+    return torch.stack(weighted).sum()
 
 
 # --- the step equals its definition -------------------------------------------------------------

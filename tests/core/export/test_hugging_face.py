@@ -113,7 +113,7 @@ def test_the_card_can_be_read_and_tells_the_scores(finished: Path, tmp_path: Pat
         "Verdict: beats. +40 points, 3 seeds.",
         "900 training rows, 400 labelled and 500 answered by the teacher",
         "path: rows.jsonl",
-        "0.9 × forward_kl at temperature 1, 0.1 × cross_entropy",
+        "0.9 × forward_kl (temperature 1), 0.1 × cross_entropy",
         "## Licence",
         "## Intended use and limits",
         runs.load_recipe(finished).name,

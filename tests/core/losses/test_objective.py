@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import LOSSES, Objective
-from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss
+from distill_core.recipe import (
+    CrossEntropyLoss,
+    ForwardKLLoss,
+    JSDLoss,
+    SkewedForwardKLLoss,
+    SkewedReverseKLLoss,
+)
+from tests.core.terms import TERMS, reference
 
 BOTH = [ForwardKLLoss(weight=0.7, temperature=2.0), CrossEntropyLoss(weight=0.3)]
 
@@ -21,7 +30,7 @@ def rows(count: int = 6, labelled: int = 4, vocabulary: int = 9) -> SupervisedRo
     )
 
 
-def reference(given: SupervisedRows) -> float:
+def expected_sum(given: SupervisedRows) -> float:
     """0.7 · mean of 4 · KL at T = 2 over all rows + 0.3 · mean NLL over labelled rows."""
     total = 0.0
     student, teacher = given.student_logits.detach().double(), given.teacher_logits.double()
@@ -40,7 +49,7 @@ def test_value_is_the_weighted_sum_of_means_and_no_more() -> None:
     totals = objective.token_counts(given.labelled)
     assert totals == {"forward_kl": 6, "cross_entropy": 4}
     loss, sums = objective(given, totals=totals)
-    assert loss.item() == pytest.approx(reference(given), abs=1e-5)
+    assert loss.item() == pytest.approx(expected_sum(given), abs=1e-5)
     shown = 0.7 * sums["forward_kl"].item() / 6 + 0.3 * sums["cross_entropy"].item() / 4
     assert shown == pytest.approx(loss.item(), abs=1e-6)
 
@@ -81,17 +90,59 @@ def test_a_term_of_weight_zero_is_left_out() -> None:
     assert list(objective.token_counts(torch.ones(3, dtype=torch.bool))) == ["cross_entropy"]
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
-def test_c14_says_which_term_and_where(name: str) -> None:
+def test_every_term_is_tried_here() -> None:
+    assert {term.name for term in TERMS.values()} == set(LOSSES)
+
+
+@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+def test_c14_says_which_term_and_where(term: Any) -> None:
     given = rows()
     with torch.no_grad():
         given.student_logits[3] = float("nan")
-    settings = {"forward_kl": ForwardKLLoss(), "cross_entropy": CrossEntropyLoss()}[name]
-    found = Objective([settings]).non_finite(given)
+    found = Objective([term]).non_finite(given)
     assert found is not None
-    assert found[0] == name
+    assert found[0] == term.name
     assert found[1].tolist() == [3]
-    assert Objective([settings]).non_finite(rows()) is None
+    assert Objective([term]).non_finite(rows()) is None
+
+
+@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+def test_c8_each_term_is_the_mean_of_its_reference(term: Any) -> None:
+    given, objective = rows(), Objective([term])
+    loss, _ = objective(given, totals=objective.token_counts(given.labelled))
+    places = [n for n in range(6) if given.labelled[n] or not term.needs_labels]
+    student, teacher = given.student_logits.detach(), given.teacher_logits
+    assert teacher is not None
+    expected = [
+        float(reference(term, student[n], teacher[n], int(given.targets[n]))) for n in places
+    ]
+    mean = sum(expected) / len(expected)
+    assert loss.item() == pytest.approx(term.weight * mean, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("plain", "changed"),
+    [
+        (JSDLoss(), JSDLoss(beta=0.2)),
+        (SkewedForwardKLLoss(), SkewedForwardKLLoss(skew=0.5)),
+        (SkewedReverseKLLoss(), SkewedReverseKLLoss(skew=0.5)),
+        *[
+            (term, term.model_copy(update={"temperature": 7.0}))
+            for term in TERMS.values()
+            if hasattr(term, "temperature")
+        ],
+        *[(term, term.model_copy(update={"weight": 0.2})) for term in TERMS.values()],
+    ],
+    ids=str,
+)
+def test_c20_every_setting_of_a_term_changes_the_loss(plain: Any, changed: Any) -> None:
+    given = rows()
+    values = []
+    for settings in (plain, changed):
+        objective = Objective([settings])
+        loss, _ = objective(given, totals=objective.token_counts(given.labelled))
+        values.append(loss.item())
+    assert values[0] != pytest.approx(values[1], rel=1e-3)
 
 
 def test_cross_entropy_equals_minus_log_probability() -> None:
