@@ -51,6 +51,8 @@ class Member(BaseModel):
     """A model's name, or a folder inside the run."""
     build: Student | None = None
     seed: int = 0
+    parts: str = ""
+    """File inside the run that says which of its source's parts it has; "": plain from `build`."""
     parameters: int = 0
     bytes: int = 0
 
@@ -107,6 +109,7 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
     """Load a member in eval mode; raises `RunError`, `ModelError`."""
     import torch
 
+    from distill_core.students import parts
     from distill_core.students.build import build_student
 
     if not exists(run_dir, found):
@@ -118,7 +121,8 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
         model = models.load_model(source, dtype=torch.float32, device=device)
         mark = models.fingerprint(source)
     else:
-        model = build_student(found.build, source=source, seed=found.seed).eval()
+        chosen = parts.read(run_dir / found.parts) if found.parts else None
+        model = build_student(found.build, source=source, seed=found.seed, chosen=chosen).eval()
         model.to(device)  # type: ignore[arg-type]
         mark = _fingerprint(model)
     return Loaded(found, model.requires_grad_(False), models.load_tokenizer(source), mark)

@@ -27,7 +27,8 @@ from distill_core.plan import PlannedStage, student_origin
 from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
 from distill_core.scoring import HeldOut
 from distill_core.students.adapters import merged, with_adapter
-from distill_core.students.build import build_student
+from distill_core.students.build import build_student, choose_parts
+from distill_core.students.calibration import Calibration
 from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
 from distill_core.teachers.answers import Answered, answer_rows
 from distill_core.teachers.local import LocalTeacher
@@ -96,8 +97,19 @@ def run_stage(
             folder=this.folder.parent / ANSWERS_FOLDER,
         )
         rows = answered.rows
+    yield progress("preparing", "tokenizing")
+    kept, encoded = _encode(rows, tokenizer, this.recipe)
     student_settings = _student_settings(stage.settings.student, this.folder, before)
-    student = build_student(student_settings, source=source, seed=seed)
+    yield progress("preparing", "building the student")
+    calibration = Calibration(encoded, pad_token_id(tokenizer), this.device)
+    parts = choose_parts(
+        student_settings,
+        source=source,
+        seed=seed,
+        calibration=calibration,
+        stored=this.folder / _parts_file(this, stage),
+    )
+    student = build_student(student_settings, source=source, seed=seed, chosen=parts)
     parameters = student.num_parameters()
     _enter(this, stage, source_name, parameters, teacher)
     network = with_adapter(student, stage.settings.adapter, seed=seed)
@@ -107,8 +119,6 @@ def run_stage(
         max_seq_len=this.recipe.data.max_seq_len,
         max_new_tokens=this.recipe.evaluation.max_new_tokens,
     )
-    yield progress("preparing", "tokenizing")
-    kept, encoded = _encode(rows, tokenizer, this.recipe)
     watcher = Watcher(
         stage.index,
         network.to(this.device),
@@ -180,6 +190,12 @@ def _teacher(
         return None
     model = models.load_model(source, dtype=torch.float32, device=this.device)
     return LocalTeacher(model, vocab_size=len(tokenizer), stop_ids=stop_token_ids(tokenizer))
+
+
+def _parts_file(this: Run, stage: PlannedStage) -> str:
+    """Where the choice is kept; a baseline's student is that of the stage it starts from."""
+    index = student_origin(this.stages)[2] if stage.baseline else stage.index
+    return f"parts/stage_{index}.json"
 
 
 def _student_settings(student: Student, folder: Path, before: PlannedStage | None) -> Student:
@@ -267,6 +283,7 @@ def _enter(
                 parameters,
                 build=_student_settings(student, this.folder, before),
                 seed=this.recipe.seed,
+                parts=_parts_file(this, stage),
             )
     lineup.write(this.folder, list(members.values()))
 

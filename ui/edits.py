@@ -129,14 +129,34 @@ def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, in
         path = draft.pair(data).student_path
         old = draft.get(data, path)
         fresh: draft.Mapping = {"init": init}
-        if init != "pretrained":
+        if init in {"scratch", "layer_drop"}:
             fresh["layers"] = draft.get(data, f"{path}.layers", 2)
+        if init == "width_prune":
+            fresh["hidden_size"] = narrower(str(draft.get(data, draft.pair(data).teacher_path)))
         if init == "scratch":
             fresh["hidden_size"] = draft.get(data, f"{path}.hidden_size", 80)
         key = f"student:{draft.get(old, 'init', '')}"
         return draft.put(data, path, desks.swap(desk, key, old, f"student:{init}", fresh))
 
     return _changed(desk, stored, apply), version + 1
+
+
+def narrower(teacher: str) -> int | None:
+    """About three quarters of a teacher's width that fits its heads; None where none is known."""
+    try:
+        facts = api.model_facts(teacher)
+    except (api.DistillError, OSError):
+        return None
+    whole, heads = int(facts["hidden_size"] or 0), int(facts["attention_heads"] or 1)
+    # all heads on less each, or fewer heads as wide as before: architectures differ
+    for part in (heads, max(1, whole // heads)):
+        width = max(1, round(0.75 * whole / part)) * part
+        try:
+            api.student_facts(teacher, {"init": "width_prune", "hidden_size": width})
+        except api.DistillError:
+            continue
+        return width
+    return None
 
 
 def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-Kind = Literal["number", "integer", "text", "choice", "toggle", "several", "group"]
+Kind = Literal["number", "integer", "numbers", "text", "choice", "toggle", "several", "group"]
 Schema = dict[str, Any]
 Field = gr.Checkbox | gr.CheckboxGroup | gr.Dropdown | gr.Number | gr.Textbox
 
@@ -35,6 +35,8 @@ WORDS = {
     "id": "Name on the hub",
     "limit": "At most … rows",
     "adapter": "LoRA adapter",
+    "keep_layers": "Exactly these layers",
+    "calibration_rows": "Rows to measure importance on",
     "optim": "Optimiser",
     "fine_tuned_on_labels": "fine-tuned on labels",
     "columns.text": "Text column",
@@ -146,6 +148,8 @@ def _kind(schema: Schema, node: Schema) -> Kind | None:
         return "choice"
     items = resolve(schema, node.get("items", {}))
     if node.get("type") == "array":
+        if items.get("type") == "integer":
+            return "numbers"
         return "several" if "enum" in items or "const" in items else None
     kinds: dict[str, Kind] = {
         "number": "number",
@@ -209,6 +213,8 @@ def component(setting: Setting, value: Any, *, show_info: bool = True) -> Field:
         return gr.Dropdown(choices=named, value=shown, allow_custom_value=True, **look)
     if setting.kind in {"number", "integer"} and not setting.optional and _is_number(shown):
         return gr.Number(value=shown, **look)
+    if setting.kind == "numbers" and isinstance(shown, list):
+        shown = ", ".join(map(str, shown))
     text = "" if shown is None else str(shown)  # a number field would show "empty" as 0
     lines = 2 if setting.key in {"prompt_template", "system_prompt"} else 1
     hint = "empty" if setting.optional else None
@@ -230,8 +236,11 @@ def parsed(setting: Setting, value: Any) -> Any:
     if setting.kind in {"number", "integer"} and _is_number(value) and float(value).is_integer():
         small = abs(value) < 2**53
         return int(value) if setting.kind == "integer" and small else float(value)
-    if isinstance(value, str):
-        return None if setting.optional and not value.strip() else value
+    if isinstance(value, str) and setting.optional and not value.strip():
+        return None
+    if isinstance(value, str) and setting.kind == "numbers":
+        parts = value.replace(",", " ").split()
+        return [int(part) for part in parts] if all(map(str.isdecimal, parts)) else value
     return value
 
 

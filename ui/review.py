@@ -22,6 +22,7 @@ from ui.desk import Desk
 INITS = {
     "scratch": "new weights, smaller",
     "layer_drop": "the teacher's own layers",
+    "width_prune": "the teacher, narrower",
     "pretrained": "a published checkpoint",
 }
 
@@ -140,7 +141,7 @@ def pair_chips(
 ) -> str:
     """Say what the two share, and what the teacher's licence is."""
     path = draft.pair(data).student_path
-    own = draft.get(data, f"{path}.init") in {"scratch", "layer_drop"}
+    own = draft.get(data, f"{path}.init") in {"scratch", "layer_drop", "width_prune"}
     chips = []
     if teacher and student and own:
         chips.append(theme.chip("same tokenizer", "good", "✓"))
@@ -169,7 +170,8 @@ def slot(data: draft.Mapping, field: str) -> str:
     if field == pair.teacher_path:
         return "ds-field-teacher"
     if field == pair.student_path or field.startswith(f"{pair.student_path}."):
-        return "ds-field-student-" + (field[len(pair.student_path) + 1 :] or "init")
+        setting = field[len(pair.student_path) + 1 :].partition(".")[0]
+        return f"ds-field-student-{setting or 'init'}"
     parts = field.split(".")
     if len(parts) > 3 and parts[0] == "stages" and parts[2] == "losses":
         name = draft.get(data, ".".join(parts[:4]) + ".name")
@@ -203,7 +205,12 @@ def fill(desk: Desk) -> tuple[Any, ...]:
         ),
         gr.update(choices=init_choices(pair), value=init if init in INITS else None),
         _size_update(draft.get(student, "layers"), facts, "layers", shown=init != "pretrained"),
-        _size_update(draft.get(student, "hidden_size"), facts, "hidden_size", init == "scratch"),
+        _size_update(
+            draft.get(student, "hidden_size"),
+            facts,
+            "hidden_size",
+            shown=init in {"scratch", "width_prune"},
+        ),
         gr.update(
             choices=[*([("the model itself", "")] if not pair.has_teacher else []), *models],
             value=draft.get(student, "model") or "",
@@ -215,14 +222,18 @@ def fill(desk: Desk) -> tuple[Any, ...]:
 
 def init_choices(pair: draft.Pair) -> list[tuple[str, str]]:
     """What a student may start from, in words."""
-    words = INITS if pair.has_teacher else {**INITS, "layer_drop": "the model's own layers"}
+    words = INITS
+    if not pair.has_teacher:
+        words = {key: label.replace("teacher", "model") for key, label in INITS.items()}
     return [(label, key) for key, label in words.items()]
 
 
 def _size_update(value: Any, facts: dict[str, Any] | None, key: str, shown: bool) -> Any:
     step = 1 if key == "layers" else 8
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else step
-    most = max(number, int((facts or {}).get(key) or (12 if key == "layers" else 768)), step + 1)
+    there = int((facts or {}).get(key) or (12 if key == "layers" else 768))
+    empty = there if value is None else step  # nothing chosen: all that the teacher has
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else empty
+    most = max(number, there, step + 1)
     return gr.update(value=number, minimum=min(step, number), maximum=most, visible=shown)
 
 

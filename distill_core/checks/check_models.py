@@ -15,7 +15,7 @@ from distill_core.estimate.shapes import StageShape, tokenizer_folder
 from distill_core.models import model_facts
 from distill_core.models.licences import licence_note
 from distill_core.plan import named_models
-from distill_core.recipe import PretrainedStudent, Recipe, ScratchStudent
+from distill_core.recipe import PretrainedStudent, Recipe, ScratchStudent, WidthPruneStudent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -202,6 +202,8 @@ def _size_field(shape: StageShape) -> str:
     field = f"{shape.field}.student"
     if isinstance(student, PretrainedStudent):
         return f"{field}.model"
+    if isinstance(student, WidthPruneStudent):
+        return f"{field}.hidden_size"
     if isinstance(student, ScratchStudent):
         wider = shape.source is not None and student.hidden_size > shape.source.hidden_size
         deeper = shape.source is not None and student.layers > shape.source.num_hidden_layers

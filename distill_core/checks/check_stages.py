@@ -10,13 +10,7 @@ from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import StageShape
-from distill_core.recipe import (
-    DistillStage,
-    JSDLoss,
-    LayerDropStudent,
-    PretrainedStudent,
-    ScratchStudent,
-)
+from distill_core.recipe import DistillStage, JSDLoss, ScratchStudent
 
 HOT_TEMPERATURE = 3.0
 """Above it a term warns: 1 suits language models, 2–4 a handful of classes (Hinton 2015)."""
@@ -160,7 +154,7 @@ def learning_rate(shape: StageShape) -> Iterator[Problem]:
         shape.stage.adapter is None
         and is_large
         and rate > _HIGH_FOR_ALL_WEIGHTS
-        and isinstance(shape.stage.student, PretrainedStudent | LayerDropStudent)
+        and not isinstance(shape.stage.student, ScratchStudent)
     ):
         yield Problem(
             severity="info",

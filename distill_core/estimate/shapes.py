@@ -24,6 +24,7 @@ from distill_core.recipe import (
     PretrainedStudent,
     Recipe,
     ScratchStudent,
+    WidthPruneStudent,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _shape(
     if own:
         student, student_name = _named(problems, own, field, before, task)
     elif source is not None:
-        student = _try(problems, lambda: student_shape(source, stage.student, field=field), field)
+        whole = f"stages.{index}.student"
+        student = _try(problems, lambda: student_shape(source, stage.student, field=whole), field)
     countable = student is None or _try(
         problems, lambda: model_facts.parameters(student, field=field), field
     )
@@ -164,7 +166,9 @@ def _student_field(stage: FineTuneStage | DistillStage, index: int) -> str:
     student = stage.student
     field = f"stages.{index}.student"
     if isinstance(student, LayerDropStudent):
-        return f"{field}.layers"
+        return f"{field}.{'layers' if student.keep_layers is None else 'keep_layers'}"
+    if isinstance(student, WidthPruneStudent):
+        return f"{field}.hidden_size"
     if isinstance(student, ScratchStudent):
         return f"{field}.attention_heads" if student.attention_heads else f"{field}.hidden_size"
     return f"{field}.model"

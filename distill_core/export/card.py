@@ -18,7 +18,7 @@ from distill_core.export.paths import is_local_path, last_part
 from distill_core.models.licences import licence_note
 from distill_core.models.weights import fingerprint
 from distill_core.plan import named_models
-from distill_core.recipe import DistillStage, LayerDropStudent, Loss, PretrainedStudent, Recipe
+from distill_core.recipe import DistillStage, Loss, Recipe, ScratchStudent
 from distill_core.runs import journal
 
 _ROWS = (
@@ -244,9 +244,9 @@ def _base_model(recipe: Recipe) -> list[str] | None:
     for stage in recipe.stages:
         student = stage.student
         named = stage.teacher if isinstance(stage, DistillStage) else stage.model
-        own = student.model if isinstance(student, PretrainedStudent) else None
+        own = student.model if student.init == "pretrained" else None
         source = own or (named if named != "previous" else source)
-    if not isinstance(student, PretrainedStudent | LayerDropStudent):
+    if student is None or isinstance(student, ScratchStudent):
         return None
     built_in = models.BUILT_IN.get(source)
     hub_id = built_in.hub_id if built_in else source

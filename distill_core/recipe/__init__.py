@@ -46,6 +46,7 @@ from distill_core.recipe.students import (
     PretrainedStudent,
     ScratchStudent,
     Student,
+    WidthPruneStudent,
 )
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Student",
     "TeacherAnswerSettings",
     "TotalVariationLoss",
+    "WidthPruneStudent",
 ]
 
 

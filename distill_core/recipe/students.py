@@ -11,6 +11,15 @@ from pydantic import Field
 
 from distill_core.recipe.base import Settings
 
+CalibrationRows = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=4096,
+        description="Training rows on which importance is measured, drawn by the seed.",
+    ),
+]
+
 
 class PretrainedStudent(Settings):
     """A student that starts from published weights."""
@@ -41,14 +50,49 @@ class LayerDropStudent(Settings):
 
     init: Literal["layer_drop"] = "layer_drop"
     layers: int = Field(6, ge=1, le=512, description="How many of the teacher's layers to keep.")
-    keep: Literal["lower", "even", "first_and_last"] = Field(
+    keep: Literal["lower", "even", "first_and_last", "importance"] = Field(
         "lower",
-        description="Which layers: the lowest ones in a row, evenly spaced, or both ends.",
+        description="Which layers: the lowest ones in a row, evenly spaced, both ends, or those "
+        "that change the hidden state most on training rows (block influence, arXiv 2403.03853).",
     )
+    keep_layers: list[Annotated[int, Field(ge=1, le=512)]] | None = Field(
+        None,
+        min_length=1,
+        description="Exactly these layers, counted from 1, such as 1, 2, 30; takes the place of "
+        "layers and keep.",
+    )
+    calibration_rows: CalibrationRows = 64
+
+
+class WidthPruneStudent(Settings):
+    """A narrower teacher: its most active heads, feed-forward units and hidden dimensions.
+
+    What is left out was least active on training rows (Minitron, arXiv 2407.14679); what stays
+    keeps the teacher's weights.
+    """
+
+    init: Literal["width_prune"] = "width_prune"
+    layers: int | None = Field(
+        None, ge=1, le=512, description="Layers to keep, by importance; empty: all."
+    )
+    hidden_size: int | None = Field(
+        None, ge=8, le=65536, description="Width of the hidden state; empty: the teacher's."
+    )
+    intermediate_size: int | None = Field(
+        None, ge=8, description="Width of the feed-forward layer; empty: the teacher's."
+    )
+    attention_heads: int | None = Field(
+        None,
+        ge=1,
+        description="Attention heads, each as wide as the teacher's; empty: as many of the "
+        "teacher's as fit the width.",
+    )
+    calibration_rows: CalibrationRows = 64
 
 
 Student = Annotated[
-    PretrainedStudent | ScratchStudent | LayerDropStudent, Field(discriminator="init")
+    PretrainedStudent | ScratchStudent | LayerDropStudent | WidthPruneStudent,
+    Field(discriminator="init"),
 ]
 
 

@@ -1,7 +1,8 @@
 """From a student's settings to a network with its first weights.
 
-In: settings, and the teacher's weights where the student starts from them. Out: a
-`PreTrainedModel` in train mode, fp32. Knows nothing of losses or data.
+In: settings, the teacher's weights where the student starts from them, training rows where its
+parts have to be chosen. Out: what was chosen, then a `PreTrainedModel` in train mode, fp32. Knows
+nothing of losses or of how rows are read.
 """
 
 from __future__ import annotations
@@ -9,29 +10,92 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from distill_core.recipe import LayerDropStudent, PretrainedStudent, ScratchStudent, Student
-from distill_core.students import layer_drop, pretrained, scratch
+from distill_core import models
+from distill_core.recipe import (
+    LayerDropStudent,
+    PretrainedStudent,
+    ScratchStudent,
+    Student,
+    WidthPruneStudent,
+)
+from distill_core.students import layer_drop, parts, pretrained, scratch, width_prune
+from distill_core.students.parts import Parts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import PreTrainedModel
 
-STUDENTS: dict[type, Callable[..., Any]] = {
+    from distill_core.students.calibration import Calibration
+
+CHOOSE: dict[type, Callable[..., Parts]] = {
+    LayerDropStudent: layer_drop.choose,
+    WidthPruneStudent: width_prune.choose,
+}
+"""Of the students that are made of their teacher: which parts stay."""
+
+BUILD: dict[type, Callable[..., Any]] = {
     PretrainedStudent: pretrained.build,
     ScratchStudent: scratch.build,
     LayerDropStudent: layer_drop.build,
+    WidthPruneStudent: width_prune.build,
 }
 
 
-def build_student(settings: Student, *, source: Path, seed: int) -> PreTrainedModel:
-    """Build the student that `settings` describe, shaped from the model folder `source`.
+def choose_parts(
+    settings: Student,
+    *,
+    source: Path,
+    seed: int,
+    calibration: Calibration,
+    stored: Path | None = None,
+) -> Parts:
+    """Choose what the student keeps of the model in `source`, on training rows where it must be.
 
-    The same settings, source and seed give the same weights, bit for bit.
+    The same settings, source, rows and seed give the same parts. What is `stored` already is taken
+    as it is; else the choice is stored there.
 
     Raises:
         ModelError: if the sizes do not fit the source's architecture.
     """
-    model: PreTrainedModel = STUDENTS[type(settings)](settings, source=source, seed=seed)
+    known = parts.read(stored) if stored is not None else None
+    if known is not None:
+        return known
+    chosen = Parts()
+    choose = CHOOSE.get(type(settings))
+    if choose is not None:
+        teacher = _load(source)
+        teacher.to(calibration.device)  # type: ignore[arg-type]
+        count = settings.calibration_rows  # type: ignore[union-attr]
+        chosen = choose(settings, teacher, calibration.batches(count, seed=seed))
+    if stored is not None:
+        parts.write(stored, chosen)
+    return chosen
+
+
+def build_student(
+    settings: Student, *, source: Path, seed: int, chosen: Parts | None = None
+) -> PreTrainedModel:
+    """Build the student that `settings` describe, shaped from the model folder `source`.
+
+    The same settings, source, seed and choice give the same weights, bit for bit. Without
+    `chosen` only a student can be built whose parts are plain from its settings.
+
+    Raises:
+        ModelError: if the sizes do not fit the source's architecture.
+    """
+    choose = CHOOSE.get(type(settings))
+    if choose is not None:
+        teacher = _load(source)
+        chosen = chosen if chosen is not None else choose(settings, teacher, ())
+        model: PreTrainedModel = BUILD[type(settings)](settings, teacher, chosen)
+    else:
+        model = BUILD[type(settings)](settings, source=source, seed=seed)
     model.config.use_cache = True
     return model.float().train()
+
+
+def _load(source: Path) -> PreTrainedModel:
+    import torch
+
+    return models.load_model(source, dtype=torch.float32, device="cpu")

@@ -1,61 +1,43 @@
 """A student made of some of the teacher's own layers.
 
-In: the teacher's folder and which layers to keep. Out: a shallower model whose every weight is a
-copy of the teacher's, embeddings, final norm and head included.
+In: the teacher and which layers to keep. Out: a shallower model whose every weight is a copy of
+the teacher's, embeddings, final norm and head included.
 """
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from distill_core import models
-from distill_core.errors import ModelError
 from distill_core.recipe import LayerDropStudent
-from distill_core.students.shape import kept_layers, student_config
+from distill_core.students.copying import copied
+from distill_core.students.importance import layer_importance
+from distill_core.students.parts import Parts
+from distill_core.students.shape import kept_count, kept_layers, student_config
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
+    from distill_core.data.batches import Batch
 
-def build(settings: LayerDropStudent, *, source: Path, seed: int) -> PreTrainedModel:
-    """Copy the kept layers of the model in `source`; Raises `ModelError` if it has none."""
-    import torch
-    from transformers import AutoModelForCausalLM
 
-    teacher = models.load_model(source, dtype=torch.float32, device="cpu")
+def choose(settings: LayerDropStudent, teacher: PreTrainedModel, batches: Sequence[Batch]) -> Parts:
+    """The layers that `settings` name, or the most important ones on the batches."""
     kept = kept_layers(teacher.config.num_hidden_layers, settings)
-    student = AutoModelForCausalLM.from_config(student_config(teacher.config, settings))
-    prefix = layer_prefix(teacher)
-    new_index = {old: new for new, old in enumerate(kept)}
-    pattern = re.compile(rf"^{re.escape(prefix)}\.(\d+)\.(.+)$")
-    weights = {}
-    for name, value in teacher.state_dict().items():
-        match = pattern.match(name)
-        if match is None:
-            weights[name] = value
-        elif int(match[1]) in new_index:
-            weights[f"{prefix}.{new_index[int(match[1])]}.{match[2]}"] = value
-    student.load_state_dict(weights)
-    student.generation_config = teacher.generation_config
-    return student
+    if kept is None:
+        count = kept_count(teacher.config.num_hidden_layers, settings)
+        kept = highest(layer_importance(teacher, batches), count)
+    return Parts(layers=kept)
 
 
-def layer_prefix(model: nn.Module) -> str:
-    """The name of the list of transformer layers, such as `model.layers`.
+def build(settings: LayerDropStudent, teacher: PreTrainedModel, parts: Parts) -> PreTrainedModel:
+    """Copy the kept layers; raises `ModelError` where they cannot be taken apart."""
+    config = student_config(teacher.config, settings, layers=parts.layers)
+    return copied(teacher, config, parts)
 
-    Raises:
-        ModelError: if no list has one module for each layer.
-    """
-    from torch import nn
 
-    depth = model.config.num_hidden_layers  # type: ignore[union-attr]
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return name
-    raise ModelError(
-        f"{type(model).__name__} has no list of {depth} layers to copy from. "  # type: ignore
-        "Choose a student with new or published weights instead."
-    )
+def highest(values: Tensor, count: int) -> list[int]:
+    """Places of the `count` highest of `values` (N,), ascending; of equal ones the first."""
+    order = values.argsort(descending=True, stable=True)
+    return sorted(int(place) for place in order[:count])

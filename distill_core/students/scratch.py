@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill_core import models
 from distill_core.recipe import ScratchStudent
 from distill_core.students.shape import student_config
 
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 def build(settings: ScratchStudent, *, source: Path, seed: int) -> PreTrainedModel:
     """Initialise from the configuration in `source` with the student's sizes."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = student_config(AutoConfig.from_pretrained(source), settings)
-    config.dtype = torch.float32
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config)
+        return models.new_model(config)

@@ -243,6 +243,39 @@ def test_widths_that_do_not_fit(make: Make, student: str, field: str, message: s
     assert message in problem.message
 
 
+@pytest.mark.parametrize(
+    ("student", "field", "message"),
+    [
+        ("layer_drop, keep_layers: [1, 5]", "keep_layers", "must name layers 1 to 4"),
+        ("width_prune, layers: 5", "layers", "only 4"),
+        ("width_prune, hidden_size: 40", "hidden_size", "only 32"),
+        ("width_prune, hidden_size: 21", "hidden_size", "hidden_size 21 does not fit"),
+        ("width_prune, attention_heads: 3", "attention_heads", "Choose one of 2, 4"),
+        ("width_prune, intermediate_size: 65", "intermediate_size", "only 64"),
+    ],
+)
+def test_parts_that_the_teacher_lacks(make: Make, student: str, field: str, message: str) -> None:
+    problem = _found(make(f"stages.0.student={{init: {student}}}"), f"stages.0.student.{field}")
+    assert problem.severity == "error"
+    assert message in problem.message
+
+
+def test_an_architecture_that_cannot_be_made_narrower(
+    make: Make, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    from transformers import StableLmConfig, StableLmForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    other = StableLmForCausalLM(
+        StableLmConfig(vocab_size=64, num_attention_heads=4, num_key_value_heads=4, **sizes)
+    )
+    folder = _folder_with(tmp_path / "other", other, tiny_tokenizer)
+    student = "stages.0.student={init: width_prune, hidden_size: 16}"
+    problem = _found(make(f"stages.0.teacher={folder}", student), "stages.0.student.init")
+    assert "stablelm model cannot be made narrower" in problem.message
+    assert "llama, mistral, qwen2" in problem.fix
+
+
 def test_a_wide_gap(
     make: Make,
     tmp_path: Path,

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs
+from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs, stage
 from distill_core.errors import DataError, DiskFullError, RunError
 from distill_core.plan import plan
+from distill_core.students import width_prune
 from distill_core.teachers import local
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
@@ -125,7 +126,7 @@ def test_every_way_to_combine_runs_to_the_end(
     assert (run_dir / "student" / "model.safetensors").is_file()
     scores = events[-1]["evaluation"]["models"]
     assert {"student", "untrained_student"} <= set(scores)
-    if any(stage.kind == "distill" for stage in made.stages):
+    if any(each.kind == "distill" for each in made.stages):
         assert scores["student"]["kl_to_teacher"] >= 0
     assert not list((run_dir / "checkpoints").iterdir())
 
@@ -193,12 +194,55 @@ def test_the_student_starts_from_the_weights_its_init_names(
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-12, msg=name)
 
 
+STUDENTS: dict[str, dict[str, Any]] = {
+    "scratch": {"init": "scratch", "layers": 1, "hidden_size": 16},
+    "lower layers": {"init": "layer_drop", "layers": 2},
+    "important layers": {"init": "layer_drop", "layers": 2, "keep": "importance"},
+    "narrower": {"init": "width_prune", "hidden_size": 16, "intermediate_size": 24, "layers": 2},
+}
+
+
+@pytest.mark.parametrize("student", sorted(STUDENTS))
+def test_the_untrained_student_is_built_again_as_training_started_from_it(
+    student: str, rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, torch.Tensor]] = []
+    build = stage.build_student
+
+    def watched(*args: Any, **more: Any) -> Any:
+        model = build(*args, **more)
+        started.append({name: value.clone() for name, value in model.state_dict().items()})
+        return model
+
+    monkeypatch.setattr(stage, "build_student", watched)
+    evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_labels"]}
+    made = recipe(rows_file, [distill(teacher, student=STUDENTS[student])], evaluation=evaluation)
+    go(made, run_dir)
+    member = lineup.member(run_dir, "untrained_student")
+    again = lineup.load(run_dir, member, device=torch.device("cpu")).model.state_dict()
+    assert len(started) == 2, "the student, and its baseline"
+    for weights in started:
+        assert weights.keys() == again.keys()
+        for name, value in weights.items():
+            assert torch.equal(value, again[name]), name
+    assert member.parameters == lineup.member(run_dir, "student").parameters
+
+
 # --- stop, resume -------------------------------------------------------------------------------
 
 
 def stop_after(steps: int) -> Any:
     wishes: Iterator[str | None] = iter([None] * (steps - 1) + ["stop"])
     return lambda: next(wishes, None)
+
+
+def test_a_resumed_run_keeps_the_parts_that_were_chosen_first(
+    rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe(rows_file, [distill(teacher, student=STUDENTS["narrower"])])
+    go(made, run_dir, should_stop=stop_after(2))
+    monkeypatch.setattr(width_prune, "width_importance", None)  # measuring again would fail
+    assert go(made, run_dir)[-1]["type"] == "run_finished"
 
 
 @pytest.mark.parametrize("at", [1, 3, 5, 7])
@@ -276,8 +320,8 @@ def test_rows_that_do_not_fit_are_told(rows_file: Path, teacher: str, run_dir: P
 
 def test_plan_counts_steps_and_rows(rows_file: Path, teacher: str) -> None:
     stages = WAYS["fine_tune, then distill"](teacher)
-    for stage in stages:
-        stage["optim"] = {"epochs": 1.5, "global_batch_size": 8}
+    for settings in stages:
+        settings["optim"] = {"epochs": 1.5, "global_batch_size": 8}
     planned = plan(recipe(rows_file, stages), labelled=20, unlabelled=12)
     assert [(s.rows, s.total_steps) for s in planned] == [(20, 4), (32, 6)]
     assert [s.output for s in planned] == ["models/stage_0", "student"]

@@ -35,6 +35,7 @@ class House(BaseModel):
     loud: bool = False
     owner: str | None = Field(None, description="Who pays.")
     floors: int | None = Field(None, ge=1)
+    doors: list[int] | None = Field(None, description="Their numbers.")
     rooms: list[Literal["attic", "cellar"]] = []
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] = Cat()
     nap: Nap | None = None
@@ -57,6 +58,7 @@ def test_kinds_follow_the_types() -> None:
     kinds = {name: setting.kind for name, setting in FOUND.items()}
     assert kinds == {
         "new_setting": "number",
+        "doors": "numbers",
         "colour": "choice",
         "loud": "toggle",
         "owner": "text",
@@ -68,6 +70,7 @@ def test_kinds_follow_the_types() -> None:
     assert [name for name, setting in FOUND.items() if setting.optional] == [
         "owner",
         "floors",
+        "doors",
         "nap",
     ]
     assert FOUND["colour"].choices == ("red", "dark_blue")
@@ -143,3 +146,12 @@ def test_every_setting_of_a_recipe_has_words() -> None:
             assert setting.label
             assert "_" not in setting.label
     assert form.words("checkpoints.keep") != form.words("stages.0.student.keep")
+
+
+def test_lists_of_numbers_are_written_with_commas() -> None:
+    doors = FOUND["doors"]
+    assert form.component(doors, [1, 2, 30]).value == "1, 2, 30"
+    assert form.component(doors, None).value == ""
+    assert form.parsed(doors, "1, 2 30") == [1, 2, 30]
+    assert form.parsed(doors, " ") is None
+    assert form.parsed(doors, "1, two") == "1, two"

@@ -341,6 +341,7 @@ def test_problems_block_start_and_stand_at_their_fields(
     [
         ("stages.1.student", "ds-field-student-init"),
         ("stages.1.student.hidden_size", "ds-field-student-hidden_size"),
+        ("stages.1.student.keep_layers.2", "ds-field-student-keep_layers"),
         ("stages.0.model", "ds-field-teacher"),
         ("stages.1.losses.1.weight", "ds-field-stages-1-losses-cross_entropy-weight"),
         ("stages.1.losses.9.weight", "ds-field-stages-1-losses-9-weight"),
@@ -362,6 +363,18 @@ def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
     assert (width["value"], width["maximum"]) == (64, 160)
     assert model["visible"] is False
     assert method["value"] == "Distill"
+
+
+def test_a_narrower_student_opens_with_a_width_that_fits(desk: desks.Desk) -> None:
+    edits.edit_init("width_prune", "", desk, 0)
+    assert now(desk)["stages"][0]["student"] == {"init": "width_prune", "hidden_size": 120}
+    _, _, _, init, layers, width, *_ = review.fill(desk)
+    assert init["value"] == "width_prune"
+    assert (layers["value"], layers["visible"]) == (5, True)  # empty: all of the teacher's
+    assert (width["value"], width["maximum"], width["visible"]) == (120, 160, True)
+    assert "120 of 160 dimensions" in review.redraw(desk)
+    problems, _ = review.review(desk)
+    assert not [problem for problem in problems if problem.severity == "error"]
 
 
 def test_odd_values_do_not_break_the_fields(desk: desks.Desk, sized: None) -> None:

@@ -16,11 +16,22 @@ from transformers import (
     Qwen3Config,
 )
 
+from distill_core.data.tokenize import Encoded
 from distill_core.errors import ModelError
-from distill_core.recipe import LayerDropStudent, LoraSettings, PretrainedStudent, ScratchStudent
+from distill_core.recipe import (
+    LayerDropStudent,
+    LoraSettings,
+    PretrainedStudent,
+    ScratchStudent,
+    WidthPruneStudent,
+)
+from distill_core.students import parts as student_parts
 from distill_core.students.adapters import merged, with_adapter
-from distill_core.students.build import build_student
-from distill_core.students.shape import default_heads, kept_layers, layer_words, student_config
+from distill_core.students.build import build_student, choose_parts
+from distill_core.students.calibration import Calibration
+from distill_core.students.parts import Parts
+from distill_core.students.shape import default_heads, layer_words, student_config
+from tests.core.students.families import tiny
 
 SIZES = {
     "vocab_size": 64,
@@ -44,26 +55,6 @@ def teacher(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     model = AutoModelForCausalLM.from_config(CONFIGS[request.param])
     model.save_pretrained(tmp_path / "teacher")
     return model
-
-
-def test_layer_drop_copies_every_kept_weight_bit_for_bit(teacher: Any, tmp_path: Path) -> None:
-    settings = LayerDropStudent(layers=3, keep="even")
-    student = build_student(settings, source=tmp_path / "teacher", seed=0)
-    kept = [0, 2, 5]
-    assert kept_layers(6, settings) == kept
-    theirs, mine = teacher.state_dict(), student.state_dict()
-    copied = 0
-    for name, value in mine.items():
-        source = name
-        for new, old in enumerate(kept):
-            for stem in ("model.layers", "transformer.h"):
-                if name.startswith(f"{stem}.{new}."):
-                    source = name.replace(f"{stem}.{new}.", f"{stem}.{old}.", 1)
-                    copied += 1
-        assert torch.equal(value, theirs[source]), name
-    assert copied >= 3 * 8
-    assert student.config.num_hidden_layers == 3
-    student(input_ids=torch.tensor([[1, 2, 3]]))
 
 
 def test_scratch_has_the_asked_sizes_and_follows_its_seed(teacher: Any, tmp_path: Path) -> None:
@@ -101,6 +92,8 @@ def test_pretrained_is_the_folder_itself(teacher: Any, tmp_path: Path) -> None:
         ("even", 1, "layers 6 of 6"),
         ("first_and_last", 3, "layers 1–2, 6 of 6"),
         ("lower", 6, "layers 1–6 of 6"),
+        ("importance", 2, "2 of 6 layers, the most important on training rows"),
+        ("importance", 6, "layers 1–6 of 6"),
     ],
 )
 def test_layers_in_words(keep: Any, layers: int, words: str) -> None:
@@ -148,3 +141,71 @@ def test_an_adapter_starts_as_nothing_and_merges_to_the_same_answers(
     whole = merged(network)
     torch.testing.assert_close(whole(input_ids=ids).logits, changed, rtol=1e-4, atol=1e-5)
     assert not any("lora" in name for name in whole.state_dict())
+
+
+# --- parts: chosen once, kept, and enough to build the same again --------------------------------
+
+ROWS = [Encoded([5, 6, 7, 8], [5, 6, 7, 8], True, False), Encoded([9, 3], [9, 3], True, False)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        LayerDropStudent(layers=2, keep="importance"),
+        LayerDropStudent(layers=2),
+        WidthPruneStudent(hidden_size=24, intermediate_size=40, layers=2),
+        ScratchStudent(layers=2, hidden_size=24),
+        PretrainedStudent(),
+    ],
+    ids=lambda settings: settings.init,
+)
+def test_the_stored_choice_builds_the_same_bytes(
+    teacher: Any, tmp_path: Path, settings: Any
+) -> None:
+    source = tmp_path / "teacher"
+    calibration = Calibration(ROWS, pad_token_id=0)
+    file = tmp_path / "run" / "stage_0.json"
+    more: Any = {"source": source, "seed": 0, "calibration": calibration}
+    parts = choose_parts(settings, **more, stored=file)
+    stored = student_parts.read(file)
+    assert stored == parts == choose_parts(settings, **more)
+    first, again = (
+        build_student(settings, source=source, seed=0, chosen=chosen) for chosen in (parts, stored)
+    )
+    assert first.training
+    assert first.dtype == torch.float32
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+
+
+def test_nothing_stored_is_nothing_chosen(tmp_path: Path) -> None:
+    assert student_parts.read(tmp_path / "none.json") is None
+
+
+def test_c20_each_setting_of_a_choice_changes_the_student(tmp_path: Path) -> None:
+    source = tmp_path / "teacher"
+    tiny("llama").save_pretrained(source)
+    rows = [Encoded([n, 63 - n, 2 * n], [1, 1, 1], True, False) for n in range(1, 31)]
+
+    def choose(settings: Any, seed: int = 0) -> Parts:
+        calibration = Calibration(rows, pad_token_id=0)
+        return choose_parts(settings, source=source, seed=seed, calibration=calibration)
+
+    drop, prune = LayerDropStudent, WidthPruneStudent
+    base = {"layers": 2, "keep": "importance"}
+    assert choose(drop(**base)).layers != choose(drop(**base | {"layers": 3})).layers
+    assert choose(drop(**base)).layers != choose(drop(layers=2, keep="even")).layers
+    assert choose(drop(**base, keep_layers=[1, 4])).layers == [0, 3]
+    narrow = prune(hidden_size=24, calibration_rows=1)
+    assert choose(narrow) != choose(prune(hidden_size=24, calibration_rows=30))
+    assert choose(narrow) != choose(narrow, seed=1)
+    assert choose(prune(attention_heads=2)).heads is not None
+    assert choose(prune(intermediate_size=16)).units is not None
+    assert choose(prune(layers=3)).layers is not None
+
+
+@pytest.mark.parametrize("layers", [[2, 2], [3, 1], [1, 7]])
+def test_listed_layers_must_be_there_in_order_once(layers: list[int]) -> None:
+    with pytest.raises(ModelError, match="must name layers 1 to 6, each once") as caught:
+        student_config(CONFIGS["llama"], LayerDropStudent(keep_layers=layers))
+    assert caught.value.field == "keep_layers"
