@@ -36,6 +36,18 @@ def machine() -> dict[str, Any]:
     return device.facts()
 
 
+def self_test(device: str = "auto") -> dict[str, Any]:
+    """Measure on a device whether losses and gradients are right; takes seconds.
+
+    `{"device", "name", "passed": bool, "seconds", "properties": [{"name", "words", "measures",
+    "figure" | None, "limit", "passed": bool, "error"}]}`. Raises `RecipeError` where this machine
+    has no such device.
+    """
+    from distill_core import self_test
+
+    return self_test.self_test(device)
+
+
 def models() -> list[dict[str, Any]]:
     """List the built-in models, then models found in this machine's cache.
 

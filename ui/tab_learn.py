@@ -1,4 +1,4 @@
-"""Learn: what temperature does to a real teacher's answer, and short pieces with their sources.
+"""Learn: what temperature does to a real teacher's answer, short pieces with sources, a self-test.
 
 In: the page. Out: the tab. The explorable runs in the browser; nothing is asked of the server
 while dragging.
@@ -24,6 +24,12 @@ _SCRIPT = Path(__file__).parent.parent / "assets" / "learn.js"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _ONE_AT_A_TIME = threading.Lock()
 
+SELF_TEST = (
+    "<h3>Are the numbers right on this machine?</h3><p class='ds-muted'>Losses and gradients, "
+    "computed as in training on this machine's device, against double precision on the CPU. Takes "
+    "seconds; <code>distill-studio self-test</code> does the same.</p>"
+)
+
 
 def build(page: Page) -> None:
     """Lay out the tab."""
@@ -47,6 +53,11 @@ def build(page: Page) -> None:
                 _lesson(page, lesson)
         with gr.Column(elem_classes="ds-card"):
             gr.HTML(published_table())
+        with gr.Column(elem_classes="ds-card"):
+            gr.HTML(SELF_TEST)
+            tested = gr.HTML(elem_id="ds-self-test")
+            test = gr.Button("Run the self-test", size="sm", scale=0)
+            test.click(self_test, None, tested, api_visibility="private")
     opened = gr.State(False)
     page.tabs.select(
         open_explorable,
@@ -104,6 +115,40 @@ def rounded(example: dict[str, Any]) -> dict[str, Any]:
         for position in example["positions"]
     ]
     return {"prompt": example["prompt"], "answer": example["answer"], "positions": positions}
+
+
+def self_test() -> str:
+    """Measure, and draw what was found."""
+    try:
+        with _ONE_AT_A_TIME:
+            return self_test_html(api.self_test())
+    except (api.DistillError, OSError, RuntimeError) as error:
+        return theme.alert("The self-test could not run", str(error), "warn")
+
+
+def self_test_html(found: dict[str, Any]) -> str:
+    """Draw the properties as a table: what must hold, the figure found, what is allowed."""
+    rows = "".join(
+        f"<tr><td>{'✓&nbsp;holds' if item['passed'] else '<b>✗&nbsp;fails</b>'}</td>"
+        f"<th scope='row'>{escape(item['words'])}</th><td>{escape(item['measures'])}"
+        f"{'<br>' + escape(item['error']) if item['error'] else ''}</td>"
+        f"<td class='ds-number'>{_figure(item['figure'])}</td>"
+        f"<td class='ds-number'>{_figure(item['limit'])}</td></tr>"
+        for item in found["properties"]
+    )
+    held = sum(item["passed"] for item in found["properties"])
+    return (
+        f"<p role='status'><b>{held} of {len(found['properties'])} properties hold</b> on "
+        f"{escape(found['name'])} ({found['seconds']:.1f} s).</p><div class='ds-scroll' "
+        "tabindex='0' role='region' aria-label='Self-test'><table class='ds-table'><thead><tr>"
+        "<th scope='col'>result</th><th scope='col'>what must hold</th><th scope='col'>measured"
+        "</th><th scope='col' class='ds-number'>found</th><th scope='col' class='ds-number'>"
+        f"allowed</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0e}"
 
 
 def lesson_html(lesson: Lesson) -> str:

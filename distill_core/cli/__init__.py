@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from distill_core import api
-from distill_core.cli import cli_runs, interview
+from distill_core.cli import cli_machine, cli_runs, interview
 from distill_core.cli.command_line import (
     Commands,
     Json,
@@ -255,6 +255,9 @@ def advise(
 
     for line in terminal.advice_sentences(advice):
         say(line)
+
+
+app.command(name="self-test")(cli_machine.self_test)
 
 
 @app.command()

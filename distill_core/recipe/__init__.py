@@ -31,6 +31,7 @@ from distill_core.recipe.losses import (
     ReverseKLLoss,
     SkewedForwardKLLoss,
     SkewedReverseKLLoss,
+    SoftTerm,
     TotalVariationLoss,
 )
 from distill_core.recipe.stages import (
@@ -73,6 +74,7 @@ __all__ = [
     "Settings",
     "SkewedForwardKLLoss",
     "SkewedReverseKLLoss",
+    "SoftTerm",
     "Source",
     "Stage",
     "StarterSource",

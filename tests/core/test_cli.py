@@ -537,3 +537,51 @@ def test_a_run_is_not_stopped_twice(call: Callable[..., Told], tmp_path: Path) -
     told = call("stop", "latest")
     assert told.code == 1
     assert "is stopped: there is nothing to stop" in told.err
+
+
+# --- the self-test ------------------------------------------------------------------------------
+
+TESTED = {
+    "name": "CPU",
+    "passed": True,
+    "seconds": 0.5,
+    "properties": [
+        {
+            "name": "shift",
+            "words": "Only labels count.",
+            "measures": "largest difference",
+            "figure": 1.25e-7,
+            "limit": 1e-5,
+            "passed": True,
+            "error": "",
+        }
+    ],
+}
+
+
+def test_self_test_says_each_property_and_its_figure(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(api, "self_test", lambda device: asked.append(device) or TESTED)
+    told = call("self-test")
+    assert told.code == 0
+    assert "✓ pass  Only labels count." in told.out
+    assert "largest difference: 1.2e-07, allowed 1e-05" in told.out
+    assert "1 of 1 properties hold" in told.out
+    assert call("self-test", "--device", "cpu", "--json").document == TESTED
+    assert asked == ["auto", "cpu"]
+
+
+def test_self_test_ends_with_1_where_a_property_fails(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = TESTED["properties"][0] | {"figure": None, "passed": False, "error": "no such kernel"}
+    failed = TESTED | {"passed": False, "properties": [item]}
+    monkeypatch.setattr(api, "self_test", lambda device: failed)
+    told = call("self-test")
+    assert told.code == 1
+    assert "✗ FAIL  Only labels count." in told.out
+    assert "no such kernel" in told.out
+    told = call("self-test", "--json")
+    assert (told.code, told.document["passed"]) == (1, False)

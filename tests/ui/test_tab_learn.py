@@ -98,3 +98,33 @@ def test_the_explorable_never_asks_the_server() -> None:
     script = Path("assets/learn.js").read_text("utf-8")
     assert not re.search(r"\b(fetch|XMLHttpRequest|server|trigger)\s*[.(]", script)
     assert "innerHTML" not in script  # prompts and tokens go in as text
+
+
+def test_the_self_test_tells_what_holds_and_what_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    item = {
+        "name": "shift",
+        "words": "Only <labels> count.",
+        "measures": "largest difference",
+        "figure": 1.3e-7,
+        "limit": 1e-5,
+        "passed": True,
+        "error": "",
+    }
+    wrong = item | {"passed": False, "figure": None, "error": "no such kernel"}
+    found = {"name": "CPU", "passed": False, "seconds": 0.5, "properties": [item, wrong]}
+    monkeypatch.setattr(api, "self_test", lambda: found)
+    html = tab_learn.self_test()
+    assert "1 of 2 properties hold" in html
+    assert "✓&nbsp;holds" in html
+    assert "✗&nbsp;fails" in html
+    assert "no such kernel" in html
+    assert "&lt;labels&gt;" in html
+    assert "1e-07" in html
+
+
+def test_a_self_test_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise api.DistillError("no memory left")
+
+    monkeypatch.setattr(api, "self_test", fail)
+    assert "no memory left" in tab_learn.self_test()
