@@ -112,7 +112,7 @@ def edit_student(key: str, value: Any, stored: str, desk: Desk) -> Any:
 
     def apply(data: draft.Mapping) -> draft.Mapping:
         path = f"{draft.pair(data).student_path}.{key}"
-        return draft.drop(data, path) if whole in {None, ""} else draft.put(data, path, whole)
+        return draft.drop(data, path) if whole in (None, "") else draft.put(data, path, whole)
 
     return _changed(desk, stored, apply)
 

@@ -15,7 +15,7 @@ import gradio as gr
 import pytest
 
 from distill_core import api
-from ui import data_view, draft, edits, form, models_drawn, review, row_drawn, summary
+from ui import build_parts, data_view, draft, edits, form, models_drawn, review, row_drawn, summary
 from ui import desk as desks
 
 SCHEMA = api.recipe_schema()
@@ -375,6 +375,19 @@ def test_a_narrower_student_opens_with_a_width_that_fits(desk: desks.Desk) -> No
     assert "120 of 160 dimensions" in review.redraw(desk)
     problems, _ = review.review(desk)
     assert not [problem for problem in problems if problem.severity == "error"]
+
+
+def test_layers_are_listed_with_commas(desk: desks.Desk) -> None:
+    edits.edit_init("layer_drop", "", desk, 0)
+    path = "stages.0.student"
+    node = build_parts._student_variants()["layer_drop"]
+    found = form.settings(api.recipe_schema(), node, path)
+    listed = next(setting for setting in found if setting.key == "keep_layers")
+    edits.edit_student_setting(listed, "1, 3", "", desk)
+    assert now(desk)["stages"][0]["student"]["keep_layers"] == [1, 3]
+    assert "layers 1, 3 of 5" in review.redraw(desk)
+    edits.edit_student_setting(listed, "", "", desk)
+    assert "keep_layers" not in now(desk)["stages"][0]["student"]
 
 
 def test_odd_values_do_not_break_the_fields(desk: desks.Desk, sized: None) -> None:
