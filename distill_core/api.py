@@ -20,6 +20,7 @@ from distill_core.events import METRICS as METRICS
 from distill_core.events import Event
 from distill_core.recipe import Recipe
 from distill_core.runs import run_control
+from distill_core.scores import SCORES as SCORES
 
 # --- this machine, models, recipes ----------------------------------------------------------------
 

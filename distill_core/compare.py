@@ -39,7 +39,7 @@ def comparable(run_dir: Path) -> list[dict[str, Any]]:
     entries = []
     for found in lineup.read(run_dir):
         if lineup.exists(run_dir, found):
-            entries.append(_entry(found.key, found.title, lineup.ROLES[found.key], found))
+            entries.append(_entry(found.key, found.title, lineup.role(found.key), found))
     for folder in runs.folders(run_dir.parent):
         if folder == run_dir:
             continue

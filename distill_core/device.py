@@ -226,10 +226,10 @@ def _measure(device: torch.device, dtype: torch.dtype) -> float:
         with torch.inference_mode():
             left @ left
             while time.perf_counter() < stop or tries < 5:
-                _wait(device)
+                synchronize(device)
                 start = time.perf_counter()
                 left @ left
-                _wait(device)
+                synchronize(device)
                 best = min(best, time.perf_counter() - start)
                 tries += 1
     finally:
@@ -238,7 +238,8 @@ def _measure(device: torch.device, dtype: torch.dtype) -> float:
     return threads * 2 * size**3 / best
 
 
-def _wait(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done what was asked of it; a CPU always has."""
     import torch
 
     if device.type == "cuda":

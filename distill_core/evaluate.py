@@ -1,34 +1,52 @@
-"""Scores of teacher, student and baselines on the same held-out rows, and what they add up to.
+"""Scores of teacher, student and baselines on the same held-out rows.
 
-In: a run's members and held-out rows. Out: `evaluation.json`'s content (README, "evaluate"). Every
-score has a 95 % interval; a verdict needs a paired test and more than one seed.
+In: a run's members and held-out rows. Out: `evaluation.json`'s content (README, "Evaluation").
+Every score that is a mean over rows has a 95 % interval; what the scores add up to is in
+`conclusions.py`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from distill_core import files, intervals, lineup, runs
+from distill_core import conclusions, files, intervals, lineup, runs
 from distill_core.data.formats import Row
 from distill_core.data.sources import load_rows, prepare
 from distill_core.data.tokenize import stop_token_ids
-from distill_core.device import memory_bytes, pick_device
+from distill_core.device import pick_device
 from distill_core.errors import DataError, DistillError, RunError
 from distill_core.events import Event, progress
 from distill_core.recipe import FileSource, Recipe
-from distill_core.scoring import HeldOut, measure_speed, score_answers, score_tokens
+from distill_core.scores import TASK_METRICS
+from distill_core.scoring import HeldOut, answer_prompts, choose_metric, row_scores, score_tokens
+from distill_core.scoring.answers import Answers, Validity
+from distill_core.scoring.speed import MEMORY_MEASURES, measure_speed, peak_memory
+from distill_core.scoring.tokens import score_own_samples
 from distill_core.teachers.local import LocalTeacher
 
 ROWS_FILE = "evaluation_rows.json"
-"""Right or wrong per row and model, so that other runs can be compared on the same rows."""
+"""The task metric per row and model, so that other runs can be compared on the same rows."""
 
-SIGNIFICANT = 0.05
+
+@dataclass
+class _Scored:
+    """What has been found out of all members so far."""
+
+    metric: str
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[str, list[float]] = field(default_factory=dict)
+    """The task metric row by row."""
+    timed: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+    """Tokens and seconds of the timed answers."""
+    teacher: LocalTeacher | None = None
+    vocabulary: dict[str, int] = field(default_factory=dict)
+    """The teacher's tokens."""
 
 
 def evaluate_members(
@@ -36,147 +54,118 @@ def evaluate_members(
     rows: list[Row],
     *,
     data_facts: dict[str, Any],
-    max_seq_len: int,
-    max_new_tokens: int,
+    recipe: Recipe,
     device: torch.device,
     store: bool = True,
 ) -> Generator[Event, None, dict[str, Any]]:
     """Score every member of a run that has weights; yields `progress`, returns the evaluation.
 
-    Members are loaded one after the other; only the teacher stays, for the student's KL.
+    Members are loaded one after the other; only the teacher stays, for the student's KL. `store`:
+    keep the row results beside the run, for verdicts over several seeds.
     """
     members = [found for found in lineup.read(run_dir) if lineup.exists(run_dir, found)]
     members.sort(key=lambda found: found.key != lineup.TEACHER)
-    teacher: LocalTeacher | None = None
-    scores: dict[str, dict[str, Any]] = {}
-    exact: dict[str, list[bool]] = {}
+    metric, reason = choose_metric(recipe.evaluation.metric, rows)
+    scored = _Scored(metric)
+    validity = Validity.of(
+        [row.response.strip() for row in rows if row.response is not None],
+        max_new_tokens=recipe.evaluation.max_new_tokens,
+    )
     for number, found in enumerate(members):
         yield progress("evaluating", found.title, done=number, total=len(members))
-        before = memory_bytes(device)
         loaded = lineup.load(run_dir, found, device=device)
         held_out = HeldOut.make(
-            rows, loaded.tokenizer, max_seq_len=max_seq_len, max_new_tokens=max_new_tokens
+            rows,
+            loaded.tokenizer,
+            max_seq_len=recipe.data.max_seq_len,
+            max_new_tokens=recipe.evaluation.max_new_tokens,
+            metric=metric,
         )
-        is_teacher = found.key == lineup.TEACHER
-        compared = None if is_teacher or teacher is None else teacher
-        tokens = score_tokens(loaded.model, held_out, teacher=compared)
-        exact[found.key], _ = score_answers(loaded.model, held_out)
-        speed = measure_speed(loaded.model, held_out)
-        if "peak_memory_bytes" in speed:
-            speed["peak_memory_bytes"] = max(found.bytes, int(speed["peak_memory_bytes"]) - before)
-        score = {
-            "title": found.title,
-            "parameters": found.parameters,
-            "bytes": found.bytes,
-            "fingerprint": loaded.fingerprint,
-            "cross_entropy": tokens.cross_entropy,
-            "perplexity": math.exp(min(tokens.cross_entropy, 700.0)),
-            "tokens": tokens.tokens,
-            **exact_match(exact[found.key]),
-            **speed,
-        }
-        if not is_teacher:
-            score |= {
-                "kl_to_teacher": tokens.kl_to_teacher,
-                "top1_agreement": tokens.top1_agreement,
-            }
-        score["calibration_error"] = intervals.calibration_error(tokens.confidence, tokens.correct)
-        scores[found.key] = score
-        if is_teacher:
-            teacher = LocalTeacher(
-                loaded.model,
-                vocab_size=len(loaded.tokenizer),
-                stop_ids=stop_token_ids(loaded.tokenizer),
-            )
+        _score_member(scored, loaded, held_out, validity)
     yield progress("evaluating", "all models", done=len(members), total=len(members))
-    files.replace_json(
-        run_dir / ROWS_FILE,
-        {key: [int(right) for right in rights] for key, rights in exact.items()},
-    )
+    if store:
+        files.replace_json(run_dir / ROWS_FILE, {"metric": metric, "rows": scored.rows})
+    titles = {found.key: found.title for found in members}
     return {
         "run": run_dir.name,
         "data": data_facts,
-        "models": scores,
-        **conclusions(scores, exact),
+        "metric": {"name": metric, "reason": reason, "setting": recipe.evaluation.metric},
+        "invalid_rule": validity.rule,
+        "peak_memory_is": MEMORY_MEASURES[device.type],
+        "models": scored.scores,
+        **conclusions.ratios(scored.scores, scored.rows, scored.timed, metric=metric),
+        "comparisons": conclusions.comparisons(scored.rows, metric=metric),
+        **conclusions.verdict(scored.rows, metric=metric, titles=titles),
     }
 
 
-def exact_match(exact: list[bool]) -> dict[str, Any]:
-    """Share of right answers and its interval; None for rows that ask nothing."""
-    if not exact:
-        return {"exact_match": None, "exact_match_ci95": None}
-    return {"exact_match": float(np.mean(exact)), "exact_match_ci95": intervals.wilson(exact)}
-
-
-def conclusions(
-    scores: dict[str, dict[str, Any]],
-    exact: dict[str, list[bool]],
-    others: list[dict[str, list[bool]]] | None = None,
-) -> dict[str, Any]:
-    """Retention, size, speed, share of the gap closed, and a verdict against the best baseline.
-
-    `others` are the row results of runs of the same recipe with other seeds.
-    """
-    student, teacher = scores.get(lineup.STUDENT), scores.get(lineup.TEACHER)
-    result: dict[str, Any] = dict.fromkeys(
-        ("retention", "retention_ci95", "size_ratio", "speedup", "gap_closed")
-    )
-    if student and teacher:
-        result["size_ratio"] = teacher["parameters"] / max(1, student["parameters"])
-        if student.get("tokens_per_s") and teacher.get("tokens_per_s"):
-            result["speedup"] = student["tokens_per_s"] / teacher["tokens_per_s"]
-        if teacher["exact_match"]:
-            result["retention"] = student["exact_match"] / teacher["exact_match"]
-            result["retention_ci95"] = intervals.paired_ratio(
-                exact[lineup.STUDENT], exact[lineup.TEACHER]
-            )
-        untrained = scores.get(lineup.UNTRAINED)
-        if untrained and teacher["exact_match"] is not None:
-            gap = teacher["exact_match"] - untrained["exact_match"]
-            gained = student["exact_match"] - untrained["exact_match"]
-            result["gap_closed"] = gained / gap if gap > 0 else None
-    return result | _verdict(exact, others or [])
-
-
-def _verdict(exact: dict[str, list[bool]], others: list[dict[str, list[bool]]]) -> dict[str, Any]:
-    """Compare student and baseline row by row, over all seeds that there are."""
-    against = lineup.BASELINE if lineup.BASELINE in exact else lineup.UNTRAINED
-    runs = [exact, *others]
-    runs = [
-        one
-        for one in runs
-        if one.get(lineup.STUDENT)
-        and len(one[lineup.STUDENT]) == len(one.get(against, [])) == len(exact[lineup.STUDENT])
-    ]
-    nothing = {"verdict_against": against, "paired_test_p": None, "seeds": len(runs)}
-    if not runs:
-        return {
-            "verdict": "inconclusive",
-            "verdict_reason": "Nothing to compare the student with on these rows.",
-            **nothing,
+def _score_member(
+    scored: _Scored, loaded: lineup.Loaded, held_out: HeldOut, validity: Validity
+) -> None:
+    """Score one member; the teacher stays in memory for those that come after it."""
+    found = loaded.member
+    is_teacher = found.key == lineup.TEACHER
+    tokens_of = loaded.tokenizer.get_vocab()
+    teacher = scored.teacher if tokens_of == scored.vocabulary else None
+    tokens = score_tokens(loaded.model, held_out, teacher=teacher)
+    answers = answer_prompts(loaded.model, held_out)
+    timings = measure_speed(loaded.model, held_out)
+    scored.timed[found.key] = (timings.new_tokens, timings.seconds)
+    score: dict[str, Any] = {
+        "title": found.title,
+        "parameters": found.parameters,
+        "bytes": found.bytes,
+        "fingerprint": loaded.fingerprint,
+        **tokens.as_scores(),
+        **timings.as_scores(),
+        "peak_memory_bytes": peak_memory(loaded.model, held_out),
+        **_answer_scores(answers, held_out, validity),
+    }
+    if found.trained_steps:
+        score |= {
+            "trained_steps": found.trained_steps,
+            "trained_tokens": found.trained_tokens,
+            "supervised_tokens": found.supervised_tokens,
         }
-    p = max(intervals.mcnemar(one[lineup.STUDENT], one[against]) for one in runs)
-    first = np.mean([one[lineup.STUDENT] for one in runs], axis=0)
-    second = np.mean([one[against] for one in runs], axis=0)
-    low, high = intervals.paired_difference(first, second)
-    words = (
-        f"{100 * float(np.mean(first - second)):+.1f} points [{100 * low:.1f}, {100 * high:.1f}] "
-        f"against {lineup.TITLES[against]}"
-    )
-    verdict, reason = "inconclusive", f"{words}; p = {p:.2g}."
-    if len(runs) < 2:
-        reason = f"{words}, p = {p:.2g}, but from one seed: start it again with another seed."
-    elif low > 0 and p < SIGNIFICANT:
-        verdict, reason = "beats", f"{words}, {len(runs)} seeds, p ≤ {p:.2g} in each."
-    elif high < 0 and p < SIGNIFICANT:
-        verdict, reason = "worse", f"{words}, {len(runs)} seeds, p ≤ {p:.2g} in each."
-    elif low > -0.02 and high < 0.02:
-        verdict, reason = "no difference", f"{words}, {len(runs)} seeds."
-    return {
-        "verdict": verdict,
-        "verdict_reason": reason,
-        "difference_ci95": [low, high],
-        **(nothing | {"paired_test_p": p}),
+    if teacher is not None:
+        score |= score_own_samples(loaded.model, held_out, teacher=teacher)
+    elif scored.teacher is not None:
+        score["note"] = "other tokens than the teacher's: no KL, no agreement"
+    if scored.metric == "bits_per_byte":
+        scored.rows[found.key] = [float(value) for value in tokens.bits_of_rows]
+    else:
+        values = row_scores(scored.metric, answers.texts, held_out.references)
+        scored.rows[found.key] = values
+        score |= metric_scores(scored.metric, values)
+    scored.scores[found.key] = score
+    if is_teacher:
+        stops = stop_token_ids(loaded.tokenizer)
+        scored.vocabulary = tokens_of
+        scored.teacher = LocalTeacher(
+            loaded.model, vocab_size=len(loaded.tokenizer), stop_ids=stops
+        )
+
+
+def metric_scores(metric: str, values: list[float]) -> dict[str, Any]:
+    """Mean of a task metric over rows and its interval; None for rows that ask nothing."""
+    if not values:
+        return {metric: None, f"{metric}_ci95": None}
+    sure = intervals.wilson if TASK_METRICS[metric].right_or_wrong else intervals.mean
+    return {metric: float(np.mean(values)), f"{metric}_ci95": sure(values)}
+
+
+def _answer_scores(answers: Answers, held_out: HeldOut, validity: Validity) -> dict[str, Any]:
+    """Exact match whatever the metric, and the share of answers that are of no use."""
+    exact = row_scores("exact_match", answers.texts, held_out.references)
+    found = metric_scores("exact_match", exact)
+    if not exact:
+        return found
+    faults = [validity.fault(*pair) for pair in zip(answers.texts, answers.ended, strict=True)]
+    bad = [bool(fault) for fault in faults]
+    return found | {
+        "invalid_rate": float(np.mean(bad)),
+        "invalid_rate_ci95": intervals.wilson(bad),
+        "invalid": {name: faults.count(name) for name in sorted(set(faults)) if name},
     }
 
 
@@ -194,8 +183,7 @@ def evaluate_run(
     """
     stored = files.read_json(run_dir / "evaluation.json")
     if stored and data is None and rows is None:
-        exact = files.read_json(run_dir / ROWS_FILE)
-        return stored | conclusions(stored["models"], exact, _other_seeds(run_dir, recipe))
+        return stored | _renewed_verdict(stored, run_dir, recipe)
     if lineup.STUDENT not in [
         found.key for found in lineup.read(run_dir) if lineup.exists(run_dir, found)
     ]:
@@ -222,8 +210,7 @@ def evaluate_run(
             "rows": len(chosen),
             "overlap_with_training": sum(row.content_hash in trained_on for row in chosen),
         },
-        max_seq_len=recipe.data.max_seq_len,
-        max_new_tokens=recipe.evaluation.max_new_tokens,
+        recipe=recipe,
         device=pick_device(recipe.device),
         store=False,
     )
@@ -235,7 +222,23 @@ def evaluate_run(
             return result
 
 
-def _other_seeds(run_dir: Path, recipe: Recipe) -> list[dict[str, list[bool]]]:
+def _renewed_verdict(stored: dict[str, Any], run_dir: Path, recipe: Recipe) -> dict[str, Any]:
+    """The verdict over this run and those beside it that differ in name and seed only."""
+    metric, rows = _row_results(run_dir)
+    titles = {key: str(model.get("title", key)) for key, model in stored["models"].items()}
+    others = _other_seeds(run_dir, recipe, metric)
+    return conclusions.verdict(rows, others, metric=metric, titles=titles)
+
+
+def _row_results(run_dir: Path) -> tuple[str, dict[str, list[float]]]:
+    """A run's task metric and its rows' values."""
+    found = files.read_json(run_dir / ROWS_FILE)
+    if isinstance(found.get("metric"), str):
+        return found["metric"], found["rows"]
+    return "exact_match", found  # as it was written before there were several metrics
+
+
+def _other_seeds(run_dir: Path, recipe: Recipe, metric: str) -> list[dict[str, list[float]]]:
     """Row results of finished runs beside this one that differ in name and seed only."""
     found, seeds = [], {recipe.seed}
     for folder in sorted(run_dir.parent.iterdir()):
@@ -246,7 +249,8 @@ def _other_seeds(run_dir: Path, recipe: Recipe) -> list[dict[str, list[bool]]]:
         except DistillError:
             continue
         same = other.model_copy(update={"seed": recipe.seed, "name": recipe.name}) == recipe
-        if same and other.seed not in seeds:
+        measured, rows = _row_results(folder)
+        if same and other.seed not in seeds and measured == metric:
             seeds.add(other.seed)
-            found.append(files.read_json(folder / ROWS_FILE))
+            found.append(rows)
     return found

@@ -124,6 +124,15 @@ METRICS: Mapping[str, Metric] = {
     "held_out_teacher_exact_match": Metric(
         "teacher's exact match", "0–1", "The teacher on the same held-out prompts.", "higher"
     ),
+    "held_out_rouge_l": Metric(
+        "ROUGE-L",
+        "0–1",
+        "Longest common run of words with the label, F1; where that is the task's metric.",
+        "higher",
+    ),
+    "held_out_teacher_rouge_l": Metric(
+        "teacher's ROUGE-L", "0–1", "The teacher on the same held-out prompts.", "higher"
+    ),
     "held_out_top1_agreement": Metric(
         "agrees with teacher",
         "0–1",

@@ -1,20 +1,28 @@
 """How sure a score is: intervals and paired tests.
 
-In: right or wrong per row, the same rows for every model. Out: 95 % intervals and p-values, from
-statsmodels and scipy. Knows nothing of models.
+In: one value per row, the same rows for every model. Out: 95 % intervals and p-values. Knows
+nothing of models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+
+Values = Sequence[float] | Sequence[bool] | np.ndarray
+"""One value, or right or wrong, for each row."""
 
 RESAMPLES = 10_000
 """Of every bootstrap; seeded, so that the same rows give the same interval."""
 
+_BLOCK = 500
+_ROWS_KEPT = 2000
+"""Draws of up to so many rows stay in memory (80 MB) for the next interval over them."""
 
-def wilson(correct: Sequence[bool]) -> list[float]:
+
+def wilson(correct: Values) -> list[float]:
     """95 % Wilson interval [low, high] of the share of `correct`; 0–1."""
     from statsmodels.stats.proportion import proportion_confint
 
@@ -24,36 +32,72 @@ def wilson(correct: Sequence[bool]) -> list[float]:
     return [float(low), float(high)]
 
 
-def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> list[float] | None:
-    """95 % percentile bootstrap interval of mean(numerator) / mean(denominator), rows paired.
+def paired_bootstrap(
+    columns: Sequence[Values], statistic: Callable[..., np.ndarray]
+) -> list[float] | None:
+    """95 % percentile bootstrap interval of `statistic(mean of each column)`, rows paired.
+
+    The same rows are drawn for every column. None where there are no rows, or the statistic is
+    finite for none of the samples.
+    """
+    table = np.stack([np.asarray(column, float) for column in columns], axis=1)
+    if not len(table):
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.asarray(statistic(*_resampled_means(table).T))
+    values = values[np.isfinite(values)]
+    return [float(v) for v in np.quantile(values, [0.025, 0.975])] if len(values) else None
+
+
+def paired_ratio(numerator: Values, denominator: Values) -> list[float] | None:
+    """95 % interval of mean(numerator) / mean(denominator), rows paired.
 
     None where the denominator's mean is zero: there is nothing to be a share of.
     """
-    top, bottom = np.asarray(numerator, float), np.asarray(denominator, float)
-    if not len(bottom) or bottom.mean() == 0:
+    if not len(denominator) or np.mean(denominator) == 0:
         return None
-    means_top, means_bottom = _resampled_means(top, bottom)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = means_top / means_bottom
-    ratios = ratios[np.isfinite(ratios)]
-    return [float(value) for value in np.quantile(ratios, [0.025, 0.975])]
+    return paired_bootstrap([numerator, denominator], lambda top, bottom: top / bottom)
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """95 % percentile bootstrap interval of mean(first − second), rows paired."""
-    means_first, means_second = _resampled_means(
-        np.asarray(first, float), np.asarray(second, float)
-    )
-    return [float(value) for value in np.quantile(means_first - means_second, [0.025, 0.975])]
+def paired_difference(first: Values, second: Values) -> list[float]:
+    """95 % interval of mean(first − second), rows paired."""
+    found = paired_bootstrap([first, second], lambda a, b: a - b)
+    assert found is not None, "there are rows to compare"
+    return found
 
 
-def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
+def mean(values: Values) -> list[float] | None:
+    """95 % percentile bootstrap interval of a mean."""
+    return paired_bootstrap([values], lambda a: a)
+
+
+def mcnemar(first: Values, second: Values) -> float:
     """Two-sided exact McNemar p-value that both are right equally often on the same rows."""
     from statsmodels.stats.contingency_tables import mcnemar as test
 
     a, b = np.asarray(first, bool), np.asarray(second, bool)
     table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
     return float(test(table, exact=True).pvalue)
+
+
+def sign_flip(first: Values, second: Values) -> float:
+    """Two-sided p-value that two models score alike on the same rows, by a permutation test.
+
+    Under that hypothesis each row's difference might as well have the other sign: how often is
+    the mean then as far from 0 as it is? At least 1 / (1 + `RESAMPLES`).
+    """
+    apart = np.asarray(first, float) - np.asarray(second, float)
+    seen = abs(apart.sum())
+    if seen == 0:
+        return 1.0
+    random = np.random.default_rng(0)
+    further = 0
+    for start in range(0, RESAMPLES, _BLOCK):
+        count = min(_BLOCK, RESAMPLES - start)
+        signs = random.integers(0, 2, size=(count, len(apart)), dtype=np.int8) * 2 - 1
+        # what rounding makes of equal sums counts as equal
+        further += int(np.sum(abs(signs @ apart) >= seen * (1 - 1e-9)))
+    return (1 + further) / (1 + RESAMPLES)
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
@@ -72,9 +116,24 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, *, bins: int 
     return float(error)
 
 
-def _resampled_means(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of both over the same resampled rows, (RESAMPLES,) each."""
+def _resampled_means(table: np.ndarray) -> np.ndarray:
+    """Means (RESAMPLES, C) of `table[R, C]` over rows drawn again and again."""
+    rows = len(table)
+    blocks = _kept_draws(rows) if rows <= _ROWS_KEPT else _draws(rows)
+    return np.concatenate([counts @ table / rows for counts in blocks])
+
+
+def _draws(rows: int) -> Iterator[np.ndarray]:
+    """How often each row is drawn, (up to `_BLOCK`, R) at a time: `RESAMPLES` draws of R rows."""
     random = np.random.default_rng(0)
-    rows = len(first)
-    counts = random.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)
-    return counts @ first / rows, counts @ second / rows
+    for start in range(0, RESAMPLES, _BLOCK):
+        count = min(_BLOCK, RESAMPLES - start)
+        drawn = random.integers(0, rows, size=(count, rows))
+        drawn += np.arange(count)[:, None] * rows
+        counted = np.bincount(drawn.ravel(), minlength=count * rows)
+        yield counted.reshape(count, rows).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_draws(rows: int) -> list[np.ndarray]:
+    return list(_draws(rows))

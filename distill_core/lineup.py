@@ -24,22 +24,42 @@ if TYPE_CHECKING:
 FILE = "lineup.json"
 
 TEACHER, STUDENT = "teacher", "student"
-UNTRAINED, BASELINE = "untrained_student", "fine_tuned_on_labels"
+UNTRAINED = "untrained_student"
+ORIGINAL = "original"
+"""Where nobody teaches: the larger model that the student was cut from."""
+ASSISTANT = "assistant"
+"""A student on the way, that taught the next one; the second one is `assistant_2`."""
+BASELINE, TEXT_BASELINE = "fine_tuned_on_labels", "fine_tuned_on_teacher_text"
+BASELINES = (BASELINE, TEXT_BASELINE)
 
 TITLES = {
     TEACHER: "teacher",
+    ORIGINAL: "original model",
+    ASSISTANT: "assistant",
     STUDENT: "student",
     UNTRAINED: "untrained student",
     BASELINE: "fine-tuned on labels only",
+    TEXT_BASELINE: "fine-tuned on the teacher's text",
 }
 
 Role = Literal["teacher", "student", "untrained", "baseline", "other"]
-ROLES: dict[str, Role] = {
+_ROLES: dict[str, Role] = {
     TEACHER: "teacher",
     STUDENT: "student",
     UNTRAINED: "untrained",
     BASELINE: "baseline",
+    TEXT_BASELINE: "baseline",
 }
+
+
+def role(key: str) -> Role:
+    """What part a member plays, for its colour and mark."""
+    return _ROLES.get(key, "other")
+
+
+def assistant_key(number: int) -> str:
+    """Name the students on the way, counted from 1."""
+    return ASSISTANT if number == 1 else f"{ASSISTANT}_{number}"
 
 
 class Member(BaseModel):
@@ -55,6 +75,12 @@ class Member(BaseModel):
     """File inside the run that says which of its source's parts it has; "": plain from `build`."""
     parameters: int = 0
     bytes: int = 0
+    trained_steps: int = 0
+    """Optimiser steps in all stages that trained this very network; 0: not trained here."""
+    trained_tokens: int = 0
+    """Tokens read in those steps, padding excluded."""
+    supervised_tokens: int = 0
+    """Of these, the ones that were learnt from."""
 
 
 _MEMBERS = TypeAdapter(list[Member])

@@ -65,8 +65,7 @@ def run(
             "overlap_with_training": 0,
             "overlap_removed": data.facts["overlap"],
         },
-        max_seq_len=recipe.data.max_seq_len,
-        max_new_tokens=recipe.evaluation.max_new_tokens,
+        recipe=recipe,
         device=target,
     )
     files.replace_json(run_dir / "evaluation.json", evaluation)

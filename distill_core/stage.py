@@ -25,7 +25,7 @@ from distill_core.events import Event, event, progress
 from distill_core.losses.objective import Objective
 from distill_core.plan import PlannedStage, student_origin
 from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
-from distill_core.scoring import HeldOut
+from distill_core.scoring import HeldOut, choose_metric
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.students.build import build_student, choose_parts
 from distill_core.students.calibration import Calibration
@@ -118,6 +118,7 @@ def run_stage(
         tokenizer,
         max_seq_len=this.recipe.data.max_seq_len,
         max_new_tokens=this.recipe.evaluation.max_new_tokens,
+        metric=choose_metric(this.recipe.evaluation.metric, this.data.held_out)[0],
     )
     watcher = Watcher(
         stage.index,

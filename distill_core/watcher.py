@@ -11,7 +11,13 @@ from collections.abc import Iterator
 import torch
 
 from distill_core.events import Event, event
-from distill_core.scoring import HeldOut, score_answers, score_tokens
+from distill_core.scoring import (
+    ANSWER_METRICS,
+    HeldOut,
+    answer_prompts,
+    row_scores,
+    score_tokens,
+)
 from distill_core.teachers.local import LocalTeacher
 
 
@@ -33,7 +39,6 @@ class Watcher:
         self.held_out = held_out
         self.asked = [row for row in held_out.rows if row.response is not None][:samples]
         self.last: dict[str, float] = {}
-        self._teacher_right: list[bool] = []
         self._teacher_texts: list[str] = []
 
     def look(self, step: int) -> Iterator[Event]:
@@ -41,15 +46,12 @@ class Watcher:
         if not self.held_out.rows:
             return
         metrics = score_tokens(self.network, self.held_out, teacher=self.teacher).as_metrics()
-        right, texts = score_answers(self.network, self.held_out)
-        if right:
-            metrics["held_out_exact_match"] = sum(right) / len(right)
-        if right and self.teacher is not None:
-            if not self._teacher_right:  # the same every time: asked once a stage
-                self._teacher_right, self._teacher_texts = score_answers(
-                    self.teacher.model, self.held_out
-                )
-            metrics["held_out_teacher_exact_match"] = sum(self._teacher_right) / len(right)
+        texts = answer_prompts(self.network, self.held_out).texts
+        metrics |= self._answer_metrics("held_out", texts)
+        if texts and self.teacher is not None:
+            if not self._teacher_texts:  # the same every time: asked once a stage
+                self._teacher_texts = answer_prompts(self.teacher.model, self.held_out).texts
+            metrics |= self._answer_metrics("held_out_teacher", self._teacher_texts)
         self.last = {name: float(f"{value:.9g}") for name, value in metrics.items()}
         yield event(
             "evaluation",
@@ -68,5 +70,16 @@ class Watcher:
                 teacher=self._teacher_texts[place] if self._teacher_texts else None,
                 student=texts[place],
                 reference=self.held_out.references[place],
-                match=right[place],
+                match=texts[place] == self.held_out.references[place],
             )
+
+    def _answer_metrics(self, who: str, texts: list[str]) -> dict[str, float]:
+        """Exact match, and the task's own metric where that is another one."""
+        if not texts:
+            return {}
+        found = {}
+        for name in {"exact_match": None, self.held_out.metric: None}:
+            if name in ANSWER_METRICS:
+                values = row_scores(name, texts, self.held_out.references)
+                found[f"{who}_{name}"] = sum(values) / len(values)
+        return found

@@ -1,7 +1,7 @@
-"""The README's generated tables: settings, metrics, commands.
+"""The README's generated tables: settings, metrics, scores, commands.
 
-In: the recipe's schema, the metric table, the command line. Out: Markdown between the README's
-markers: `python tests/readme_tables.py` writes it, `tests/test_readme.py` checks it.
+In: the recipe's schema, the tables of metrics and scores, the command line. Out: Markdown between
+the README's markers: `python tests/readme_tables.py` writes it, `tests/test_readme.py` checks it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 from distill_core import cli
 from distill_core.events import METRICS
 from distill_core.recipe import Recipe
+from distill_core.scores import SCORES
 
 README = Path(__file__).parent.parent / "README.md"
 BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
@@ -43,6 +44,13 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def scores_table() -> str:
+    """One row per score that an evaluation gives to a model."""
+    lines = ["| score | unit | meaning |", "|---|---|---|"]
+    lines += [f"| `{name}` | {m.unit} | {_cell(m.description)} |" for name, m in SCORES.items()]
+    return "\n".join(lines)
+
+
 def commands_table() -> str:
     """One row per sub-command, with its usage and the first sentence of its help."""
     group: Any = typer.main.get_command(cli.app)
@@ -59,6 +67,7 @@ def commands_table() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "metrics": metrics_table,
+    "scores": scores_table,
     "commands": commands_table,
 }
 

@@ -21,11 +21,11 @@ ROOT = Path(__file__).parent.parent
 
 GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
-    "schedule intervals models.cache_folder",
+    "schedule intervals scores models.cache_folder",
     "names": "models device starter",
     "parts": "losses teachers students data supervised generate",
-    "loop": "trainer pipeline stage watcher checkpoints scoring evaluate lineup compare preview "
-    "softening self_test reference export starter.build starter.tokenizer",
+    "loop": "trainer pipeline stage watcher checkpoints scoring evaluate conclusions lineup "
+    "compare preview softening self_test reference export starter.build starter.tokenizer",
     "advice": "checks advisor estimate",
     "processes": "supervisor worker processes",
     "api": "api",

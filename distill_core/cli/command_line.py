@@ -120,10 +120,10 @@ def say_scores(shown: dict[str, Any]) -> None:
     """Print the scores of a run that has been evaluated."""
     if not shown["evaluation"]:
         return
-    from distill_core.cli import terminal
+    from distill_core.cli import scores_shown, terminal
 
-    terminal.console().print(terminal.evaluation_table(shown["evaluation"]))
-    for line in terminal.evaluation_sentences(shown["evaluation"]):
+    terminal.console().print(scores_shown.evaluation_table(shown["evaluation"]))
+    for line in scores_shown.evaluation_sentences(shown["evaluation"]):
         say(line)
 
 

@@ -68,13 +68,13 @@ def _scaled(count: float | None, units: tuple[str, ...]) -> str:
 
 def runs_table(runs: list[dict[str, Any]]) -> Table:
     """Lay out the list of runs."""
-    table = _table("run", "state", ">progress", "teacher", ">student", ">exact match", ">retention")
+    shown = table("run", "state", ">progress", "teacher", ">student", ">exact match", ">retention")
     for run in runs:
         status, summary = run["status"], run["summary"]
         state = status["state"]
         if state == "queued" and status.get("queue_position"):
             state += f" ({status['queue_position']})"
-        table.add_row(
+        shown.add_row(
             run["run"],
             state,
             f"{status['progress']:.0%}",
@@ -83,7 +83,7 @@ def runs_table(runs: list[dict[str, Any]]) -> Table:
             share(summary.get("exact_match")),
             share(summary.get("retention")),
         )
-    return table
+    return shown
 
 
 def run_sentences(run: dict[str, Any]) -> list[str]:
@@ -111,51 +111,12 @@ def run_sentences(run: dict[str, Any]) -> list[str]:
 
 def estimate_table(estimate: dict[str, Any]) -> Table:
     """Lay out a forecast of memory, by part."""
-    table = _table("memory", ">size")
+    shown = table("memory", ">size")
     for part, count in estimate["memory_bytes"].items():
-        table.add_row(part, size(count))
-    table.add_row("together", size(estimate["total_memory_bytes"]), style="bold")
-    table.add_row("available", size(estimate["available_memory_bytes"]))
-    return table
-
-
-def evaluation_table(evaluation: dict[str, Any]) -> Table:
-    """Lay out the scores of all models."""
-    table = _table(
-        *("model", ">para-\nmeters", ">exact\nmatch", ">95 %\ninterval"),
-        *(">cross-\nentropy", ">KL to\nteacher", ">tokens\nper s"),
-    )
-    for name, scores in evaluation["models"].items():
-        low, high = scores.get("exact_match_ci95") or (None, None)
-        table.add_row(
-            name.replace("_", " "),
-            amount(scores.get("parameters")),
-            share(scores.get("exact_match")),
-            f"{share(low)}–{share(high)}" if low is not None else "–",
-            _number(scores.get("cross_entropy")),
-            _number(scores.get("kl_to_teacher")),
-            _number(scores.get("tokens_per_s"), 0),
-        )
-    return table
-
-
-def evaluation_sentences(evaluation: dict[str, Any]) -> list[str]:
-    """Sum an evaluation up."""
-    lines = []
-    if evaluation.get("retention") is not None:
-        low, high = evaluation.get("retention_ci95") or (None, None)
-        interval = f" (95 %: {share(low)} – {share(high)})" if low is not None else ""
-        lines.append(
-            f"The student keeps {share(evaluation['retention'])} of the teacher{interval}."
-        )
-    if evaluation.get("size_ratio"):
-        speed = evaluation.get("speedup")
-        faster = f" and answers {speed:.1f} times as fast" if speed else ""
-        lines.append(f"It is {evaluation['size_ratio']:.1f} times smaller{faster}.")
-    if evaluation.get("verdict"):
-        against = str(evaluation.get("verdict_against") or "").replace("_", " ")
-        lines.append(f"Verdict{f' against {against}' if against else ''}: {evaluation['verdict']}.")
-    return lines
+        shown.add_row(part, size(count))
+    shown.add_row("together", size(estimate["total_memory_bytes"]), style="bold")
+    shown.add_row("available", size(estimate["available_memory_bytes"]))
+    return shown
 
 
 def event_line(event: Event) -> str:
@@ -164,7 +125,7 @@ def event_line(event: Event) -> str:
     where = f" stage {event['stage'] + 1}" if "stage" in event else ""
     where += f" step {event['step']}" if "step" in event else ""
     if metrics := event.get("metrics"):
-        told = "  ".join(f"{name} {_number(value, 4)}" for name, value in metrics.items())
+        told = "  ".join(f"{name} {number(value, 4)}" for name, value in metrics.items())
     elif event["type"] == "sample":
         told = f"{event.get('prompt')!r} → {event.get('student')!r}"
     else:
@@ -187,17 +148,17 @@ def advice_sentences(advice: dict[str, Any]) -> list[str]:
     return [line for line in lines if line]
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def table(*columns: str) -> Table:
+    """Make an empty table; a column that begins with > holds numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = column.startswith(">")
-        table.add_column(
-            column.lstrip(">"), justify="right" if right else "left", no_wrap=not right
-        )
-    return table
+        made.add_column(column.lstrip(">"), justify="right" if right else "left", no_wrap=not right)
+    return made
 
 
-def _number(value: object, digits: int = 3) -> str:
+def number(value: object, digits: int = 3) -> str:
+    """Write a number; a tiny one with its power of ten."""
     if not isinstance(value, int | float):
         return "–" if value is None else str(value)
     tiny = value != 0 and abs(value) < 10**-digits
@@ -249,7 +210,7 @@ class RunDisplay:
             self._show(event["phase"], event["message"], event["done"], event["total"])
         elif kind == "step":
             metrics = event["metrics"]
-            facts = [f"{name} {_number(metrics[name])}" for name in ("loss",) if name in metrics]
+            facts = [f"{name} {number(metrics[name])}" for name in ("loss",) if name in metrics]
             if "tokens_per_s" in metrics:
                 facts.append(f"{metrics['tokens_per_s']:,.0f} tokens/s")
             left = self._pace.seconds_left(event, self._steps_per_stage or [self._steps])
@@ -258,7 +219,7 @@ class RunDisplay:
             self._show("training", self._title, event["step"], self._steps, facts)
         elif kind == "evaluation":
             told = (
-                f"{n.removeprefix('held_out_')} {_number(v)}" for n, v in event["metrics"].items()
+                f"{n.removeprefix('held_out_')} {number(v)}" for n, v in event["metrics"].items()
             )
             self.tell(f"  step {event.get('step', 0)}, held out: {', '.join(told)}")
         elif kind == "warning":

@@ -97,6 +97,11 @@ class EvaluationSettings(Settings):
         4, ge=0, le=50, description="Held-out prompts answered while training, always the same."
     )
     max_new_tokens: int = Field(64, ge=1, le=8192, description="Longest answer in tokens.")
+    metric: Literal["auto", "exact_match", "rouge_l", "bits_per_byte"] = Field(
+        "auto",
+        description="What models are judged by; auto: exact match for JSON, labels and short "
+        "answers, ROUGE-L for free text, bits per byte for plain text.",
+    )
     baselines: list[Literal["fine_tuned_on_labels"]] = Field(
         default_factory=list,
         description="Also trained, for comparison: the same student, same steps, labels only.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -40,6 +41,24 @@ def test_paired_ratio_covers_and_narrows() -> None:
 def test_paired_difference_is_zero_for_the_same_rows() -> None:
     rows = [True, False, True, True]
     assert intervals.paired_difference(rows, rows) == [0.0, 0.0]
+
+
+def test_a_bootstrap_of_the_mean_is_as_wide_as_theory_says() -> None:
+    values = np.random.default_rng(2).normal(3.0, 2.0, size=3000)  # too many rows to keep draws
+    low, high = intervals.mean(values) or [0, 0]
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert [low, high] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.01)
+    assert intervals.mean(values) == [low, high], "the same every time"
+    assert intervals.mean([]) is None
+
+
+def test_the_sign_flip_test_equals_the_count_of_all_flips() -> None:
+    first, second = [0.9, 0.4, 0.8, 0.7, 0.6, 0.9, 0.5], [0.5, 0.5, 0.3, 0.6, 0.2, 0.8, 0.1]
+    apart = np.subtract(first, second)
+    sums = [abs(np.dot(signs, apart)) for signs in itertools.product([-1, 1], repeat=7)]
+    exact = np.mean([value >= abs(apart.sum()) - 1e-9 for value in sums])
+    assert intervals.sign_flip(first, second) == pytest.approx(exact, abs=0.01)
+    assert intervals.sign_flip(first, first) == 1.0
 
 
 def test_calibration_error_of_a_small_example() -> None:

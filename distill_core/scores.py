@@ -1,0 +1,111 @@
+"""Every score of an evaluation, with its unit and words, and which one a task is judged by.
+
+In: nothing. Out: two tables that evaluation, command line, app and README read. A new task metric
+is one line here and one function in `scoring/answers.py`. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distill_core.events import Metric
+
+SCORES: Mapping[str, Metric] = {
+    "exact_match": Metric(
+        "exact match", "0–1", "Share of prompts answered exactly as labelled.", "higher"
+    ),
+    "rouge_l": Metric(
+        "ROUGE-L",
+        "0–1",
+        "Longest common run of words with the label, F1 (Lin 2004); mean over prompts.",
+        "higher",
+    ),
+    "bits_per_byte": Metric(
+        "bits per byte",
+        "bits/byte",
+        "Cross-entropy by bytes of the text scored: the same scale for every tokenizer.",
+        "lower",
+    ),
+    "cross_entropy": Metric(
+        "cross-entropy", "nats per token", "−log probability of the labels.", "lower"
+    ),
+    "perplexity": Metric("perplexity", "", "exp(cross-entropy).", "lower"),
+    "kl_to_teacher": Metric(
+        "KL to the teacher",
+        "nats per token",
+        "KL(teacher ‖ model) at temperature 1 on the reference text.",
+        "lower",
+    ),
+    "kl_to_teacher_on_own_samples": Metric(
+        "KL to the teacher, own samples",
+        "nats per token",
+        "The same on answers that the model itself has sampled at temperature 1.",
+        "lower",
+    ),
+    "top1_agreement": Metric(
+        "agrees with teacher",
+        "0–1",
+        "Share of supervised tokens where both prefer the same token.",
+        "higher",
+    ),
+    "calibration_error": Metric(
+        "calibration error",
+        "0–1",
+        "Mean |confidence − accuracy| over 15 bins of tokens (Guo 2017).",
+        "lower",
+    ),
+    "invalid_rate": Metric(
+        "invalid answers",
+        "0–1",
+        "Empty, not ended within max_new_tokens, or not of the form that all labels have.",
+        "lower",
+    ),
+    "tokens_per_s": Metric(
+        "speed", "tokens/s", "Answer tokens by the whole time, one prompt at a time.", "higher"
+    ),
+    "prompt_tokens_per_s": Metric(
+        "prompt speed", "tokens/s", "Prompt tokens read before the first answer token.", "higher"
+    ),
+    "generation_tokens_per_s": Metric(
+        "generation speed", "tokens/s", "Answer tokens after the first one.", "higher"
+    ),
+    "latency_p50_ms": Metric("latency, median", "ms", "Of a whole answer.", "lower"),
+    "latency_p95_ms": Metric(
+        "latency, 95 %", "ms", "Of the slowest twentieth of answers.", "lower"
+    ),
+    "peak_memory_bytes": Metric(
+        "peak memory",
+        "bytes",
+        "Most that one answer held at once: weights, activations, key-value cache.",
+        "lower",
+    ),
+    "trained_steps": Metric("steps trained", "", "Optimiser steps that the student took."),
+    "trained_tokens": Metric(
+        "tokens trained on", "tokens", "Read in those steps, padding excluded."
+    ),
+}
+"""Every score of one model in `evaluation.json`; those with an interval have `<name>_ci95` too."""
+
+
+@dataclass(frozen=True)
+class TaskMetric:
+    """What the answers of a task are judged by: the score that ratios and verdict are made of."""
+
+    right_or_wrong: bool
+    """Each row is one or the other: Wilson intervals and McNemar's test apply."""
+    same_within: float
+    """Two models whose difference surely lies within this have no difference worth a choice."""
+
+
+TASK_METRICS: Mapping[str, TaskMetric] = {
+    "exact_match": TaskMetric(right_or_wrong=True, same_within=0.02),
+    "rouge_l": TaskMetric(right_or_wrong=False, same_within=0.02),
+    "bits_per_byte": TaskMetric(right_or_wrong=False, same_within=0.02),
+}
+"""By the names of `SCORES`."""
+
+
+def higher_is_better(metric: str) -> bool:
+    """Which way a task metric points."""
+    return SCORES[metric].better == "higher"

@@ -1,0 +1,193 @@
+"""How a model's probabilities fit held-out text, and how far they are from a teacher's.
+
+In: a model, encoded rows, perhaps a teacher that shares its tokens. Out: sums per row, so that
+every mean over tokens has an interval over rows. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from distill_core import intervals
+from distill_core.data.tokenize import IGNORE_INDEX, Encoded, stop_token_ids
+from distill_core.generate import continuations
+from distill_core.losses.cross_entropy import cross_entropy
+from distill_core.losses.divergences import forward_kl
+from distill_core.scoring.rows import HeldOut, padded_batches
+from distill_core.supervised import SupervisedLogits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from distill_core.teachers.base import Teacher
+
+OWN_SAMPLES = 256
+"""Prompts whose sampled answers are compared with the teacher."""
+
+
+@dataclass
+class TokenScores:
+    """Sums over each row's supervised tokens (R,), and what was thought of each token (N,)."""
+
+    nats: np.ndarray
+    """−log probability of the labels."""
+    counts: np.ndarray
+    confidence: np.ndarray
+    correct: np.ndarray
+    text_bytes: np.ndarray
+    divergence: np.ndarray | None = None
+    """KL(teacher ‖ model); None where there is no teacher to compare with."""
+    agreed: np.ndarray | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of supervised tokens."""
+        return int(self.counts.sum())
+
+    @property
+    def cross_entropy(self) -> float:
+        """Nats per token."""
+        return float(self.nats.sum() / self.tokens)
+
+    @property
+    def kl_to_teacher(self) -> float | None:
+        """Nats per token."""
+        return None if self.divergence is None else float(self.divergence.sum() / self.tokens)
+
+    @property
+    def top1_agreement(self) -> float | None:
+        """Share of the tokens."""
+        return None if self.agreed is None else float(self.agreed.sum() / self.tokens)
+
+    @property
+    def bits_of_rows(self) -> np.ndarray:
+        """Bits by the mean row's bytes (R,): their mean is the bits per byte of the whole text."""
+        return self.nats / math.log(2) / max(1e-9, float(self.text_bytes.mean()))
+
+    def as_metrics(self) -> dict[str, float]:
+        """Under the names of events."""
+        metrics = {"held_out_cross_entropy": self.cross_entropy}
+        if self.kl_to_teacher is not None and self.top1_agreement is not None:
+            metrics["held_out_forward_kl"] = self.kl_to_teacher
+            metrics["held_out_top1_agreement"] = self.top1_agreement
+        return metrics
+
+    def as_scores(self) -> dict[str, Any]:
+        """Under the names of `scores.SCORES`, with intervals over rows."""
+        bits = self.nats / math.log(2)
+        found: dict[str, Any] = {
+            "tokens": self.tokens,
+            "cross_entropy": self.cross_entropy,
+            "cross_entropy_ci95": intervals.paired_ratio(self.nats, self.counts),
+            "perplexity": math.exp(min(self.cross_entropy, 700.0)),
+        }
+        if self.text_bytes.sum():
+            found["bits_per_byte"] = float(bits.sum() / self.text_bytes.sum())
+            found["bits_per_byte_ci95"] = intervals.paired_ratio(bits, self.text_bytes)
+        if self.divergence is not None and self.agreed is not None:
+            found |= {
+                "kl_to_teacher": self.kl_to_teacher,
+                "kl_to_teacher_ci95": intervals.paired_ratio(self.divergence, self.counts),
+                "top1_agreement": self.top1_agreement,
+                "top1_agreement_ci95": intervals.paired_ratio(self.agreed, self.counts),
+            }
+        error = intervals.calibration_error(self.confidence, self.correct)
+        return found | {"calibration_error": error}
+
+
+def score_tokens(
+    model: torch.nn.Module, held_out: HeldOut, *, teacher: Teacher | None = None
+) -> TokenScores:
+    """Cross-entropy on labels, confidence, and KL(teacher ‖ model) at temperature 1, in nats.
+
+    `teacher` must share the model's tokens: the same ids mean the same text.
+    """
+    scores = _score(model, held_out.encoded, held_out.tokenizer, teacher)
+    scores.text_bytes = np.array(held_out.text_bytes(), float)
+    return scores
+
+
+def score_own_samples(model: Any, held_out: HeldOut, *, teacher: Teacher) -> dict[str, Any]:
+    """KL(teacher ‖ model) in nats per token on answers that the model samples at temperature 1.
+
+    Reference text shows the student where the data leads; its own samples show it where it will
+    really be (exposure bias; GKD, arXiv 2306.13649). The end token counts where it was reached.
+    """
+    prompts = held_out.prompts[:OWN_SAMPLES]
+    was_training = model.training
+    model.eval()
+    answers = continuations(
+        model,
+        prompts,
+        stop_ids=stop_token_ids(held_out.tokenizer),
+        max_new_tokens=held_out.max_new_tokens,
+        sampling_temperature=1.0,
+        vocab_size=len(held_out.tokenizer),
+        batch_size=128,
+    )
+    model.train(was_training)
+    sampled = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        row = answer.with_stop
+        labels = [IGNORE_INDEX] * len(prompt) + row
+        sampled.append(Encoded([*prompt, *row], labels, labelled=False, truncated=False))
+    sampled = [item for item in sampled if item.supervised_tokens]
+    if not sampled:
+        return {}
+    scores = _score(model, sampled, held_out.tokenizer, teacher)
+    assert scores.divergence is not None
+    return {
+        "kl_to_teacher_on_own_samples": scores.kl_to_teacher,
+        "kl_to_teacher_on_own_samples_ci95": intervals.paired_ratio(
+            scores.divergence, scores.counts
+        ),
+    }
+
+
+@torch.no_grad()
+def _score(
+    model: torch.nn.Module,
+    encoded: Sequence[Encoded],
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: Teacher | None,
+) -> TokenScores:
+    was_training = model.training
+    model.eval()
+    network = SupervisedLogits(model, vocab_size=len(tokenizer)).eval()
+    device = next(model.parameters()).device
+    rows = len(encoded)
+    nats, counts, divergence, agreed = (np.zeros(rows) for _ in range(4))
+    confidence: list[np.ndarray] = []
+    correct: list[np.ndarray] = []
+    for batch in padded_batches(encoded, tokenizer):
+        placed = batch.to(device)
+        logits, targets = network(placed), placed.targets
+        lines = placed.supervised.nonzero()[:, 0].cpu().numpy()
+        places = np.asarray(batch.rows)[lines]
+        np.add.at(nats, places, cross_entropy(logits, targets).double().cpu().numpy())
+        np.add.at(counts, places, 1)
+        top = logits.float().softmax(-1).max(-1)
+        confidence.append(top.values.cpu().numpy())
+        correct.append((top.indices == targets).cpu().numpy())
+        if teacher is not None:
+            theirs = teacher.logits(placed)
+            apart = forward_kl(logits, theirs).double().cpu().numpy()
+            np.add.at(divergence, places, apart)
+            same = theirs.argmax(-1) == top.indices
+            np.add.at(agreed, places, same.double().cpu().numpy())
+    model.train(was_training)
+    return TokenScores(
+        nats=nats,
+        counts=counts,
+        confidence=np.concatenate(confidence),
+        correct=np.concatenate(correct),
+        text_bytes=np.zeros(rows),
+        divergence=divergence if teacher is not None else None,
+        agreed=agreed if teacher is not None else None,
+    )

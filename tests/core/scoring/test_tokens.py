@@ -1,0 +1,125 @@
+"""Scores of probabilities against counts made here, row by row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from distill_core.data.formats import Row
+from distill_core.generate import continuations
+from distill_core.scoring import HeldOut, score_tokens
+from distill_core.scoring.tokens import score_own_samples
+from distill_core.teachers.local import LocalTeacher
+
+
+def rows(*pairs: tuple[str, str]) -> list[Row]:
+    return [
+        Row(({"role": "user", "content": ask}, {"role": "assistant", "content": answer}), None, "t")
+        for ask, answer in pairs
+    ]
+
+
+ROWS = rows(("turn on the light", "on"), ("dim the fan please", "fan dim to two"), ("tv", "off"))
+
+
+def held_out(tokenizer: Any, found: list[Row] | None = None) -> HeldOut:
+    return HeldOut.make(found or ROWS, tokenizer, max_seq_len=32, max_new_tokens=6)
+
+
+def letters_tokenizer() -> Any:
+    """Spells letter by letter: another tokenizer for the same text."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = ["<pad>", "<eos>", "<unk>", "\n", " ", *map(chr, range(ord("a"), ord("z") + 1))]
+    tokenizer = Tokenizer(
+        models.WordLevel({c: i for i, c in enumerate(letters)}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+def uniform(model: Any) -> Any:
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    return model
+
+
+@pytest.mark.parametrize("spelling", ["words", "letters"])
+def test_bits_per_byte_count_the_text_not_the_tokens(
+    spelling: str, tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    tokenizer = tiny_tokenizer if spelling == "words" else letters_tokenizer()
+    scores = score_tokens(uniform(tiny_llama()), held_out(tokenizer)).as_scores()
+    answers = [row.response or "" for row in ROWS]
+    if spelling == "words":
+        tokens = sum(len(answer.split()) + 1 for answer in answers)  # and the end of each
+    else:
+        tokens = sum(len(answer) + 1 for answer in answers)
+    every = sum(len(answer.encode()) for answer in answers)
+    assert scores["tokens"] == tokens
+    assert scores["bits_per_byte"] == pytest.approx(tokens * math.log2(len(tokenizer)) / every)
+    assert scores["perplexity"] == pytest.approx(len(tokenizer), rel=1e-5)
+
+
+def test_the_rows_bits_average_to_the_bits_per_byte(
+    tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    scores = score_tokens(tiny_llama(), held_out(tiny_tokenizer))
+    found = scores.as_scores()
+    assert scores.bits_of_rows.mean() == pytest.approx(found["bits_per_byte"])
+    low, high = found["bits_per_byte_ci95"]
+    assert low < found["bits_per_byte"] < high
+
+
+def test_kl_on_own_samples_is_taken_at_what_the_model_wrote(
+    tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    model, other = tiny_llama().eval(), tiny_llama(layers=3, seed=5).eval()
+    with torch.no_grad():  # random weights are all alike: make them differ
+        model.lm_head.weight.mul_(20)
+        other.lm_head.weight.mul_(20)
+    size, stops = len(tiny_tokenizer), {tiny_tokenizer.eos_token_id}
+    teacher = LocalTeacher(other, vocab_size=size, stop_ids=stops)
+    scored = held_out(tiny_tokenizer)
+    found = score_own_samples(model, scored, teacher=teacher)
+    written = continuations(
+        model,
+        scored.prompts,
+        stop_ids=stops,
+        max_new_tokens=6,
+        sampling_temperature=1.0,
+        vocab_size=size,
+        batch_size=128,
+    )
+    total, count = 0.0, 0
+    for prompt, answer in zip(scored.prompts, written, strict=True):
+        ids = prompt + answer.with_stop
+        with torch.no_grad():
+            mine = model(input_ids=torch.tensor([ids])).logits[0, :, :size].log_softmax(-1)
+            theirs = other(input_ids=torch.tensor([ids])).logits[0, :, :size].log_softmax(-1)
+        for place in range(len(prompt) - 1, len(ids) - 1):
+            total += float((theirs[place].exp() * (theirs[place] - mine[place])).sum())
+            count += 1
+    assert found["kl_to_teacher_on_own_samples"] == pytest.approx(total / count, rel=1e-4)
+    reference = score_tokens(model, scored, teacher=teacher).kl_to_teacher
+    assert found["kl_to_teacher_on_own_samples"] != pytest.approx(reference, rel=1e-3)
+
+
+def test_a_model_is_at_no_distance_from_itself(
+    tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    model = tiny_llama()
+    teacher = LocalTeacher(model, vocab_size=len(tiny_tokenizer), stop_ids={2})
+    scores = score_tokens(model, held_out(tiny_tokenizer), teacher=teacher)
+    assert scores.kl_to_teacher == pytest.approx(0, abs=1e-9)
+    assert scores.top1_agreement == 1
+    own = score_own_samples(model, held_out(tiny_tokenizer), teacher=teacher)
+    assert own["kl_to_teacher_on_own_samples"] == pytest.approx(0, abs=1e-9)
