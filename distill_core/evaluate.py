@@ -121,11 +121,12 @@ def _score_member(
         "peak_memory_bytes": peak_memory(loaded.model, held_out),
         **_answer_scores(answers, held_out, validity),
     }
-    if found.trained_steps:
+    if found.seen:
+        seen = found.seen.values()
         score |= {
-            "trained_steps": found.trained_steps,
-            "trained_tokens": found.trained_tokens,
-            "supervised_tokens": found.supervised_tokens,
+            "trained_steps": sum(stage.steps for stage in seen),
+            "trained_tokens": sum(stage.tokens for stage in seen),
+            "supervised_tokens": sum(stage.supervised_tokens for stage in seen),
         }
     if teacher is not None:
         score |= score_own_samples(loaded.model, held_out, teacher=teacher)

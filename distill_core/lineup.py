@@ -62,6 +62,16 @@ def assistant_key(number: int) -> str:
     return ASSISTANT if number == 1 else f"{ASSISTANT}_{number}"
 
 
+class Seen(BaseModel):
+    """How much a stage shows to the network that it trains, to the end of its last step."""
+
+    steps: int
+    tokens: int
+    """Read, padding excluded."""
+    supervised_tokens: int
+    """Of these, the ones that are learnt from."""
+
+
 class Member(BaseModel):
     """One model of a run: a saved one (`source` alone), or one built anew from `source`."""
 
@@ -75,12 +85,8 @@ class Member(BaseModel):
     """File inside the run that says which of its source's parts it has; "": plain from `build`."""
     parameters: int = 0
     bytes: int = 0
-    trained_steps: int = 0
-    """Optimiser steps in all stages that trained this very network; 0: not trained here."""
-    trained_tokens: int = 0
-    """Tokens read in those steps, padding excluded."""
-    supervised_tokens: int = 0
-    """Of these, the ones that were learnt from."""
+    seen: dict[int, Seen] = {}
+    """What each stage that trained this very network has shown it; empty: not trained here."""
 
 
 _MEMBERS = TypeAdapter(list[Member])
@@ -117,7 +123,8 @@ def folder(run_dir: Path, source: str) -> Path:
 
 def exists(run_dir: Path, found: Member) -> bool:
     """Whether the member's weights are there already (the student is saved at the end)."""
-    is_inside = found.source.split("/")[0] in {"models", STUDENT, "baseline"}
+    inside = {"models", STUDENT, "baseline", "baseline_teacher_text"}
+    is_inside = found.source.split("/")[0] in inside
     return not is_inside or (run_dir / found.source / "config.json").is_file()
 
 

@@ -1,12 +1,14 @@
 """What a recipe comes down to: its stages with titles, numbers of steps and folders.
 
-In: a recipe and how many rows there are. Out: `PlannedStage`s, baselines included. Loads nothing.
+In: a recipe and how many rows there are. Out: `PlannedStage`s, baselines included, and who plays
+which part in them. Loads nothing.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from distill_core.recipe import (
     PREVIOUS,
@@ -33,7 +35,10 @@ class PlannedStage:
     """Folder inside the run where the trained model goes."""
     total_steps: int
     rows: int
-    baseline: bool = False
+    baseline: str = ""
+    """Which baseline this is; empty for a stage of the recipe itself."""
+    text_of: int | None = None
+    """The stage whose teacher writes this baseline's labels."""
 
     @property
     def source(self) -> str:
@@ -51,7 +56,9 @@ class PlannedStage:
     @property
     def uses_unlabelled(self) -> bool:
         """Whether rows without labels take part: only a term that asks a teacher can use them."""
-        return any(not loss.needs_labels and loss.weight > 0 for loss in self.losses)
+        return self.text_of is not None or any(
+            not loss.needs_labels and loss.weight > 0 for loss in self.losses
+        )
 
     def facts(self) -> dict[str, object]:
         """For the `run_started` event."""
@@ -60,8 +67,18 @@ class PlannedStage:
             "title": self.title,
             "kind": self.kind,
             "total_steps": self.total_steps,
-            "baseline": self.baseline,
+            "baseline": bool(self.baseline),
         }
+
+
+LABELS, TEACHER_TEXT = "fine_tuned_on_labels", "fine_tuned_on_teacher_text"
+"""Baselines, by the names that recipes and evaluations give them."""
+
+_BASELINE_TITLES = {
+    LABELS: "Baseline: the same student on labels alone",
+    TEACHER_TEXT: "Baseline: the same student on the teacher's text",
+}
+_BASELINE_OUTPUTS = {LABELS: "baseline", TEACHER_TEXT: "baseline_teacher_text"}
 
 
 def plan(recipe: Recipe, *, labelled: int, unlabelled: int) -> list[PlannedStage]:
@@ -70,10 +87,14 @@ def plan(recipe: Recipe, *, labelled: int, unlabelled: int) -> list[PlannedStage
     last = len(recipe.stages) - 1
     for index, settings in enumerate(recipe.stages):
         output = "student" if index == last else f"models/stage_{index}"
-        stage = _stage(index, settings, output, _title(recipe, index), labelled, unlabelled)
-        planned.append(stage)
-    for _ in recipe.evaluation.baselines:
-        planned.append(_labels_baseline(planned, labelled, unlabelled))
+        made = PlannedStage(index, settings.kind, "", settings, output, 0, 0)
+        planned.append(_counted(made, labelled, unlabelled))
+    parts = cast(planned)
+    planned = [replace(stage, title=_title(planned, stage, parts)) for stage in planned]
+    for name in dict.fromkeys(recipe.evaluation.baselines):
+        if name == LABELS or parts.taught_in is not None:  # without a teacher there is no text
+            made = _baseline(name, planned, parts)
+            planned.append(_counted(made, labelled, unlabelled))
     return planned
 
 
@@ -84,64 +105,96 @@ def steps_of(optim: OptimSettings, rows: int) -> int:
 
 def student_origin(stages: list[PlannedStage]) -> tuple[Student, str, int]:
     """Settings, source and stage index from which the final student's first weights come."""
-    for stage in reversed([stage for stage in stages if not stage.baseline]):
-        student = stage.settings.student
-        continues = (
-            isinstance(student, PretrainedStudent)
-            and student.model in (None, PREVIOUS)
-            and stage.source == PREVIOUS
-        )
-        if not continues:
-            return student, stage.source, stage.index
-    return stages[0].settings.student, stages[0].source, 0
+    start = stages[_origin([stage for stage in stages if not stage.baseline])]
+    return start.settings.student, start.source, start.index
 
 
-def _stage(
-    index: int,
-    settings: FineTuneStage | DistillStage,
-    output: str,
-    title: str,
-    labelled: int,
-    unlabelled: int,
-    *,
-    baseline: bool = False,
-) -> PlannedStage:
-    stage = PlannedStage(index, settings.kind, title, settings, output, 0, 0, baseline)
+def _origin(stages: Sequence[PlannedStage]) -> int:
+    """Index of the stage in which the network that the last stage leaves was begun."""
+    return next((s.index for s in reversed(stages) if not _continues(s)), 0)
+
+
+def _continues(stage: PlannedStage) -> bool:
+    """Whether a stage trains on the very network that the stage before has left."""
+    student = stage.settings.student
+    return isinstance(student, PretrainedStudent) and (student.model or stage.source) == PREVIOUS
+
+
+# --- who plays which part ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who takes part in a run, by the index of a stage; None: nobody."""
+
+    origin: int
+    """Where the final student begins."""
+    teacher_of: int | None
+    """The stage whose teacher the student is compared with: the first of a chain of assistants."""
+    taught_in: int | None
+    """The last stage in which the student itself is taught."""
+    assistants: tuple[int, ...]
+    """Stages that leave a student which then teaches."""
+
+
+def cast(stages: Sequence[PlannedStage]) -> Cast:
+    """Follow a recipe's stages back from its student to its first teacher."""
+    own = [stage for stage in stages if not stage.baseline]
+    origin = _origin(own)
+    taught = [stage.index for stage in own if isinstance(stage.settings, DistillStage)]
+    taught_in = next((index for index in reversed(taught) if index >= origin), None)
+    teacher_of, assistants = taught_in, []
+    while teacher_of is not None and own[teacher_of].source == PREVIOUS:
+        begun = _origin(own[:teacher_of])
+        earlier = [index for index in taught if begun <= index < teacher_of]
+        if not earlier:
+            break  # the stage before has made the teacher itself, from labels
+        assistants.append(teacher_of - 1)
+        teacher_of = earlier[-1]
+    return Cast(origin, teacher_of, taught_in, tuple(reversed(assistants)))
+
+
+def _counted(stage: PlannedStage, labelled: int, unlabelled: int) -> PlannedStage:
+    """The stage with its rows and steps."""
     rows = labelled + (unlabelled if stage.uses_unlabelled else 0)
-    steps = steps_of(settings.optim, rows)
-    return PlannedStage(index, settings.kind, title, settings, output, steps, rows, baseline)
+    return replace(stage, rows=rows, total_steps=steps_of(stage.settings.optim, rows))
 
 
-def _labels_baseline(planned: list[PlannedStage], labelled: int, unlabelled: int) -> PlannedStage:
-    """The final student's own start, the same total of steps, labels only."""
+def _baseline(name: str, planned: list[PlannedStage], parts: Cast) -> PlannedStage:
+    """The final student's own start and the same total of steps, on other labels."""
     student, source, origin = student_origin(planned)
-    stages = planned[origin:]
+    stages = [stage for stage in planned[origin:] if not stage.baseline]
     optim = stages[-1].settings.optim.model_copy(
         update={"max_steps": sum(stage.total_steps for stage in stages)}
     )
     settings = FineTuneStage(
         model=source, student=student, optim=optim, adapter=stages[-1].settings.adapter
     )
-    return _stage(
-        len(planned),
-        settings,
-        "baseline",
-        "Baseline: the same student on labels alone",
-        labelled,
-        unlabelled,
-        baseline=True,
+    return PlannedStage(
+        index=len(planned),
+        kind=settings.kind,
+        title=_BASELINE_TITLES[name],
+        settings=settings,
+        output=_BASELINE_OUTPUTS[name],
+        total_steps=0,
+        rows=0,
+        baseline=name,
+        text_of=parts.taught_in if name == TEACHER_TEXT else None,
     )
 
 
-def _title(recipe: Recipe, index: int) -> str:
-    settings = recipe.stages[index]
-    if isinstance(settings, DistillStage):
-        return "Distil the student"
-    makes_teacher = any(
-        isinstance(later, DistillStage) and later.teacher == PREVIOUS
-        for later in recipe.stages[index + 1 : index + 2]
+def _title(stages: list[PlannedStage], stage: PlannedStage, parts: Cast) -> str:
+    follows = stages[stage.index + 1] if stage.index + 1 < len(stages) else None
+    teaches_next = (
+        follows is not None
+        and isinstance(follows.settings, DistillStage)
+        and follows.source == PREVIOUS
+        and not _continues(follows)
     )
-    return "Fine-tune the teacher" if makes_teacher else "Fine-tune on labels"
+    if isinstance(stage.settings, DistillStage):
+        helps = teaches_next or stage.index < parts.origin
+        return "Distil an assistant" if helps else "Distil the student"
+    return "Fine-tune the teacher" if teaches_next else "Fine-tune on labels"
 
 
 def named_models(recipe: Recipe) -> dict[str, str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from distill_core import files, lineup, models
+from distill_core import casting, files, lineup, models
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared
@@ -24,7 +24,7 @@ from distill_core.errors import DataError
 from distill_core.events import Event, event, progress
 from distill_core.losses.objective import Objective
 from distill_core.plan import PlannedStage, student_origin
-from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
+from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe, Student
 from distill_core.scoring import HeldOut, choose_metric
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.students.build import build_student, choose_parts
@@ -83,20 +83,7 @@ def run_stage(
     seed = this.recipe.seed
     torch.manual_seed(seed)
     teacher = _teacher(this, stage, source, tokenizer)
-    rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
-    answered: Answered | None = None
-    if teacher is not None:
-        answered = yield from answer_rows(
-            rows,
-            teacher=teacher,
-            tokenizer=tokenizer,
-            fingerprint=models.fingerprint(source),
-            settings=stage.settings.teacher_answers,  # type: ignore[union-attr]
-            max_seq_len=this.recipe.data.max_seq_len,
-            seed=seed,
-            folder=this.folder.parent / ANSWERS_FOLDER,
-        )
-        rows = answered.rows
+    rows, answered = yield from _rows(this, stage, teacher, tokenizer, source)
     yield progress("preparing", "tokenizing")
     kept, encoded = _encode(rows, tokenizer, this.recipe)
     student_settings = _student_settings(stage.settings.student, this.folder, before)
@@ -111,7 +98,18 @@ def run_stage(
     )
     student = build_student(student_settings, source=source, seed=seed, chosen=parts)
     parameters = student.num_parameters()
-    _enter(this, stage, source_name, parameters, teacher)
+    built = casting.Built(
+        source=source_name,
+        source_parameters=teacher.model.num_parameters()
+        if teacher
+        else models.facts(str(source))["parameters"],
+        student=student_settings,
+        student_parameters=parameters,
+        parts=_parts_file(this, stage),
+        seed=seed,
+        seen=casting.tokens_seen(encoded, stage, seed=seed),
+    )
+    casting.enter(this.folder, this.stages, stage, built)
     network = with_adapter(student, stage.settings.adapter, seed=seed)
     held_out = HeldOut.make(
         this.data.held_out[: max(this.recipe.evaluation.rows, this.recipe.evaluation.samples)],
@@ -133,7 +131,7 @@ def run_stage(
         stage=stage.index,
         title=stage.title,
         kind=stage.kind,
-        baseline=stage.baseline,
+        baseline=bool(stage.baseline),
         total_steps=stage.total_steps,
         rows=len(encoded),
         dropped_rows=len(rows) - len(kept),
@@ -182,6 +180,56 @@ def run_stage(
         metrics=watcher.last,
     )
     return False
+
+
+def _rows(
+    this: Run,
+    stage: PlannedStage,
+    teacher: LocalTeacher | None,
+    tokenizer: PreTrainedTokenizerBase,
+    source: Path,
+) -> Generator[Event, None, tuple[list[Row], Answered | None]]:
+    """The rows of a stage, answered by its teacher where it has one."""
+    if stage.text_of is not None:
+        answered = yield from _teachers_text(this, this.stages[stage.text_of])
+        # here the teacher's words stand in for labels
+        return [replace(row, answered_by_teacher=False) for row in answered.rows], answered
+    rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
+    if teacher is None:
+        return rows, None
+    answered = yield from answer_rows(
+        rows,
+        teacher=teacher,
+        tokenizer=tokenizer,
+        fingerprint=models.fingerprint(source),
+        settings=stage.settings.teacher_answers,  # type: ignore[union-attr]
+        max_seq_len=this.recipe.data.max_seq_len,
+        seed=this.recipe.seed,
+        folder=this.folder.parent / ANSWERS_FOLDER,
+    )
+    return answered.rows, answered
+
+
+def _teachers_text(this: Run, taught: PlannedStage) -> Generator[Event, None, Answered]:
+    """All rows as the teacher of a distil stage answers them; it is not kept in memory."""
+    assert isinstance(taught.settings, DistillStage)
+    source, _ = this.path_of(taught.source, _before(this.stages, taught.index))
+    tokenizer = models.load_tokenizer(source)
+    model = models.load_model(source, dtype=torch.float32, device=this.device)
+    return (
+        yield from answer_rows(
+            this.data.train,
+            teacher=LocalTeacher(
+                model, vocab_size=len(tokenizer), stop_ids=stop_token_ids(tokenizer)
+            ),
+            tokenizer=tokenizer,
+            fingerprint=models.fingerprint(source),
+            settings=taught.settings.teacher_answers.model_copy(update={"rows": "all"}),
+            max_seq_len=this.recipe.data.max_seq_len,
+            seed=this.recipe.seed,
+            folder=this.folder.parent / ANSWERS_FOLDER,
+        )
+    )
 
 
 def _teacher(
@@ -241,56 +289,3 @@ def _save(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
         if files.is_disk_full(error):
             raise files.disk_full(target.parent) from error
         raise
-
-
-def _enter(
-    this: Run,
-    stage: PlannedStage,
-    source_name: str,
-    parameters: int,
-    teacher: LocalTeacher | None,
-) -> None:
-    """Tell the line-up who takes part, so that they can be compared later."""
-    members = {found.key: found for found in lineup.read(this.folder)}
-
-    def put(key: str, source: str, count: int, **build: Any) -> None:
-        members[key] = lineup.Member(
-            key=key,
-            title=lineup.TITLES[key],
-            source=source,
-            parameters=count,
-            bytes=count * 4,
-            **build,
-        )
-
-    if stage.baseline:
-        put(lineup.BASELINE, stage.output, parameters)
-    else:
-        shrinks = not isinstance(stage.settings.student, PretrainedStudent)
-        if lineup.TEACHER not in members and (teacher is not None or shrinks):
-            big = (
-                teacher.model.num_parameters()
-                if teacher
-                else models.facts(stage.source)["parameters"]
-            )
-            put(lineup.TEACHER, source_name, big)
-        put(lineup.STUDENT, "student", parameters)
-        student, _, origin = student_origin(this.stages)
-        if stage.index == origin:
-            before = _before(this.stages, stage.index)
-            put(
-                lineup.UNTRAINED,
-                source_name,
-                parameters,
-                build=_student_settings(student, this.folder, before),
-                seed=this.recipe.seed,
-                parts=_parts_file(this, stage),
-            )
-    lineup.write(this.folder, list(members.values()))
-
-
-def _parameters(this: Run, name: str, teacher: LocalTeacher | None) -> int:
-    if teacher is not None:
-        return int(teacher.model.num_parameters())
-    inside = this.folder / name
-    return int(models.facts(str(inside) if inside.is_dir() else name)["parameters"])

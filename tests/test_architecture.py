@@ -25,7 +25,7 @@ GROUPS = {
     "names": "models device starter",
     "parts": "losses teachers students data supervised generate",
     "loop": "trainer pipeline stage watcher checkpoints scoring evaluate conclusions lineup "
-    "compare preview softening self_test reference export starter.build starter.tokenizer",
+    "casting compare preview softening self_test reference export starter.build starter.tokenizer",
     "advice": "checks advisor estimate",
     "processes": "supervisor worker processes",
     "api": "api",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
 from distill_core.estimate.row_facts import DataFacts
+from distill_core.plan import cast, plan
 from distill_core.recipe import DistillStage, Recipe
 
 FEW_HELD_OUT = 200
@@ -71,13 +72,25 @@ def labels_put_aside(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
 
 
 def baseline_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
-    """The baseline is the same student on labels."""
-    if _has_no_labels(data) and recipe.evaluation.baselines:
+    """This baseline is the same student on labels."""
+    if _has_no_labels(data) and "fine_tuned_on_labels" in recipe.evaluation.baselines:
         yield Problem(
             severity="error",
             field="evaluation.baselines",
             message="fine_tuned_on_labels needs labelled rows, and there are none.",
             fix="Leave the baseline out, or add labelled rows.",
+        )
+
+
+def baseline_without_teacher(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """This baseline is the same student on its teacher's text."""
+    wanted = "fine_tuned_on_teacher_text" in recipe.evaluation.baselines
+    if wanted and cast(plan(recipe, labelled=1, unlabelled=0)).taught_in is None:
+        yield Problem(
+            severity="error",
+            field="evaluation.baselines",
+            message="fine_tuned_on_teacher_text needs a teacher, and no stage teaches the student.",
+            fix="Leave the baseline out, or add a distil stage.",
         )
 
 
@@ -134,6 +147,7 @@ RULES: tuple[Callable[[Recipe, DataFacts], Iterator[Problem]], ...] = (
     hard_labels_without_labels,
     labels_put_aside,
     baseline_without_labels,
+    baseline_without_teacher,
     few_held_out,
     overlap,
     no_room_for_prompts,

@@ -102,9 +102,10 @@ class EvaluationSettings(Settings):
         description="What models are judged by; auto: exact match for JSON, labels and short "
         "answers, ROUGE-L for free text, bits per byte for plain text.",
     )
-    baselines: list[Literal["fine_tuned_on_labels"]] = Field(
+    baselines: list[Literal["fine_tuned_on_labels", "fine_tuned_on_teacher_text"]] = Field(
         default_factory=list,
-        description="Also trained, for comparison: the same student, same steps, labels only.",
+        description="Also trained, for comparison: the same student for the same steps, on the "
+        "labels alone or on the text that its teacher answers.",
     )
 
 

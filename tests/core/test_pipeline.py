@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs, stage
 from distill_core.errors import DataError, DiskFullError, RunError
@@ -99,6 +100,23 @@ WAYS: dict[str, Any] = {
     "fine_tune with LoRA": lambda t: [
         {"kind": "fine_tune", "model": t, "adapter": {"kind": "lora", "rank": 2}, "optim": optim()}
     ],
+    "fine_tune a smaller copy": lambda t: [
+        {
+            "kind": "fine_tune",
+            "model": t,
+            "student": {"init": "layer_drop", "layers": 2},
+            "optim": optim(),
+        }
+    ],
+    "fine_tune the student, then distill": lambda t: [
+        {
+            "kind": "fine_tune",
+            "model": t,
+            "student": {"init": "layer_drop", "layers": 2},
+            "optim": optim(),
+        },
+        distill(t, student={"init": "pretrained", "model": "previous"}),
+    ],
     "fine_tune, then distill": lambda t: [
         {"kind": "fine_tune", "model": t, "optim": optim()},
         distill("previous"),
@@ -112,6 +130,19 @@ WAYS: dict[str, Any] = {
         distill("previous", student={"init": "scratch", "layers": 1, "hidden_size": 16}),
     ],
 }
+
+
+CASTS = {
+    "distill": ["teacher", "untrained_student", "student"],
+    "fine_tune": ["untrained_student", "student"],
+    "fine_tune with LoRA": ["untrained_student", "student"],
+    "fine_tune a smaller copy": ["original", "untrained_student", "student"],
+    "fine_tune, then distill": ["teacher", "untrained_student", "student"],
+    "fine_tune the student, then distill": ["teacher", "untrained_student", "student"],
+    "distill, then fine_tune": ["teacher", "untrained_student", "student"],
+    "two steps down": ["teacher", "assistant", "untrained_student", "student"],
+}
+"""Who is scored at the end of each way."""
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
@@ -181,6 +212,56 @@ def test_the_baseline_is_the_same_student_on_labels_alone_for_the_same_steps(
     assert first[0]["held_out_cross_entropy"] == first[1]["held_out_cross_entropy"]
     assert "forward_kl" not in of(events, "step")[-1]["metrics"]
     assert events[-1]["evaluation"]["verdict_against"] == "fine_tuned_on_labels"
+
+
+def test_every_model_says_how_many_tokens_it_has_seen(
+    rows_file: Path, teacher: str, run_dir: Path
+) -> None:
+    evaluation = {
+        "rows": 4,
+        "max_new_tokens": 4,
+        "baselines": ["fine_tuned_on_labels", "fine_tuned_on_teacher_text"],
+    }
+    stages = WAYS["distill, then fine_tune"](teacher)
+    events = go(recipe(rows_file, stages, evaluation=evaluation), run_dir)
+    scores = events[-1]["evaluation"]["models"]
+    assert "trained_steps" not in scores["teacher"]
+    for key in ("student", "fine_tuned_on_labels", "fine_tuned_on_teacher_text"):
+        assert scores[key]["trained_steps"] == 8, "equal steps"
+        assert scores[key]["trained_tokens"] > scores[key]["supervised_tokens"] > 0
+    # counted while training: rows a step × speed × time is the same number
+    read: dict[int, float] = {}
+    tokenizer = AutoTokenizer.from_pretrained(run_dir / "student")
+    made = runs.load_recipe(run_dir)
+    rows = [row for row in prepare(made.data, seed=0).train if row.labelled]
+    encoded = [encode(row, tokenizer, 32) for row in rows]
+    for step in range(8):
+        taken = batch_order(len(encoded), global_batch_size=4, steps=8, seed=0)[step]
+        read[step] = sum(len(encoded[row].input_ids) for row in taken)
+    assert scores["fine_tuned_on_labels"]["trained_tokens"] == sum(read.values())
+
+
+def test_the_text_baseline_learns_what_the_teacher_answers_and_nothing_else(
+    rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[list[str]] = []
+    real = stage._encode
+
+    def kept(rows: Any, *rest: Any) -> Any:
+        learnt.append([row.response for row in rows])
+        assert learnt[1:] == [] or all(row.labelled for row in rows)
+        return real(rows, *rest)
+
+    monkeypatch.setattr(stage, "_encode", kept)
+    evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_teacher_text"]}
+    events = go(recipe(rows_file, [distill(teacher)], evaluation=evaluation), run_dir)
+    data = of(events, "run_started")[0]["data"]
+    labels = {"on", "off", "two"}
+    assert labels & set(learnt[0]), "the student also learns from rows with labels"
+    assert not labels & set(learnt[1]), "no label of the data is left"
+    assert len(learnt[1]) <= data["rows"]
+    assert events[-1]["evaluation"]["verdict_against"] == "fine_tuned_on_teacher_text"
+    assert "forward_kl" not in of(events, "step")[-1]["metrics"]
 
 
 def test_the_student_starts_from_the_weights_its_init_names(

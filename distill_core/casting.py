@@ -1,0 +1,108 @@
+"""Who takes part in a run: writes each stage's models into the line-up as it begins.
+
+In: the planned stages, and what one stage has built. Out: the run's line-up, with the tokens that
+each network will have seen. Loads no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill_core import lineup
+from distill_core.data.batches import batch_order
+from distill_core.plan import PlannedStage, cast
+from distill_core.recipe import DistillStage, PretrainedStudent, Student
+
+if TYPE_CHECKING:
+    from distill_core.data.tokenize import Encoded
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a stage starts with."""
+
+    source: str
+    """Its teacher, or the model to tune, as the line-up names it."""
+    source_parameters: int
+    student: Student
+    """With `previous` turned into a folder."""
+    student_parameters: int
+    parts: str
+    seed: int
+    seen: lineup.Seen
+
+
+def tokens_seen(rows: Sequence[Encoded], stage: PlannedStage, *, seed: int) -> lineup.Seen:
+    """Count the tokens of the rows that a stage's steps take, some of them several times."""
+    optim = stage.settings.optim
+    order = batch_order(
+        len(rows), global_batch_size=optim.global_batch_size, steps=stage.total_steps, seed=seed
+    )
+    times = np.zeros(len(rows), dtype=np.int64)
+    for step in range(stage.total_steps):
+        np.add.at(times, order[step], 1)
+    tokens = int(times @ np.array([len(row.input_ids) for row in rows]))
+    supervised = int(times @ np.array([row.supervised_tokens for row in rows]))
+    return lineup.Seen(steps=stage.total_steps, tokens=tokens, supervised_tokens=supervised)
+
+
+def enter(run_dir: Path, stages: Sequence[PlannedStage], stage: PlannedStage, built: Built) -> None:
+    """Put a stage's models into the line-up, so that they can be compared later."""
+    members = {found.key: found for found in lineup.read(run_dir)}
+
+    def put(key: str, source: str, parameters: int, title: str = "", **more: object) -> None:
+        before = members.get(key)
+        members[key] = lineup.Member(
+            key=key,
+            title=title or lineup.TITLES[key],
+            source=source,
+            parameters=parameters,
+            bytes=parameters * 4,
+            seen=before.seen if before else {},
+            **more,  # type: ignore[arg-type]
+        )
+
+    def trained(key: str) -> None:
+        members[key].seen[stage.index] = built.seen  # again, not twice, when it is resumed
+
+    parts = cast(stages)
+    if stage.baseline:
+        put(stage.baseline, stage.output, built.student_parameters)
+        trained(stage.baseline)
+    else:
+        if stage.index == parts.teacher_of:
+            put(lineup.TEACHER, built.source, built.source_parameters)
+        if stage.index in parts.assistants:
+            number = parts.assistants.index(stage.index) + 1
+            title = lineup.TITLES[lineup.ASSISTANT] + (f" {number}" if number > 1 else "")
+            put(lineup.assistant_key(number), stage.output, built.student_parameters, title)
+            trained(lineup.assistant_key(number))
+        if stage.index == parts.origin:
+            _enter_start(put, stages, built)
+        if stage.index >= parts.origin:
+            put(lineup.STUDENT, "student", built.student_parameters)
+            trained(lineup.STUDENT)
+    lineup.write(run_dir, list(members.values()))
+
+
+def _enter_start(put: object, stages: Sequence[PlannedStage], built: Built) -> None:
+    """Enter the student as it was before training, and what it was cut from if nobody teaches."""
+    assert callable(put)
+    shrinks = not isinstance(built.student, PretrainedStudent)
+    if shrinks and not any(isinstance(stage.settings, DistillStage) for stage in stages):
+        put(lineup.ORIGINAL, built.source, built.source_parameters)
+    is_random = built.student.init == "scratch"
+    put(
+        lineup.UNTRAINED,
+        built.source,
+        built.student_parameters,
+        "" if is_random else "student before training",
+        build=built.student,
+        seed=built.seed,
+        parts=built.parts,
+    )
