@@ -82,27 +82,21 @@ def enter(run_dir: Path, stages: Sequence[PlannedStage], stage: PlannedStage, bu
             title = lineup.TITLES[lineup.ASSISTANT] + (f" {number}" if number > 1 else "")
             put(lineup.assistant_key(number), stage.output, built.student_parameters, title)
             trained(lineup.assistant_key(number))
-        if stage.index == parts.origin:
-            _enter_start(put, stages, built)
+        shrinks = not isinstance(built.student, PretrainedStudent)
+        untaught = not any(isinstance(one.settings, DistillStage) for one in stages)
+        if stage.index == parts.origin and shrinks and untaught:
+            put(lineup.ORIGINAL, built.source, built.source_parameters)
         if stage.index >= parts.origin:
             put(lineup.STUDENT, "student", built.student_parameters)
             trained(lineup.STUDENT)
+        if stage.index == parts.origin:
+            put(
+                lineup.UNTRAINED,
+                built.source,
+                built.student_parameters,
+                "" if built.student.init == "scratch" else "student before training",
+                build=built.student,
+                seed=built.seed,
+                parts=built.parts,
+            )
     lineup.write(run_dir, list(members.values()))
-
-
-def _enter_start(put: object, stages: Sequence[PlannedStage], built: Built) -> None:
-    """Enter the student as it was before training, and what it was cut from if nobody teaches."""
-    assert callable(put)
-    shrinks = not isinstance(built.student, PretrainedStudent)
-    if shrinks and not any(isinstance(stage.settings, DistillStage) for stage in stages):
-        put(lineup.ORIGINAL, built.source, built.source_parameters)
-    is_random = built.student.init == "scratch"
-    put(
-        lineup.UNTRAINED,
-        built.source,
-        built.student_parameters,
-        "" if is_random else "student before training",
-        build=built.student,
-        seed=built.seed,
-        parts=built.parts,
-    )

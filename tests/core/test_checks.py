@@ -540,6 +540,17 @@ def test_a_baseline_without_labels(unlabelled: Callable[..., Recipe]) -> None:
     assert _found(recipe, "evaluation.baselines").severity == "error"
 
 
+def test_a_baseline_on_the_teachers_text_needs_a_teacher_and_no_labels(
+    unlabelled: Callable[..., Recipe], make: Make, tiny_teacher_dir: Path
+) -> None:
+    wanted = "evaluation.baselines=[fine_tuned_on_teacher_text]"
+    assert not [p for p in checks.check(unlabelled(wanted)) if "baselines" in p.field]
+    stage = {"kind": "fine_tune", "model": str(tiny_teacher_dir)}
+    problem = _found(make(wanted, stages=[stage]), "evaluation.baselines")
+    assert problem.severity == "error"
+    assert "no stage teaches the student" in problem.message
+
+
 def test_few_held_out_rows(make: Make) -> None:
     problem = _found(make("data.held_out=0.05"), "data.held_out")
     assert problem.severity == "warning"

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs, stage
+from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs, stage, trainer
 from distill_core.errors import DataError, DiskFullError, RunError
 from distill_core.plan import plan
 from distill_core.students import width_prune
@@ -133,14 +133,14 @@ WAYS: dict[str, Any] = {
 
 
 CASTS = {
-    "distill": ["teacher", "untrained_student", "student"],
-    "fine_tune": ["untrained_student", "student"],
-    "fine_tune with LoRA": ["untrained_student", "student"],
-    "fine_tune a smaller copy": ["original", "untrained_student", "student"],
-    "fine_tune, then distill": ["teacher", "untrained_student", "student"],
-    "fine_tune the student, then distill": ["teacher", "untrained_student", "student"],
-    "distill, then fine_tune": ["teacher", "untrained_student", "student"],
-    "two steps down": ["teacher", "assistant", "untrained_student", "student"],
+    "distill": ["teacher", "student", "untrained_student"],
+    "fine_tune": ["student", "untrained_student"],
+    "fine_tune with LoRA": ["student", "untrained_student"],
+    "fine_tune a smaller copy": ["original", "student", "untrained_student"],
+    "fine_tune, then distill": ["teacher", "student", "untrained_student"],
+    "fine_tune the student, then distill": ["teacher", "student", "untrained_student"],
+    "distill, then fine_tune": ["teacher", "student", "untrained_student"],
+    "two steps down": ["teacher", "assistant", "student", "untrained_student"],
 }
 """Who is scored at the end of each way."""
 
@@ -215,30 +215,29 @@ def test_the_baseline_is_the_same_student_on_labels_alone_for_the_same_steps(
 
 
 def test_every_model_says_how_many_tokens_it_has_seen(
-    rows_file: Path, teacher: str, run_dir: Path
+    rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluation = {
-        "rows": 4,
-        "max_new_tokens": 4,
-        "baselines": ["fine_tuned_on_labels", "fine_tuned_on_teacher_text"],
-    }
+    seen: dict[int, list[int]] = {}
+    real = trainer._batches
+
+    def counted(stage: Any, rows: Any) -> Any:
+        batches = real(stage, rows)
+        count = seen.setdefault(stage.index, [0, 0])
+        count[0] += sum(batch.real_tokens for batch in batches)
+        count[1] += sum(int(batch.supervised.sum()) for batch in batches)
+        return batches
+
+    monkeypatch.setattr(trainer, "_batches", counted)
+    names = ["fine_tuned_on_labels", "fine_tuned_on_teacher_text"]
+    evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": names}
     stages = WAYS["distill, then fine_tune"](teacher)
     events = go(recipe(rows_file, stages, evaluation=evaluation), run_dir)
     scores = events[-1]["evaluation"]["models"]
     assert "trained_steps" not in scores["teacher"]
-    for key in ("student", "fine_tuned_on_labels", "fine_tuned_on_teacher_text"):
+    own = [sum(pair) for pair in zip(seen[0], seen[1], strict=True)]
+    for key, count in {"student": own, names[0]: seen[2], names[1]: seen[3]}.items():
         assert scores[key]["trained_steps"] == 8, "equal steps"
-        assert scores[key]["trained_tokens"] > scores[key]["supervised_tokens"] > 0
-    # counted while training: rows a step × speed × time is the same number
-    read: dict[int, float] = {}
-    tokenizer = AutoTokenizer.from_pretrained(run_dir / "student")
-    made = runs.load_recipe(run_dir)
-    rows = [row for row in prepare(made.data, seed=0).train if row.labelled]
-    encoded = [encode(row, tokenizer, 32) for row in rows]
-    for step in range(8):
-        taken = batch_order(len(encoded), global_batch_size=4, steps=8, seed=0)[step]
-        read[step] = sum(len(encoded[row].input_ids) for row in taken)
-    assert scores["fine_tuned_on_labels"]["trained_tokens"] == sum(read.values())
+        assert [scores[key]["trained_tokens"], scores[key]["supervised_tokens"]] == count
 
 
 def test_the_text_baseline_learns_what_the_teacher_answers_and_nothing_else(
