@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
 
 from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs, stage, trainer
 from distill_core.errors import DataError, DiskFullError, RunError
