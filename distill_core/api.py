@@ -123,10 +123,10 @@ def check(recipe: Recipe) -> list[Problem]:
 def estimate(recipe: Recipe) -> dict[str, Any]:
     """Forecast memory and time.
 
-    `{"memory_bytes": {"context", "teacher", "student", "optimiser", "activations", "loss"},
-    "total_memory_bytes", "available_memory_bytes", "fits": bool, "time_s": [low, high],
-    "time_basis": "measured on an earlier run | formula", "steps", "download_bytes",
-    "disk_bytes"}`
+    `{"memory_bytes": {"context", "teacher", "student", "optimiser", "activations", "loss",
+    "features"}, "total_memory_bytes", "available_memory_bytes", "fits": bool,
+    "time_s": [low, high], "time_basis": "measured on an earlier run | formula", "steps",
+    "download_bytes", "disk_bytes"}`
     """
     from distill_core import estimate
     from distill_core.estimate.past_speeds import past_speeds

@@ -22,6 +22,7 @@ from distill_core.data.sources import Prepared
 from distill_core.data.tokenize import encode, pad_token_id, stop_token_ids
 from distill_core.errors import DataError
 from distill_core.events import Event, event, progress
+from distill_core.losses.matching import Matching, match
 from distill_core.losses.objective import Objective
 from distill_core.plan import PlannedStage, student_origin
 from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe, Student
@@ -110,6 +111,12 @@ def run_stage(
         seen=casting.tokens_seen(encoded, stage, seed=seed),
     )
     casting.enter(this.folder, this.stages, stage, built)
+    matching = Matching()
+    if teacher is not None:
+        matching = match(
+            stage.losses, student.config, teacher.model.config, kept=parts.layers, seed=seed
+        )
+        teacher.look_into(matching.teacher)
     network = with_adapter(student, stage.settings.adapter, seed=seed)
     held_out = HeldOut.make(
         this.data.held_out[: max(this.recipe.evaluation.rows, this.recipe.evaluation.samples)],
@@ -141,12 +148,13 @@ def run_stage(
         teacher={"name": source_name, "parameters": teacher.model.num_parameters()}
         if teacher
         else None,
+        layer_map=matching.words,
     )
     training = TrainingStage(
         index=stage.index,
         student=network,
         teacher=teacher,
-        objective=Objective(stage.losses),
+        objective=Objective(stage.losses, matching),
         rows=encoded,
         optim=stage.settings.optim,
         total_steps=stage.total_steps,

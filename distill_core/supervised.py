@@ -33,17 +33,25 @@ class SupervisedLogits(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
+        return self.logits(self.outputs(batch), batch)
+
+    def outputs(self, batch: Batch, **wishes: bool) -> Any:
+        """What the body says of whole sequences; `wishes` such as `output_hidden_states`."""
         inputs = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
             "position_ids": batch.position_ids,
             "use_cache": False,
+            **wishes,
         }
+        return self.model(**inputs) if self._parts is None else self._parts[0](**inputs)
+
+    def logits(self, outputs: Any, batch: Batch) -> Tensor:
+        """Logits (N, V) from the body's outputs: the head sees the supervised positions alone."""
         if self._parts is None:
-            logits = self.model(**inputs).logits[batch.supervised]
+            logits = outputs.logits[batch.supervised]
         else:
-            body, head = self._parts
-            logits = head(body(**inputs).last_hidden_state[batch.supervised])
+            logits = self._parts[1](outputs.last_hidden_state[batch.supervised])
         return logits[:, : self.vocab_size]
 
 

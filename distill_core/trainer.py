@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
@@ -24,10 +25,10 @@ from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
 from distill_core.events import Event, event
 from distill_core.losses.base import SupervisedRows
-from distill_core.losses.objective import Objective
+from distill_core.losses.objective import LOSSES, Objective
+from distill_core.network import Network, View
 from distill_core.recipe import OptimSettings
 from distill_core.schedule import learning_rate_at
-from distill_core.supervised import SupervisedLogits
 from distill_core.teachers.base import Teacher
 
 REFUSED_STEPS_ALLOWED = 5
@@ -69,8 +70,19 @@ def train(
         NonFiniteError: after several steps in a row whose loss or gradient was not finite.
         DiskFullError: when a checkpoint cannot be written.
     """
-    accelerator = Accelerator(mixed_precision=stage.mixed_precision, cpu=stage.use_cpu)
-    network = SupervisedLogits(stage.student, vocab_size=stage.vocab_size)
+    matching = stage.objective.matching
+    # a stage of features alone leaves the head without a gradient
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=bool(matching.pairs))]
+    accelerator = Accelerator(
+        mixed_precision=stage.mixed_precision, cpu=stage.use_cpu, kwargs_handlers=handlers
+    )
+    projectors = matching.projectors.to(accelerator.device)
+    network = Network(
+        stage.student,
+        vocab_size=stage.vocab_size,
+        wanted=matching.student,
+        projectors=projectors,
+    )
     optimizer = torch.optim.AdamW(
         parameter_groups(network, stage.optim.weight_decay),
         lr=stage.optim.learning_rate,
@@ -79,7 +91,7 @@ def train(
     )
     wrapped, prepared_optimizer = accelerator.prepare(network, optimizer)
     saved = {
-        "model": stage.student,
+        "model": _trained_together(stage.student, projectors),
         "optimizer": optimizer,
         "device": accelerator.device,
     }
@@ -165,7 +177,7 @@ def _one_step(
     objective = stage.objective
     totals: dict[str, int] = {}
     for batch in batches:  # every process counts the whole step: no communication is needed
-        for name, count in objective.token_counts(batch.target_labelled).items():
+        for name, count in objective.token_counts(batch.counts()).items():
             totals[name] = totals.get(name, 0) + count
     processes = accelerator.num_processes
     mine = batches[accelerator.process_index :: processes]
@@ -212,12 +224,27 @@ def supervised_rows(
     accelerator: Accelerator,
 ) -> SupervisedRows:
     """Ask student and teacher for the same positions of the same batch."""
+    theirs: View | None = None
     with accelerator.autocast():
-        student_logits = network(batch)
-        teacher_logits = None
+        ours: View = network(batch)
         if teacher is not None and objective.needs_teacher:
-            teacher_logits = teacher.logits(batch)
-    return SupervisedRows(student_logits, teacher_logits, batch.targets, batch.target_labelled)
+            theirs = teacher.view(batch)
+    return SupervisedRows(
+        ours.logits,
+        theirs.logits if theirs else None,
+        batch.targets,
+        batch.target_labelled,
+        student=ours.features,
+        teacher=theirs.features if theirs else None,
+        layer_pairs=objective.matching.pairs,
+    )
+
+
+def _trained_together(student: torch.nn.Module, projectors: torch.nn.ModuleDict) -> torch.nn.Module:
+    """What a checkpoint holds: the student, and its projectors where there are any."""
+    if not len(projectors):
+        return student
+    return torch.nn.ModuleDict({"student": student, "projectors": projectors})
 
 
 def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -240,7 +267,9 @@ def _explain(
             bad = stage.objective.non_finite(rows)
         if bad is not None:
             name, positions = bad
-            row_of = placed.supervised.nonzero()[:, 0].cpu()
+            inside = LOSSES[name].applies_to == "features"
+            compared = placed.feature_positions if inside else placed.supervised
+            row_of = compared.nonzero()[:, 0].cpu()
             origins = sorted({batch.rows[int(row_of[place])] for place in positions.cpu()})
             shown = ", ".join(stage.origin(row) for row in origins[:3])
             more = f" and {len(origins) - 3} more" if len(origins) > 3 else ""

@@ -23,7 +23,7 @@ GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
     "schedule intervals scores models.cache_folder",
     "names": "models device starter",
-    "parts": "losses teachers students data supervised generate",
+    "parts": "losses teachers students data supervised network generate",
     "loop": "trainer pipeline stage watcher checkpoints scoring evaluate conclusions lineup "
     "casting compare preview softening self_test reference export starter.build starter.tokenizer",
     "advice": "checks advisor estimate",

@@ -18,6 +18,7 @@ PARTS = {
     "optimiser": "optimiser",
     "activations": "activations",
     "loss": "loss",
+    "features": "features",
     "context": "program",
 }
 """Parts of the memory, in the order in which they are drawn."""

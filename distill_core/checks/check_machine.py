@@ -103,6 +103,7 @@ _WORDS = {
     "optimiser": "the optimiser's state",
     "activations": "activations",
     "loss": "logits and loss",
+    "features": "hidden states and attention maps",
 }
 
 
@@ -110,7 +111,7 @@ def _cure(recipe: Recipe, stage: int, largest: str) -> tuple[str, str]:
     """The setting that helps most, and what to do with it."""
     settings = recipe.stages[stage]
     field = f"stages.{stage}"
-    if largest in {"activations", "loss"} and settings.optim.micro_batch_size > 1:
+    if largest in {"activations", "loss", "features"} and settings.optim.micro_batch_size > 1:
         return (
             f"{field}.optim.micro_batch_size",
             "Lower micro_batch_size (the result stays the same), or data.max_seq_len.",

@@ -15,7 +15,16 @@ from distill_core.estimate.shapes import StageShape, tokenizer_folder
 from distill_core.models import model_facts
 from distill_core.models.licences import licence_note
 from distill_core.plan import named_models
-from distill_core.recipe import PretrainedStudent, Recipe, ScratchStudent, WidthPruneStudent
+from distill_core.recipe import (
+    AttentionLoss,
+    DistillStage,
+    HiddenStatesLoss,
+    LayerDropStudent,
+    PretrainedStudent,
+    Recipe,
+    ScratchStudent,
+    WidthPruneStudent,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -137,6 +146,45 @@ def padded_vocabulary(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
         )
 
 
+def layers_compared(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
+    """Which layer learns from which, or why that cannot be."""
+    stage = shape.stage
+    if not isinstance(stage, DistillStage) or shape.source is None or shape.student is None:
+        return
+    from distill_core.losses.matching import match
+    from distill_core.students.shape import kept_layers
+
+    for place, term in enumerate(stage.losses):
+        if not isinstance(term, HiddenStatesLoss | AttentionLoss) or term.weight == 0:
+            continue
+        field = f"{shape.field}.losses.{place}"
+        kept = None
+        if isinstance(stage.student, LayerDropStudent | WidthPruneStudent):
+            kept = kept_layers(shape.source.num_hidden_layers, stage.student)
+            if kept is None and term.layers == "all" and not term.layer_map:
+                yield Problem(
+                    severity="info",
+                    field=f"{field}.layer_map",
+                    message=f"{term.name}: which layers stay is measured first; each then learns "
+                    "from the one it was copied from, the last from the last.",
+                )
+                continue
+        try:
+            found = match([term], shape.student, shape.source, kept=kept)
+        except ModelError as error:
+            message, _, fix = str(error).partition("\n")
+            setting = "layer_map" if "layer_map" in message else "relation_heads"
+            yield Problem(severity="error", field=f"{field}.{setting}", message=message, fix=fix)
+            continue
+        bridged = " Learnt projectors bridge the widths; they are not saved with the student."
+        yield Problem(
+            severity="info",
+            field=f"{field}.layer_map",
+            message=f"{term.name}: {found.words[term.name]}."
+            + (bridged if len(found.projectors) else ""),
+        )
+
+
 def licences(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     """What a family's licence asks of students."""
     if shape.index:
@@ -159,6 +207,7 @@ RULES: tuple[Callable[[StageShape, Recipe], Iterator[Problem]], ...] = (
     tokenizers_differ,
     templates_differ,
     padded_vocabulary,
+    layers_compared,
     licences,
 )
 

@@ -64,6 +64,19 @@ class Batch:
         return self.labelled[:, None].expand_as(self.labels)[self.supervised]
 
     @property
+    def feature_positions(self) -> Tensor:
+        """Bool (B, T): where hidden states and attention are compared: the supervised positions."""
+        return self.supervised
+
+    def counts(self) -> dict[str, int]:
+        """How many rows a loss term may apply to, by `LossTerm.applies_to`."""
+        return {
+            "supervised": int(self.supervised.sum()),
+            "labelled": int(self.target_labelled.sum()),
+            "features": int(self.feature_positions.sum()),
+        }
+
+    @property
     def real_tokens(self) -> int:
         """Number of tokens without padding."""
         return int(self.attention_mask.sum())

@@ -1,10 +1,10 @@
 """How much memory one stage takes, by part, from sizes alone.
 
 In: configurations of teacher and student, the optimiser's settings, lengths of rows. Out: bytes of
-context, teacher, student, optimiser, activations and loss at the stage's highest moment: answering,
-training or scoring. The accounting: fp32 AdamW holds 16 bytes a trained weight (18 with bf16
-computation), activations take about 34 · tokens · width · layers bytes at 16 bit (Korthikanti et
-al. 2022, arXiv 2205.05198, attention fused), the loss a few copies of the logits.
+context, teacher, student, optimiser, activations, loss and features at the stage's highest
+moment: answering, training or scoring. The accounting: fp32 AdamW holds 16 bytes a trained weight
+(18 with bf16 computation), activations take about 34 · tokens · width · layers bytes at 16 bit
+(Korthikanti et al. 2022, arXiv 2205.05198, attention fused), the loss a few copies of the logits.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.plan import PlannedStage
-from distill_core.recipe import DistillStage, LoraSettings
+from distill_core.recipe import AttentionLoss, DistillStage, HiddenStatesLoss, LoraSettings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-PARTS = ("context", "teacher", "student", "optimiser", "activations", "loss")
+PARTS = ("context", "teacher", "student", "optimiser", "activations", "loss", "features")
 """Parts of memory, in the order in which they are shown."""
 
 CONTEXT_BYTES = {"cuda": 1_250_000_000, "mps": 700_000_000, "cpu": 500_000_000}
@@ -34,6 +34,8 @@ LOSS_BYTES = {
     "skewed_reverse_kl": 44,
     "total_variation": 28,
     "cross_entropy": 12,
+    "hidden_states": 0,
+    "attention": 0,
 }
 """Bytes per supervised token and vocabulary entry while a term is computed and differentiated."""
 
@@ -43,6 +45,7 @@ _ANSWERS_AT_ONCE = 256
 _SCORED_AT_ONCE = 128
 _SCORED_TOKENS = 4096
 _FP32 = 4
+_MAPS_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def stage_memory(
     trained = trained_parameters(networks.student, settings.adapter)
     frozen = count if settings.adapter else 0
     base = {
+        "features": 0,
         "context": CONTEXT_BYTES[device] + stage.rows * _BYTES_PER_ENCODED_ROW,
         "teacher": teacher_bytes,
         "student": (frozen + 2 * trained) * _FP32 + (2 * (frozen or count) if bf16 else 0),
@@ -117,7 +121,25 @@ def _training(
     return {
         "activations": round(activations * _WORKSPACE),
         "loss": round(supervised * student.vocab_size * per_entry * _WORKSPACE),
+        "features": round(_features(stage, networks, at_once, rows) * _WORKSPACE),
     }
+
+
+def _features(stage: PlannedStage, networks: Networks, at_once: int, rows: Lengths) -> float:
+    """What terms keep that look inside: hidden states, and whole maps of attention, (T, T)."""
+    if networks.teacher is None:
+        return 0.0
+    tokens, total = at_once * rows.longest, 0.0
+    both = (networks.student, networks.teacher)
+    for term in stage.losses:
+        if term.weight == 0:
+            continue
+        if isinstance(term, HiddenStatesLoss):
+            total += sum(tokens * one.hidden_size * one.num_hidden_layers for one in both)
+        elif isinstance(term, AttentionLoss):
+            cells = tokens * rows.longest * _MAPS_KEPT
+            total += sum(cells * one.num_attention_heads * one.num_hidden_layers for one in both)
+    return total * _FP32
 
 
 def _answering(

@@ -6,11 +6,31 @@ not its business: `objective.py` does them once for all terms.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor
+
+LayerPairs = Sequence[tuple[int, int]]
+"""(student's layer, teacher's layer), both counted from 1."""
+
+Applies = Literal["supervised", "labelled", "features"]
+"""To which rows a term applies: all supervised ones, those with a hard label, feature positions."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network shows of its inside at the M feature positions of a micro-batch, by layer.
+
+    `hidden_states` (M, d): after the layer, a projected student's in the teacher's width.
+    `attention` (M, H, T): each head's probabilities over the T keys of the row, 0 where masked.
+    `value_relations` (M, R, T): the same, from products of values; R relation heads.
+    """
+
+    hidden_states: Mapping[int, Tensor] = field(default_factory=dict)
+    attention: Mapping[int, Tensor] = field(default_factory=dict)
+    value_relations: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -19,18 +39,27 @@ class SupervisedRows:
 
     `student_logits` (N, V), `teacher_logits` (N, V) or None, `targets` (N,) ids of the next
     tokens, `labelled` (N,) bool: whether that token is a hard label, or a teacher's own answer.
+    `student` and `teacher` hold features where a term compares them, layer by layer as
+    `layer_pairs` says for each such term.
     """
 
     student_logits: Tensor
     teacher_logits: Tensor | None
     targets: Tensor
     labelled: Tensor
+    student: Features | None = None
+    teacher: Features | None = None
+    layer_pairs: Mapping[str, LayerPairs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One term: `values(rows, settings) -> (N,)`, what it needs, and to which rows it applies."""
+    """One term: `values(rows, settings) -> (n,)`, one value for each row that it applies to.
+
+    `needs` names what a teacher must provide for it: of `dense` (all logits), `hidden_states`,
+    `attention` (maps or values); nothing where no teacher is asked.
+    """
 
     values: Callable[[SupervisedRows, Any], Tensor]
-    needs_teacher: bool
-    labelled_only: bool
+    needs: frozenset[str] = frozenset()
+    applies_to: Applies = "supervised"

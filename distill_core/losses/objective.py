@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.losses import cross_entropy, divergences
+from distill_core.losses import attention, cross_entropy, divergences, hidden_states
 from distill_core.losses.base import LossTerm, SupervisedRows
-from distill_core.recipe import CrossEntropyLoss, Loss
+from distill_core.losses.matching import Matching
+from distill_core.recipe import AttentionLoss, CrossEntropyLoss, HiddenStatesLoss, Loss
 
 
 def _divergence(
@@ -36,44 +37,76 @@ def _cross_entropy(rows: SupervisedRows, settings: CrossEntropyLoss) -> Tensor:
     return cross_entropy.cross_entropy(rows.student_logits, rows.targets)
 
 
+def _hidden_states(rows: SupervisedRows, settings: HiddenStatesLoss) -> Tensor:
+    assert rows.student is not None
+    assert rows.teacher is not None
+    return _mean_over_layers(
+        [
+            hidden_states.hidden_states(
+                rows.student.hidden_states[ours],
+                rows.teacher.hidden_states[theirs],
+                distance=settings.distance,
+                normalize=settings.normalize,
+            )
+            for ours, theirs in rows.layer_pairs[settings.name]
+        ]
+    )
+
+
+def _attention(rows: SupervisedRows, settings: AttentionLoss) -> Tensor:
+    assert rows.student is not None
+    assert rows.teacher is not None
+    kind = "attention" if settings.compares == "maps" else "value_relations"
+    student, teacher = getattr(rows.student, kind), getattr(rows.teacher, kind)
+    return _mean_over_layers(
+        [
+            attention.attention(student[ours], teacher[theirs], distance=settings.distance)
+            for ours, theirs in rows.layer_pairs[settings.name]
+        ]
+    )
+
+
+def _mean_over_layers(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean(0)
+
+
 LOSSES: dict[str, LossTerm] = {
-    "forward_kl": LossTerm(
-        _divergence(divergences.forward_kl), needs_teacher=True, labelled_only=False
-    ),
-    "reverse_kl": LossTerm(
-        _divergence(divergences.reverse_kl), needs_teacher=True, labelled_only=False
-    ),
-    "jsd": LossTerm(_divergence(divergences.jsd, "beta"), needs_teacher=True, labelled_only=False),
+    "forward_kl": LossTerm(_divergence(divergences.forward_kl), frozenset({"dense"})),
+    "reverse_kl": LossTerm(_divergence(divergences.reverse_kl), frozenset({"dense"})),
+    "jsd": LossTerm(_divergence(divergences.jsd, "beta"), frozenset({"dense"})),
     "skewed_forward_kl": LossTerm(
-        _divergence(divergences.skewed_forward_kl, "skew"), needs_teacher=True, labelled_only=False
+        _divergence(divergences.skewed_forward_kl, "skew"), frozenset({"dense"})
     ),
     "skewed_reverse_kl": LossTerm(
-        _divergence(divergences.skewed_reverse_kl, "skew"), needs_teacher=True, labelled_only=False
+        _divergence(divergences.skewed_reverse_kl, "skew"), frozenset({"dense"})
     ),
-    "total_variation": LossTerm(
-        _divergence(divergences.total_variation), needs_teacher=True, labelled_only=False
-    ),
-    "cross_entropy": LossTerm(_cross_entropy, needs_teacher=False, labelled_only=True),
+    "total_variation": LossTerm(_divergence(divergences.total_variation), frozenset({"dense"})),
+    "cross_entropy": LossTerm(_cross_entropy, applies_to="labelled"),
+    "hidden_states": LossTerm(_hidden_states, frozenset({"hidden_states"}), "features"),
+    "attention": LossTerm(_attention, frozenset({"attention"}), "features"),
 }
 
 
 class Objective:
     """The terms of one stage, ready to be applied to micro-batches."""
 
-    def __init__(self, losses: Sequence[Loss]) -> None:
+    def __init__(self, losses: Sequence[Loss], matching: Matching | None = None) -> None:
         self.losses = [loss for loss in losses if loss.weight > 0]
+        self.matching = matching or Matching()
 
     @property
     def needs_teacher(self) -> bool:
         """Whether any term compares with a teacher."""
-        return any(LOSSES[loss.name].needs_teacher for loss in self.losses)
+        return bool(self.needs)
 
-    def token_counts(self, labelled: Tensor) -> dict[str, int]:
-        """How many of the rows `labelled[N]` each term applies to."""
-        hard, every = int(labelled.sum()), labelled.numel()
-        return {
-            loss.name: hard if LOSSES[loss.name].labelled_only else every for loss in self.losses
-        }
+    @property
+    def needs(self) -> frozenset[str]:
+        """All that the terms together ask of a teacher."""
+        return frozenset().union(*(LOSSES[loss.name].needs for loss in self.losses))
+
+    def token_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """How many rows each term applies to, from a batch's `counts()`."""
+        return {loss.name: counts[LOSSES[loss.name].applies_to] for loss in self.losses}
 
     def __call__(
         self, rows: SupervisedRows, *, totals: Mapping[str, int]
@@ -88,7 +121,7 @@ class Objective:
         for settings in self.losses:
             term = LOSSES[settings.name]
             values = term.values(rows, settings)
-            if term.labelled_only:
+            if term.applies_to == "labelled":
                 values = values[rows.labelled]
             total = values.sum()
             sums[settings.name] = total.detach()
@@ -96,11 +129,11 @@ class Objective:
         return loss, sums
 
     def non_finite(self, rows: SupervisedRows) -> tuple[str, Tensor] | None:
-        """The first term that is not finite, and at which of the N supervised positions."""
+        """The first term that is not finite, and at which of the rows that it applies to."""
         for settings in self.losses:
             term = LOSSES[settings.name]
             bad = ~torch.isfinite(term.values(rows, settings))
-            if term.labelled_only:
+            if term.applies_to == "labelled":
                 bad &= rows.labelled
             if bool(bad.any()):
                 return settings.name, bad.nonzero()[:, 0]

@@ -24,8 +24,10 @@ from distill_core.recipe.data import (
     StarterSource,
 )
 from distill_core.recipe.losses import (
+    AttentionLoss,
     CrossEntropyLoss,
     ForwardKLLoss,
+    HiddenStatesLoss,
     JSDLoss,
     Loss,
     ReverseKLLoss,
@@ -52,6 +54,7 @@ from distill_core.recipe.students import (
 
 __all__ = [
     "PREVIOUS",
+    "AttentionLoss",
     "CheckpointSettings",
     "ColumnSettings",
     "CrossEntropyLoss",
@@ -61,6 +64,7 @@ __all__ = [
     "FileSource",
     "FineTuneStage",
     "ForwardKLLoss",
+    "HiddenStatesLoss",
     "HubSource",
     "JSDLoss",
     "LayerDropStudent",

@@ -5,9 +5,9 @@ In: weights and temperatures. Out: `Loss`, one class for each term with its name
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from distill_core.recipe.base import Settings
 
@@ -100,6 +100,68 @@ class CrossEntropyLoss(Term):
     weight: float = Field(0.1, ge=0, le=1000, description="Share of this term in the sum.")
 
 
+def _as_text(value: Any) -> Any:
+    """Write a mapping {1: 2, 2: 4} as "1:2, 2:4"."""
+    if isinstance(value, dict):
+        return ", ".join(f"{student}:{teacher}" for student, teacher in value.items())
+    return value
+
+
+LayerMap = Annotated[
+    str | None,
+    BeforeValidator(_as_text),
+    Field(pattern=r"^\s*[1-9]\d*\s*:\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*:\s*[1-9]\d*\s*)*$"),
+]
+"""Which layers are compared, as text such as "1:2, 2:4", or as a mapping of numbers."""
+
+_LAYERS = "Which layers are compared: each of the student's, or the last one only."
+_LAYER_MAP = (
+    "Pairs of student's and teacher's layer, counted from 1, such as 1:2, 2:4; empty: last with "
+    "last, the others with the layer they were copied from, or evenly spaced."
+)
+
+
+class HiddenStatesLoss(Term):
+    """Hidden states: pass through the same intermediate results, layer by layer."""
+
+    name: Literal["hidden_states"] = "hidden_states"
+    weight: float = Field(1.0, ge=0, le=1000, description="Share of this term in the sum.")
+    distance: Literal["mse", "cosine"] = Field(
+        "mse", description="Mean squared difference, or the angle between the vectors alone."
+    )
+    normalize: bool = Field(
+        True,
+        description="Bring every vector to a root mean square of 1 first, so that a few huge "
+        "coordinates do not decide; for mse.",
+    )
+    layers: Literal["all", "last"] = Field("all", description=_LAYERS)
+    layer_map: LayerMap = Field(None, description=_LAYER_MAP)
+
+
+class AttentionLoss(Term):
+    """Attention transfer: look where the teacher looks."""
+
+    name: Literal["attention"] = "attention"
+    weight: float = Field(1.0, ge=0, le=1000, description="Share of this term in the sum.")
+    compares: Literal["maps", "values"] = Field(
+        "maps",
+        description="Attention maps (averaged over heads where their counts differ), or MiniLM's "
+        "relations between values.",
+    )
+    distance: Literal["kl", "mse"] = Field(
+        "kl", description="KL(teacher ‖ student) over the keys, or the squared difference."
+    )
+    relation_heads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Parts into which values are split to be related; empty: as many as both "
+        "networks allow, at most the student's heads.",
+    )
+    layers: Literal["all", "last"] = Field("last", description=_LAYERS)
+    layer_map: LayerMap = Field(None, description=_LAYER_MAP)
+
+
 Loss = Annotated[
     ForwardKLLoss
     | ReverseKLLoss
@@ -107,6 +169,8 @@ Loss = Annotated[
     | SkewedForwardKLLoss
     | SkewedReverseKLLoss
     | TotalVariationLoss
-    | CrossEntropyLoss,
+    | CrossEntropyLoss
+    | HiddenStatesLoss
+    | AttentionLoss,
     Field(discriminator="name"),
 ]

@@ -1,6 +1,6 @@
 """What a teacher is to the training loop.
 
-In: a `Batch`. Out: the teacher's logits at its supervised positions, or answers in text. Each
+In: a `Batch`. Out: the teacher's logits and features at its positions, or answers in text. Each
 teacher says what it provides; each loss what it needs.
 """
 
@@ -15,13 +15,22 @@ from torch import Tensor
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.generate import Continuation, Stream
+    from distill_core.network import View, Wanted
 
 
 class Teacher(Protocol):
     """A teacher that can be asked."""
 
     provides: frozenset[str]
-    """Of `dense` (all logits) and `text` (answers)."""
+    """Of `dense` (all logits), `hidden_states`, `attention` and `text` (answers)."""
+
+    def look_into(self, wanted: Wanted) -> None:
+        """From now on show these layers too."""
+        ...
+
+    def view(self, batch: Batch) -> View:
+        """Logits (N, V) and the wanted features of `batch`, without gradients."""
+        ...
 
     @property
     def device(self) -> torch.device:

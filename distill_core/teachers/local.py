@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distill_core.generate import Continuation, Stream, continuations
-from distill_core.supervised import SupervisedLogits
+from distill_core.network import Network, View, Wanted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,13 +23,30 @@ if TYPE_CHECKING:
 class LocalTeacher:
     """A causal language model that is only asked, never trained."""
 
-    provides = frozenset({"dense", "text"})
+    provides = frozenset({"dense", "hidden_states", "attention", "text"})
 
-    def __init__(self, model: PreTrainedModel, *, vocab_size: int, stop_ids: set[int]) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        vocab_size: int,
+        stop_ids: set[int],
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.stop_ids = stop_ids
         self.vocab_size = vocab_size
-        self._supervised = SupervisedLogits(self.model, vocab_size=vocab_size)
+        self._network = Network(self.model, vocab_size=vocab_size)
+
+    def look_into(self, wanted: Wanted) -> None:
+        """From now on show these layers too; raises `ModelError` if they cannot be seen."""
+        self._network = Network(self.model, vocab_size=self.vocab_size, wanted=wanted)
+
+    @torch.no_grad()
+    def view(self, batch: Batch) -> View:
+        """Logits (N, V) and wanted features of `batch`; two calls agree bit for bit."""
+        self.model.eval()
+        view: View = self._network.eval()(batch)
+        return view
 
     @property
     def device(self) -> torch.device:
@@ -40,7 +57,7 @@ class LocalTeacher:
     def logits(self, batch: Batch) -> Tensor:
         """Logits (N, V) at the supervised positions of `batch`; two calls agree bit for bit."""
         self.model.eval()
-        return self._supervised.eval()(batch)
+        return self._network.supervised.eval()(batch)
 
     @torch.no_grad()
     def answers(

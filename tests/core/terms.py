@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from distill_core.recipe import (
+    AttentionLoss,
     CrossEntropyLoss,
     ForwardKLLoss,
+    HiddenStatesLoss,
     JSDLoss,
     ReverseKLLoss,
     SkewedForwardKLLoss,
@@ -31,8 +33,18 @@ TERMS: dict[str, Any] = {
     "skewed_reverse_kl": SkewedReverseKLLoss(weight=1.0, skew=0.2),
     "total_variation": TotalVariationLoss(weight=1.0),
     "cross_entropy": CrossEntropyLoss(weight=1.0),
+    "hidden_states": HiddenStatesLoss(weight=1.0),
+    "hidden_states by angle, last layer": HiddenStatesLoss(distance="cosine", layers="last"),
+    "attention maps": AttentionLoss(weight=1.0, layers="all"),
+    "attention maps by mse": AttentionLoss(distance="mse"),
+    "value relations": AttentionLoss(compares="values", layers="all"),
 }
 """Settings of every term; what a test calls them."""
+
+LOGIT_TERMS = {
+    name: term for name, term in TERMS.items() if term.name not in ("hidden_states", "attention")
+}
+"""Those that see logits alone: `reference` knows them."""
 
 
 def reference(settings: Any, student: Tensor, teacher: Tensor, target: int) -> Tensor:

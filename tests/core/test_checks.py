@@ -334,6 +334,41 @@ def test_other_chat_templates(make: Make, tiny_student_dir: Path, tmp_path: Path
     assert "another chat template" in problem.message
 
 
+def test_c15_says_which_layer_learns_from_which(make: Make) -> None:
+    losses = "stages.0.losses=[{name: hidden_states}, {name: attention, layers: all}]"
+    scratch = "stages.0.student={init: scratch, layers: 2, hidden_size: 16, attention_heads: 4}"
+    found = _found(make(losses, scratch), "stages.0.losses.0.layer_map")
+    assert found.severity == "info"
+    assert "student layer 1 learns from teacher layer 2, 2 from 4" in found.message
+    assert "projectors" in found.message
+    dropped = "stages.0.student={init: layer_drop, layers: 2, keep: lower}"
+    found = _found(make(losses, dropped), "stages.0.losses.1.layer_map")
+    assert "student layer 1 learns from teacher layer 1, 2 from 4" in found.message
+    assert "projectors" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("loss", "field", "message"),
+    [
+        ('{name: attention, layer_map: "3:1"}', "layer_map", "layer 3 of the student"),
+        ("{name: hidden_states, layer_map: {1: 9}}", "layer_map", "layer 9 of the teacher"),
+        (
+            "{name: attention, compares: values, relation_heads: 3}",
+            "relation_heads",
+            "does not divide",
+        ),
+    ],
+)
+def test_layers_and_heads_that_are_not_there(
+    make: Make, loss: str, field: str, message: str
+) -> None:
+    dropped = "stages.0.student={init: layer_drop, layers: 2}"
+    found = _found(make(f"stages.0.losses=[{loss}]", dropped), f"stages.0.losses.0.{field}")
+    assert found.severity == "error"
+    assert message in found.message
+    assert found.fix
+
+
 def test_a_padded_vocabulary_is_only_worth_knowing(make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "padded"
     config = {"vocab_size": 100}

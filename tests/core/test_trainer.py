@@ -15,16 +15,29 @@ from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, collate
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.errors import NonFiniteError
+from distill_core.losses.matching import match
 from distill_core.losses.objective import Objective
-from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss, LoraSettings, OptimSettings
+from distill_core.network import Network
+from distill_core.recipe import (
+    AttentionLoss,
+    CrossEntropyLoss,
+    ForwardKLLoss,
+    HiddenStatesLoss,
+    LoraSettings,
+    OptimSettings,
+)
 from distill_core.students.adapters import merged, with_adapter
-from distill_core.supervised import SupervisedLogits
 from distill_core.teachers.local import LocalTeacher
 from distill_core.trainer import TrainingStage, train
 from tests.core.terms import TERMS as ALL_TERMS
 from tests.core.terms import reference
 
 TERMS = {name: [term] for name, term in ALL_TERMS.items()} | {
+    "three at once": [
+        ForwardKLLoss(weight=0.6),
+        HiddenStatesLoss(weight=0.3),
+        AttentionLoss(weight=0.2),
+    ],
     "both": [ForwardKLLoss(weight=0.6, temperature=2.0), CrossEntropyLoss(weight=0.4)],
 }
 Make = Callable[..., Any]
@@ -57,12 +70,16 @@ def stage(
     steps: int = 1,
     **optim: Any,
 ) -> TrainingStage:
+    asked = LocalTeacher(teacher, vocab_size=64, stop_ids={2}) if teacher else None
+    matching = match(losses, student.config, teacher.config) if teacher else None
+    if asked and matching:
+        asked.look_into(matching.teacher)
     settings = {"global_batch_size": 8, "micro_batch_size": 8, "learning_rate": 1e-2} | optim
     return TrainingStage(
         index=0,
         student=student,
-        teacher=LocalTeacher(teacher, vocab_size=64, stop_ids={2}) if teacher else None,
-        objective=Objective(losses),
+        teacher=asked,
+        objective=Objective(losses, matching),
         rows=rows or encoded(8),
         optim=OptimSettings(**settings),
         total_steps=steps,
@@ -99,18 +116,76 @@ def naive_loss(student: Any, teacher: Any, rows: list[Encoded], losses: list[Any
     values: dict[str, list[torch.Tensor]] = {term.name: [] for term in losses}
     for row in rows:
         ids = torch.tensor([row.input_ids])
-        mine = student(input_ids=ids).logits[0]
+        mine = inside(student, ids)
         with torch.no_grad():
-            theirs = teacher(input_ids=ids).logits[0]
+            theirs = inside(teacher, ids)
         for place, label in enumerate(row.labels):
             if label == IGNORE_INDEX:
                 continue
             before = place - 1  # the position whose next token is this one
             for term in losses:
-                if row.labelled or term.name != "cross_entropy":
-                    values[term.name].append(reference(term, mine[before], theirs[before], label))
-    weighted = [term.weight * torch.stack(values[term.name]).mean() for term in losses]
-    return torch.stack(weighted).sum()
+                if term.name != "cross_entropy" or row.labelled:
+                    value = naive_value(term, mine, theirs, before, label)
+                    values[term.name].append(value)
+    return sum(
+        (term.weight * torch.stack(values[term.name]).mean() for term in losses), torch.zeros(())
+    )
+
+
+def inside(model: Any, ids: torch.Tensor) -> dict[str, Any]:
+    """Everything of one row: logits, hidden states, attention and values by layer from 1."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.set_attn_implementation("eager")
+    values: dict[int, torch.Tensor] = {}
+    hooks = [
+        layer.self_attn.v_proj.register_forward_hook(
+            lambda module, given, output, number=number: values.update({number: output[0]})
+        )
+        for number, layer in enumerate(base.model.layers, 1)
+    ]
+    out = model(input_ids=ids, output_hidden_states=True, output_attentions=True)
+    for hook in hooks:
+        hook.remove()
+    return {
+        "logits": out.logits[0],
+        "hidden": [states[0] for states in out.hidden_states],
+        "maps": [None, *(maps[0] for maps in out.attentions)],
+        "values": values,
+    }
+
+
+def naive_value(
+    term: Any, mine: dict[str, Any], theirs: dict[str, Any], place: int, label: int
+) -> torch.Tensor:
+    """One term at one position, two layers against three: 1 from 2, 2 from 3."""
+    if term.name not in ("hidden_states", "attention"):
+        return reference(term, mine["logits"][place], theirs["logits"][place], label)
+    found = []
+    for a, b in [(1, 2), (2, 3)] if term.layers == "all" else [(2, 3)]:
+        if term.name == "hidden_states":
+            s, t = mine["hidden"][a][place], theirs["hidden"][b][place]
+            if term.distance == "cosine":
+                found.append(1 - (s @ t) / (s.norm() * t.norm()))
+            else:
+                s, t = (x / (x**2).mean().sqrt() for x in (s, t))
+                found.append(((s - t) ** 2).mean())
+            continue
+        if term.compares == "maps":  # (H, keys that can be seen)
+            s, t = mine["maps"][a][:, place, : place + 1], theirs["maps"][b][:, place, : place + 1]
+        else:
+            s, t = (naive_relation(x["values"][n], place) for x, n in ((mine, a), (theirs, b)))
+        if term.distance == "mse":
+            found.append(((s - t) ** 2).sum(-1).mean())
+        else:
+            found.append((t * (t / s).log()).sum(-1).mean())
+    return torch.stack(found).mean()
+
+
+def naive_relation(values: torch.Tensor, place: int, heads: int = 4) -> torch.Tensor:
+    """(R, keys): how one position's values relate to those before, part by part."""
+    width = values.shape[-1] // heads
+    parts = [values[: place + 1, h * width : (h + 1) * width] for h in range(heads)]
+    return torch.stack([(p @ p[-1] / width**0.5).softmax(-1) for p in parts])
 
 
 # --- the step equals its definition -------------------------------------------------------------
@@ -155,17 +230,18 @@ def test_c4_accumulation_gives_the_same_gradient(
 
 
 def loss_of(student: Any, teacher: Any, batch: Batch, losses: list[Any]) -> torch.Tensor:
-    objective = Objective(losses)
     from accelerate import Accelerator
 
-    rows = trainer.supervised_rows(
-        SupervisedLogits(student, vocab_size=64),
-        LocalTeacher(teacher, vocab_size=64, stop_ids={2}),
-        batch,
-        objective,
-        Accelerator(cpu=True),
+    given = stage(Path(), student, teacher, losses)
+    objective = given.objective
+    network = Network(
+        student,
+        vocab_size=64,
+        wanted=objective.matching.student,
+        projectors=objective.matching.projectors,
     )
-    return objective(rows, totals=objective.token_counts(batch.target_labelled))[0]
+    rows = trainer.supervised_rows(network, given.teacher, batch, objective, Accelerator(cpu=True))
+    return objective(rows, totals=objective.token_counts(batch.counts()))[0]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -284,16 +360,17 @@ def losses_of(events: list[Any]) -> dict[int, float]:
     return {e["step"]: e["metrics"]["loss"] for e in events if e["type"] == "step"}
 
 
+@pytest.mark.parametrize("name", ["both", "three at once"])
 @pytest.mark.parametrize("adapter", [None, LoraSettings(rank=4, dropout=0.3)], ids=["full", "lora"])
 def test_resuming_gives_the_losses_of_the_run_that_never_stopped(
-    tmp_path: Path, tiny_llama: Make, adapter: Any
+    tmp_path: Path, tiny_llama: Make, adapter: Any, name: str
 ) -> None:
-    teacher = tiny_llama(layers=3, seed=1)
+    teacher = tiny_llama(layers=3, hidden_size=32 if name == "both" else 48, seed=1)
 
-    def make(name: str) -> TrainingStage:
+    def make(folder: str) -> TrainingStage:
         torch.manual_seed(0)
         student = with_adapter(tiny_llama(), adapter, seed=0)
-        return stage(tmp_path / name, student, teacher, TERMS["both"], rows=encoded(20), steps=12)
+        return stage(tmp_path / folder, student, teacher, TERMS[name], rows=encoded(20), steps=12)
 
     whole = make("whole")
     expected = losses_of(list(train(whole)))

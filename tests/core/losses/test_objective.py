@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from distill_core.losses.base import SupervisedRows
+from distill_core.losses.base import Features, SupervisedRows
 from distill_core.losses.objective import LOSSES, Objective
 from distill_core.recipe import (
     CrossEntropyLoss,
@@ -16,7 +17,7 @@ from distill_core.recipe import (
     SkewedForwardKLLoss,
     SkewedReverseKLLoss,
 )
-from tests.core.terms import TERMS, reference
+from tests.core.terms import LOGIT_TERMS, TERMS, reference
 
 BOTH = [ForwardKLLoss(weight=0.7, temperature=2.0), CrossEntropyLoss(weight=0.3)]
 
@@ -28,6 +29,11 @@ def rows(count: int = 6, labelled: int = 4, vocabulary: int = 9) -> SupervisedRo
         targets=torch.randint(vocabulary, (count,)),
         labelled=torch.arange(count) < labelled,
     )
+
+
+def counts(given: SupervisedRows) -> dict[str, int]:
+    every, hard = len(given.targets), int(given.labelled.sum())
+    return {"supervised": every, "labelled": hard, "features": every}
 
 
 def expected_sum(given: SupervisedRows) -> float:
@@ -46,7 +52,7 @@ def expected_sum(given: SupervisedRows) -> float:
 
 def test_value_is_the_weighted_sum_of_means_and_no_more() -> None:
     given, objective = rows(), Objective(BOTH)
-    totals = objective.token_counts(given.labelled)
+    totals = objective.token_counts(counts(given))
     assert totals == {"forward_kl": 6, "cross_entropy": 4}
     loss, sums = objective(given, totals=totals)
     assert loss.item() == pytest.approx(expected_sum(given), abs=1e-5)
@@ -67,7 +73,7 @@ def test_hard_labels_are_never_asked_of_unlabelled_rows() -> None:
 
 def test_splitting_the_rows_changes_nothing() -> None:
     given, objective = rows(8, 5), Objective(BOTH)
-    totals = objective.token_counts(given.labelled)
+    totals = objective.token_counts(counts(given))
     whole, _ = objective(given, totals=totals)
     parts = [
         objective(
@@ -87,7 +93,7 @@ def test_splitting_the_rows_changes_nothing() -> None:
 def test_a_term_of_weight_zero_is_left_out() -> None:
     objective = Objective([ForwardKLLoss(weight=0.0), CrossEntropyLoss(weight=1.0)])
     assert not objective.needs_teacher
-    assert list(objective.token_counts(torch.ones(3, dtype=torch.bool))) == ["cross_entropy"]
+    assert list(objective.token_counts(counts(rows()))) == ["cross_entropy"]
 
 
 def test_every_term_is_tried_here() -> None:
@@ -96,20 +102,28 @@ def test_every_term_is_tried_here() -> None:
 
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
 def test_c14_says_which_term_and_where(term: Any) -> None:
-    given = rows()
+    objective = Objective([term])
+    given = with_features(rows())
+    assert objective.non_finite(given) is None
     with torch.no_grad():
         given.student_logits[3] = float("nan")
-    found = Objective([term]).non_finite(given)
+        assert given.student is not None
+        for layers in (
+            given.student.hidden_states,
+            given.student.attention,
+            given.student.value_relations,
+        ):
+            layers[1][3] = float("nan")
+    found = objective.non_finite(given)
     assert found is not None
     assert found[0] == term.name
     assert found[1].tolist() == [3]
-    assert Objective([term]).non_finite(rows()) is None
 
 
-@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
+@pytest.mark.parametrize("term", LOGIT_TERMS.values(), ids=LOGIT_TERMS)
 def test_c8_each_term_is_the_mean_of_its_reference(term: Any) -> None:
     given, objective = rows(), Objective([term])
-    loss, _ = objective(given, totals=objective.token_counts(given.labelled))
+    loss, _ = objective(given, totals=objective.token_counts(counts(given)))
     places = [n for n in range(6) if given.labelled[n] or not term.needs_labels]
     student, teacher = given.student_logits.detach(), given.teacher_logits
     assert teacher is not None
@@ -136,13 +150,28 @@ def test_c8_each_term_is_the_mean_of_its_reference(term: Any) -> None:
     ids=str,
 )
 def test_c20_every_setting_of_a_term_changes_the_loss(plain: Any, changed: Any) -> None:
-    given = rows()
+    given = with_features(rows())
     values = []
     for settings in (plain, changed):
         objective = Objective([settings])
-        loss, _ = objective(given, totals=objective.token_counts(given.labelled))
+        loss, _ = objective(given, totals=objective.token_counts(counts(given)))
         values.append(loss.item())
     assert values[0] != pytest.approx(values[1], rel=1e-3)
+
+
+def with_features(given: SupervisedRows) -> SupervisedRows:
+    """The same rows with one layer of each kind on both sides."""
+    count = len(given.targets)
+    made = [
+        Features(
+            {1: torch.randn(count, 5)},
+            {1: torch.randn(count, 2, 4).softmax(-1)},
+            {1: torch.randn(count, 2, 4).softmax(-1)},
+        )
+        for _ in range(2)
+    ]
+    pairs = {"hidden_states": [(1, 1)], "attention": [(1, 1)]}
+    return replace(given, student=made[0], teacher=made[1], layer_pairs=pairs)
 
 
 def test_cross_entropy_equals_minus_log_probability() -> None:
