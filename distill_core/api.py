@@ -101,6 +101,17 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: list[str] | None
     return ready_recipes.read(source, overrides)
 
 
+def with_assistants(recipe: Recipe, count: int) -> Recipe:
+    """Put `count` students of middle size, 0 to 4, between a recipe's teacher and its student.
+
+    Their sizes fall by equal factors; assistants that the recipe has are replaced. Raises
+    `RecipeError` where nothing lies between.
+    """
+    from distill_core import progressive
+
+    return progressive.with_assistants(recipe, count)
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML."""
     from distill_core import recipe_yaml

@@ -26,7 +26,7 @@ GROUPS = {
     "parts": "losses teachers students data supervised network generate",
     "loop": "trainer pipeline stage watcher checkpoints scoring evaluate conclusions lineup "
     "casting compare preview softening self_test reference export starter.build starter.tokenizer",
-    "advice": "checks advisor estimate",
+    "advice": "checks advisor estimate progressive",
     "processes": "supervisor worker processes",
     "api": "api",
     "cli": "cli",

@@ -15,21 +15,18 @@ from typing import Annotated, Any
 import typer
 
 from distill_core import api
-from distill_core.cli import cli_machine, cli_runs, interview
+from distill_core.cli import cli_machine, cli_recipes, cli_runs, interview
 from distill_core.cli.command_line import (
     Commands,
     Json,
-    Overrides,
-    RecipeArgument,
     RunArgument,
     RunsDir,
     say,
     say_json,
     say_scores,
     stdout_kept_clean,
-    tell,
 )
-from distill_core.errors import DistillError, RecipeError
+from distill_core.errors import DistillError
 
 app = typer.Typer(
     name="distill-studio",
@@ -63,65 +60,9 @@ def _options(
 # --- recipes ------------------------------------------------------------------------------------
 
 
-@app.command()
-def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Where to write it.")] = Path(
-        "recipe.yaml"
-    ),
-) -> None:
-    """Write a starter recipe, ready to run."""
-    text = api.ready_recipes()[0]["yaml"]
-    try:
-        with open(file, "x", encoding="utf-8") as target:
-            target.write(text)
-    except FileExistsError:
-        raise DistillError(
-            f"{file} exists already and is left as it is. Name another file."
-        ) from None
-    except OSError as error:
-        raise DistillError(f"Cannot write {file}: {error.strerror}.") from None
-    tell(f"Wrote {file}. Next: distill-studio check {file}, then distill-studio run {file}")
-
-
-@app.command()
-def check(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Tell everything that is wrong with a recipe.
-
-    Nothing is loaded, trained or written.
-
-    Exits with 1 if any problem is an error. With --json: an array of severity, field, message, fix.
-    """
-    try:
-        with stdout_kept_clean():
-            problems = api.check(api.load_recipe(recipe, overrides))
-    except RecipeError as error:
-        if not as_json:
-            raise
-        problems = error.problems
-    if as_json:
-        say_json([problem.model_dump() for problem in problems])
-    for problem in [] if as_json else problems:
-        say(f"{problem.severity}: {problem}")
-    if any(problem.severity == "error" for problem in problems):
-        raise typer.Exit(1)
-    if not problems and not as_json:
-        say("No problems. Ready to run.")
-
-
-@app.command()
-def estimate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Forecast memory, by part, and time."""
-    with stdout_kept_clean():
-        forecast = api.estimate(api.load_recipe(recipe, overrides))
-    if as_json:
-        return say_json(forecast)
-    from distill_core.cli import terminal
-
-    terminal.console().print(terminal.estimate_table(forecast))
-    low, high = (terminal.duration(seconds) for seconds in forecast["time_s"])
-    fits = "fits" if forecast["fits"] else "does not fit"
-    say(f"{forecast['steps']} steps, {low} to {high} ({forecast['time_basis']}); {fits} in memory.")
-
+app.command()(cli_recipes.init)
+app.command()(cli_recipes.check)
+app.command()(cli_recipes.estimate)
 
 # --- runs ---------------------------------------------------------------------------------------
 

@@ -93,6 +93,22 @@ def test_help_needs_neither_torch_nor_the_app() -> None:
 # --- recipes ------------------------------------------------------------------------------------
 
 
+def test_init_takes_any_ready_recipe_and_puts_assistants_in(
+    call: Callable[..., Told], tmp_path: Path
+) -> None:
+    assert call("init", "a.yaml", "--recipe", "task-specific").code == 0
+    ready = {item["name"]: item["yaml"] for item in api.ready_recipes()}
+    assert (tmp_path / "a.yaml").read_text() == ready["task_specific"]
+    assert call("init", "b.yaml", "--progressive", "2").code == 0
+    made = api.load_recipe(tmp_path / "b.yaml")
+    assert [stage.teacher for stage in made.stages] == ["pocket-teacher", "previous", "previous"]
+    told = call("init", "c.yaml", "--recipe", "fine_tune", "--progressive", "1")
+    assert told.code == 1
+    assert "No stage teaches the student" in told.err
+    assert not (tmp_path / "c.yaml").exists()
+    assert "Did you mean" in call("init", "d.yaml", "--recipe", "progresive").err
+
+
 def test_init_writes_a_recipe_once(call: Callable[..., Told], tmp_path: Path) -> None:
     assert call("init").code == 0
     text = (tmp_path / "recipe.yaml").read_text()

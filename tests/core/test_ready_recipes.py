@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from distill_core import ready_recipes, recipe_yaml
+from distill_core import api, checks, pipeline, ready_recipes, recipe_yaml
 from distill_core.errors import RecipeError
 
 
@@ -47,3 +48,60 @@ def test_a_students_settings_are_checked_alone() -> None:
     assert student.layers == 3  # type: ignore[union-attr]
     with pytest.raises(RecipeError, match="Did you mean 'layers'"):
         ready_recipes.parse_student({"init": "layer_drop", "layrs": 3})
+
+
+# --- each one is run for a few steps ------------------------------------------------------------
+
+NEEDS_THE_HUB = {"smollm2_sst2"}
+NAMES = [item["name"] for item in ready_recipes.listed()]
+
+
+def few_steps(name: str, tmp_path: Path, tiny_teacher_dir: Path) -> list[str]:
+    """Overrides that leave a recipe's stages, losses and students as they are."""
+    recipe = ready_recipes.read(name)
+    changed = ["evaluation.rows=4", "evaluation.samples=1", "evaluation.final_rows=6"]
+    changed += ["evaluation.max_new_tokens=6"]
+    for place, stage in enumerate(recipe.stages):
+        changed += [f"stages.{place}.optim.{key}" for key in ("max_steps=2", "global_batch_size=4")]
+        if stage.kind == "distill":
+            changed.append(f"stages.{place}.teacher_answers.max_new_tokens=8")
+    if name not in NEEDS_THE_HUB:
+        limits = [f"data.sources.{n}.limit=12" for n in range(len(recipe.data.sources))]
+        return [*changed, *limits, "data.held_out.limit=12"]
+    rows = tmp_path / "rows.jsonl"
+    lines = [{"sentence": f"dim the fan {chr(97 + n)}", "label": "on"} for n in range(24)]
+    rows.write_text("\n".join(map(json.dumps, lines)))
+    files = f"{{kind: file, path: {rows}}}"
+    own = [f"data.sources=[{files}]", "data.held_out=0.3", "stages.1.student.layers=2"]
+    return [*changed, *own, f"stages.0.model={tiny_teacher_dir}", "data.system_prompt=null"]
+
+
+@pytest.mark.filterwarnings("ignore:Truncating")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_ready_recipe_is_free_of_problems_and_runs(
+    name: str, tmp_path: Path, tiny_teacher_dir: Path
+) -> None:
+    if name not in NEEDS_THE_HUB:
+        found = checks.check(ready_recipes.read(name))
+        assert not [p for p in found if p.severity == "error" or not p.field.startswith("device")]
+    recipe = ready_recipes.read(name, few_steps(name, tmp_path, tiny_teacher_dir))
+    events = list(pipeline.run(recipe, tmp_path))
+    assert events[-1]["type"] == "run_finished"
+    models = events[-1]["evaluation"]["models"]
+    assert models["student"]["trained_steps"] >= 2
+    assert ("teacher" in models) == any(stage.kind == "distill" for stage in recipe.stages)
+
+
+def test_recipes_on_the_starter_can_be_compared() -> None:
+    sizes = {}
+    for name in NAMES:
+        recipe = ready_recipes.read(name)
+        stage = recipe.stages[-1]
+        teachers = [one for one in recipe.stages if one.kind == "distill"]
+        if name in NEEDS_THE_HUB or not teachers:
+            continue
+        student = teachers[-1].student.model_dump()
+        sizes[name] = api.student_facts("pocket-teacher", student)["parameters"]
+        assert stage.optim.global_batch_size == 32
+    assert len(sizes) >= 6
+    assert set(sizes.values()) == {187_840}
