@@ -31,7 +31,7 @@ help:  ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 run: .venv/.app  ## set up if needed, then open the app in the browser
-	$(BIN)/python app.py $(RUN_ARGS)
+	$(BIN)/python -m distill_core.cli ui $(RUN_ARGS)
 
 test: .venv/.dev browser  ## set up if needed, then run every test, browser tests included
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

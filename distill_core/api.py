@@ -21,6 +21,7 @@ from distill_core.events import Event
 from distill_core.recipe import Recipe
 from distill_core.runs import run_control
 from distill_core.scores import SCORES as SCORES
+from distill_core.scores import TASK_METRICS as TASK_METRICS
 
 # --- this machine, models, recipes ----------------------------------------------------------------
 
@@ -151,8 +152,9 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
     `{"facts": {"sources": [{"title", "rows", "columns": {"prompt": …}, "guessed": bool}],
     "rows", "labelled", "unlabelled", "held_out", "overlap", "duplicates"},
     "index", "rows", "origin": "rows.jsonl:12", "labelled": bool, "truncated": bool,
-    "tokens": [{"text", "supervised": bool}], "supervised_tokens"}`. Raises `DataError`,
-    `ModelError`.
+    "label": its class | None, "tokens": [{"text", "supervised": bool}], "supervised_tokens"}`; of
+    text_classification the facts have `"classes"` and `"held_out_classes"` too: rows by class.
+    Raises `DataError`, `ModelError`.
     """
     from distill_core import preview
 
@@ -205,7 +207,8 @@ def runs(runs_dir: str | Path | None = None) -> list[dict[str, Any]]:
     """List runs, newest first, from small files only.
 
     Each: `{"run", "name", "path", "created_time_s", "status": <show's status>, "summary":
-    {"teacher", "student_parameters", "size_ratio", "exact_match", "retention", …} | {}}`.
+    {"teacher", "student_parameters", "size_ratio", "metric": what models are judged by, "score",
+    "teacher_score", "retention", …} | {}}`.
     """
     return run_folders.list_runs(run_folders.default_runs_dir(runs_dir))
 
@@ -334,6 +337,9 @@ def compare(
     other than the teacher `{"type": "tokens", "model", "mean_kl", "top1_agreement", "tokens":
     [{"text", "kl": nats, "agree": bool, "student_top": [{"text", "probability"}×5],
     "teacher_top": […]}]}`: both distributions after the same prefix, the student's own answer.
+    Models that tell classes apart give no `token`s: their `answer` is the class, with
+    `"probability", "classes": [{"text", "probability"}], "rows_per_s"`, and their `tokens` are one,
+    for the whole text.
     """
     from distill_core import compare
 

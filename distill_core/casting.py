@@ -15,10 +15,12 @@ import numpy as np
 
 from distill_core import lineup
 from distill_core.data.batches import batch_order
+from distill_core.models import Labels
 from distill_core.plan import PlannedStage, cast
 from distill_core.recipe import DistillStage, PretrainedStudent, Student
 
 if TYPE_CHECKING:
+    from distill_core.data.classes import EncodedText
     from distill_core.data.tokenize import Encoded
 
 
@@ -35,9 +37,15 @@ class Built:
     parts: str
     seed: int
     seen: lineup.Seen
+    labels: Labels | None = None
+    """The classes that all of them tell apart."""
+    source_knows: bool = True
+    """Whether the source can be scored as it is: a classifier needs a head for these classes."""
 
 
-def tokens_seen(rows: Sequence[Encoded], stage: PlannedStage, *, seed: int) -> lineup.Seen:
+def tokens_seen(
+    rows: Sequence[Encoded | EncodedText], stage: PlannedStage, *, seed: int
+) -> lineup.Seen:
     """Count the tokens of the rows that a stage's steps take, some of them several times."""
     optim = stage.settings.optim
     order = batch_order(
@@ -63,6 +71,7 @@ def enter(run_dir: Path, stages: Sequence[PlannedStage], stage: PlannedStage, bu
             source=source,
             parameters=parameters,
             bytes=parameters * 4,
+            labels=built.labels,
             seen=before.seen if before else {},
             **more,  # type: ignore[arg-type]
         )
@@ -84,7 +93,7 @@ def enter(run_dir: Path, stages: Sequence[PlannedStage], stage: PlannedStage, bu
             trained(lineup.assistant_key(number))
         shrinks = not isinstance(built.student, PretrainedStudent)
         untaught = not any(isinstance(one.settings, DistillStage) for one in stages)
-        if stage.index == parts.origin and shrinks and untaught:
+        if stage.index == parts.origin and shrinks and untaught and built.source_knows:
             put(lineup.ORIGINAL, built.source, built.source_parameters)
         if stage.index >= parts.origin:
             put(lineup.STUDENT, "student", built.student_parameters)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from distill_core import device, lineup, runs
+from distill_core import compare_classes, device, lineup, runs
 from distill_core.data.batches import collate
 from distill_core.data.sources import prepare
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, encode_prompt, stop_token_ids
@@ -63,7 +63,7 @@ def _entry(key: str, title: str, role: str, found: lineup.Member) -> dict[str, A
 def held_out_prompts(run_dir: Path, *, limit: int) -> list[dict[str, Any]]:
     """Held-out prompts of a run's data, as the user wrote them: `{"prompt", "response"}`."""
     recipe = runs.load_recipe(run_dir)
-    rows = prepare(recipe.data, seed=recipe.seed).held_out
+    rows = prepare(recipe.data, seed=recipe.seed, task=recipe.task).held_out
     asked = [row for row in rows if row.response is not None][:limit]
     return [
         {"prompt": _bare(row.prompt_text, recipe.data), "response": row.response} for row in asked
@@ -106,12 +106,12 @@ def compare(
             f"{run_dir.name} has no model yet that could answer. Wait until its first stage begins."
         )
     target = device.pick_device("auto")
-    panes = []
+    models_asked = []
     for key in keys:
         yield {"type": "loading", "model": key}
         loaded = _load(run_dir, key, target)
-        ids = prompt_ids(prompt, recipe.data, loaded)
-        panes.append(_Pane(key, loaded, ids, stop_token_ids(loaded.tokenizer)))
+        compare_classes.check_task(key, loaded, recipe)
+        models_asked.append((key, loaded))
         yield {
             "type": "loaded",
             "model": key,
@@ -120,6 +120,18 @@ def compare(
             "bytes": loaded.member.bytes,
             "fingerprint": loaded.fingerprint,
         }
+    if recipe.task == "text_classification":
+        yield from compare_classes.read_together(models_asked, prompt, recipe)
+        return
+    panes = [
+        _Pane(
+            key,
+            loaded,
+            prompt_ids(prompt, recipe.data, loaded),
+            stop_token_ids(loaded.tokenizer),
+        )
+        for key, loaded in models_asked
+    ]
     yield from _stream(panes, max_new_tokens, sampling_temperature, seed)
     teacher = next((pane for pane in panes if pane.key == lineup.TEACHER), None)
     if teacher is not None:

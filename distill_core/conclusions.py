@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distill_core import intervals, lineup
-from distill_core.scores import SCORES, TASK_METRICS, higher_is_better
+from distill_core.scores import SCORES, TASK_METRICS, higher_is_better, speed_name
 
 SIGNIFICANT = 0.05
 
@@ -22,7 +22,7 @@ RowScores = Mapping[str, Sequence[float]]
 """The task metric of each model, one value a held-out row."""
 
 Timed = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-"""Tokens and seconds of each model's timed answers, the same prompts for all."""
+"""Tokens (or texts) and seconds of each model's timed answers, the same prompts for all."""
 
 _RATIOS = ("retention", "size_ratio", "speedup", "gap_closed")
 
@@ -43,8 +43,9 @@ def ratios(scores: Scores, rows: RowScores, timed: Timed, *, metric: str) -> dic
     student, large = scores[lineup.STUDENT], scores[reference]
     found["size_ratio"] = large["parameters"] / max(1, student["parameters"])
     found["size_ratio_ci95"] = [found["size_ratio"]] * 2
-    if student.get("tokens_per_s") and large.get("tokens_per_s"):
-        found["speedup"] = student["tokens_per_s"] / large["tokens_per_s"]
+    speed = speed_name(student)
+    if student.get(speed) and large.get(speed):
+        found["speedup"] = student[speed] / large[speed]
         found["speedup_ci95"] = _speedup_interval(timed, reference)
     mine, theirs = student.get(metric), large.get(metric)
     if mine is None or theirs is None:

@@ -24,8 +24,15 @@ from distill_core.errors import DataError, DistillError, RunError
 from distill_core.events import Event, progress
 from distill_core.recipe import FileSource, Recipe
 from distill_core.scores import TASK_METRICS
-from distill_core.scoring import HeldOut, answer_prompts, choose_metric, row_scores, score_tokens
+from distill_core.scoring import (
+    HeldOut,
+    answer_prompts,
+    choose_metric,
+    row_scores,
+    score_tokens,
+)
 from distill_core.scoring.answers import Answers, Validity
+from distill_core.scoring.classes import HeldOutTexts, score_whole
 from distill_core.scoring.speed import MEMORY_MEASURES, measure_speed, peak_memory
 from distill_core.scoring.tokens import score_own_samples
 from distill_core.teachers.local import LocalTeacher
@@ -67,13 +74,19 @@ def evaluate_members(
     members.sort(key=lambda found: found.key != lineup.TEACHER)
     metric, reason = choose_metric(recipe.evaluation.metric, rows)
     scored = _Scored(metric)
-    validity = Validity.of(
-        [row.response.strip() for row in rows if row.response is not None],
-        max_new_tokens=recipe.evaluation.max_new_tokens,
-    )
+    is_class = recipe.task == "text_classification"
+    validity = None
+    if not is_class:
+        validity = Validity.of(
+            [row.response.strip() for row in rows if row.response is not None],
+            max_new_tokens=recipe.evaluation.max_new_tokens,
+        )
     for number, found in enumerate(members):
         yield progress("evaluating", found.title, done=number, total=len(members))
         loaded = lineup.load(run_dir, found, device=device)
+        if validity is None:
+            _score_classifier(scored, loaded, rows, recipe)
+            continue
         held_out = HeldOut.make(
             rows,
             loaded.tokenizer,
@@ -88,9 +101,10 @@ def evaluate_members(
     titles = {found.key: found.title for found in members}
     return {
         "run": run_dir.name,
+        "task": recipe.task,
         "data": data_facts,
         "metric": {"name": metric, "reason": reason, "setting": recipe.evaluation.metric},
-        "invalid_rule": validity.rule,
+        "invalid_rule": validity.rule if validity else None,
         "peak_memory_is": MEMORY_MEASURES[device.type],
         "models": scored.scores,
         **conclusions.ratios(scored.scores, scored.rows, scored.timed, metric=metric),
@@ -112,22 +126,12 @@ def _score_member(
     timings = measure_speed(loaded.model, held_out)
     scored.timed[found.key] = (timings.new_tokens, timings.seconds)
     score: dict[str, Any] = {
-        "title": found.title,
-        "parameters": found.parameters,
-        "bytes": found.bytes,
-        "fingerprint": loaded.fingerprint,
+        **_facts(loaded),
         **tokens.as_scores(),
         **timings.as_scores(),
         "peak_memory_bytes": peak_memory(loaded.model, held_out),
         **_answer_scores(answers, held_out, validity),
     }
-    if found.seen:
-        seen = found.seen.values()
-        score |= {
-            "trained_steps": sum(stage.steps for stage in seen),
-            "trained_tokens": sum(stage.tokens for stage in seen),
-            "supervised_tokens": sum(stage.supervised_tokens for stage in seen),
-        }
     if teacher is not None:
         score |= score_own_samples(loaded.model, held_out, teacher=teacher)
     elif scored.teacher is not None:
@@ -145,6 +149,41 @@ def _score_member(
         scored.teacher = LocalTeacher(
             loaded.model, vocab_size=len(loaded.tokenizer), stop_ids=stops
         )
+
+
+def _score_classifier(
+    scored: _Scored, loaded: lineup.Loaded, rows: list[Row], recipe: Recipe
+) -> None:
+    """As `_score_member`, of a model that tells classes apart."""
+    key, labels = loaded.member.key, loaded.member.labels
+    assert labels is not None, "the line-up knows the classes"
+    longest = recipe.data.max_seq_len
+    texts = HeldOutTexts.make(rows, loaded.tokenizer, max_seq_len=longest, classes=labels)
+    teacher = scored.teacher if loaded.tokenizer.get_vocab() == scored.vocabulary else None
+    found, scored.rows[key], scored.timed[key] = score_whole(loaded.model, texts, teacher)
+    scored.scores[key] = _facts(loaded) | found
+    if key == lineup.TEACHER:
+        scored.vocabulary = loaded.tokenizer.get_vocab()
+        scored.teacher = LocalTeacher(loaded.model, vocab_size=0, stop_ids=set())
+
+
+def _facts(loaded: lineup.Loaded) -> dict[str, Any]:
+    """What a model is, whatever it is scored on."""
+    found = loaded.member
+    facts: dict[str, Any] = {
+        "title": found.title,
+        "parameters": found.parameters,
+        "bytes": found.bytes,
+        "fingerprint": loaded.fingerprint,
+    }
+    if found.seen:
+        seen = found.seen.values()
+        facts |= {
+            "trained_steps": sum(stage.steps for stage in seen),
+            "trained_tokens": sum(stage.tokens for stage in seen),
+            "supervised_tokens": sum(stage.supervised_tokens for stage in seen),
+        }
+    return facts
 
 
 def metric_scores(metric: str, values: list[float]) -> dict[str, Any]:
@@ -191,11 +230,15 @@ def evaluate_run(
         raise RunError(
             f"{run_dir.name} has no trained student yet. Wait until it has finished, or resume it."
         )
-    prepared = prepare(recipe.data, seed=recipe.seed)
+    prepared = prepare(recipe.data, seed=recipe.seed, task=recipe.task)
     chosen, name = prepared.held_out, str(prepared.facts.get("held_out_title", "held-out rows"))
     if data is not None:
         source = FileSource(path=data)
-        chosen = [r for r in load_rows(recipe.data, source=source, field="data") if r.labelled]
+        chosen = [
+            r
+            for r in load_rows(recipe.data, source=source, field="data", task=recipe.task)
+            if r.labelled
+        ]
         name = Path(data).name
         if not chosen:
             raise DataError(

@@ -138,6 +138,15 @@ METRICS: Mapping[str, Metric] = {
     "held_out_teacher_exact_match": Metric(
         "teacher's exact match", "0–1", "The teacher on the same held-out prompts.", "higher"
     ),
+    "held_out_accuracy": Metric(
+        "accuracy", "0–1", "Share of held-out texts whose likeliest class is theirs.", "higher"
+    ),
+    "held_out_teacher_accuracy": Metric(
+        "teacher's accuracy", "0–1", "The teacher on the same held-out texts.", "higher"
+    ),
+    "held_out_macro_f1": Metric(
+        "macro-F1", "0–1", "Mean F1 over the classes of the held-out texts.", "higher"
+    ),
     "held_out_rouge_l": Metric(
         "ROUGE-L",
         "0–1",
@@ -150,7 +159,7 @@ METRICS: Mapping[str, Metric] = {
     "held_out_top1_agreement": Metric(
         "agrees with teacher",
         "0–1",
-        "Share of supervised tokens where both prefer the same token.",
+        "Share of supervised tokens (or texts) where both prefer the same token (or class).",
         "higher",
     ),
 }

@@ -83,6 +83,8 @@ class Member(BaseModel):
     seed: int = 0
     parts: str = ""
     """File inside the run that says which of its source's parts it has; "": plain from `build`."""
+    labels: tuple[str, ...] | None = None
+    """The classes that it tells apart, in the order of its logits; None: it writes text."""
     parameters: int = 0
     bytes: int = 0
     seen: dict[int, Seen] = {}
@@ -151,11 +153,13 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
         )
     source = folder(run_dir, found.source)
     if found.build is None:
-        model = models.load_model(source, dtype=torch.float32, device=device)
+        model = models.load_model(source, dtype=torch.float32, device=device, labels=found.labels)
         mark = models.fingerprint(source)
     else:
         chosen = parts.read(run_dir / found.parts) if found.parts else None
-        model = build_student(found.build, source=source, seed=found.seed, chosen=chosen).eval()
+        model = build_student(
+            found.build, source=source, seed=found.seed, chosen=chosen, labels=found.labels
+        ).eval()
         model.to(device)  # type: ignore[arg-type]
         mark = _fingerprint(model)
     return Loaded(found, model.requires_grad_(False), models.load_tokenizer(source), mark)

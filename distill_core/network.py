@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from distill_core.errors import ModelError
 from distill_core.losses.base import Features
 from distill_core.students.copying import layer_prefix
-from distill_core.supervised import SupervisedLogits
+from distill_core.supervised import supervised_logits
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
@@ -49,8 +49,8 @@ class Network(nn.Module):
     """A model whose forward pass gives a `View`.
 
     Args:
-        model: A causal language model, with or without a LoRA adapter.
-        vocab_size: Number of ids that the tokenizer has.
+        model: A causal language model or a classifier, with or without a LoRA adapter.
+        vocab_size: Number of ids that the tokenizer has; a classifier asks for none.
         wanted: Layers to look into. Attention maps force the attention that returns weights.
         projectors: By layer number as text: maps hidden states to the teacher's width.
 
@@ -70,7 +70,7 @@ class Network(nn.Module):
         self.wanted = wanted or Wanted()
         if self.wanted.attention:
             _base(model).set_attn_implementation("eager")  # the others return no weights
-        self.supervised = SupervisedLogits(model, vocab_size=vocab_size)
+        self.supervised = supervised_logits(model, vocab_size=vocab_size)
         self.projectors = projectors if projectors is not None else nn.ModuleDict()
         self._values = _Values(_base(model), self.wanted.values) if self.wanted.values else None
 

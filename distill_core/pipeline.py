@@ -14,10 +14,12 @@ from pathlib import Path
 import torch
 
 from distill_core import device, evaluate, files, models
-from distill_core.data.sources import prepare
+from distill_core.data.classes import settle_classes
+from distill_core.data.sources import Prepared, prepare
 from distill_core.events import Event, event, progress
-from distill_core.plan import named_models, plan
-from distill_core.recipe import Recipe
+from distill_core.models import Labels, model_facts
+from distill_core.plan import model_that_orders_classes, named_models, plan
+from distill_core.recipe import PREVIOUS, Recipe
 from distill_core.stage import Run, run_stage
 
 
@@ -36,7 +38,7 @@ def run(
     """
     started = time.monotonic()
     yield progress("preparing", "reading the data")
-    data = prepare(recipe.data, seed=recipe.seed)
+    data = prepare(recipe.data, seed=recipe.seed, task=recipe.task)
     labelled = sum(row.labelled for row in data.train)
     stages = plan(recipe, labelled=labelled, unlabelled=len(data.train) - labelled)
     yield event(
@@ -49,7 +51,7 @@ def run(
     target = device.pick_device(recipe.device)
     dtype = device.pick_dtype(recipe.precision, target)
     precision = "bf16" if dtype == torch.bfloat16 else "no"
-    this = Run(recipe, run_dir, data, stages, target, precision)
+    this = Run(recipe, run_dir, data, stages, target, precision, _classes(recipe, data))
     for stage in stages:
         if (run_dir / stage.output / "config.json").is_file():
             continue
@@ -70,6 +72,15 @@ def run(
     )
     files.replace_json(run_dir / "evaluation.json", evaluation)
     yield event("run_finished", seconds=time.monotonic() - started, evaluation=evaluation)
+
+
+def _classes(recipe: Recipe, data: Prepared) -> Labels | None:
+    """The classes that all networks of the run tell apart; None where they write text."""
+    if recipe.task != "text_classification":
+        return None
+    name = model_that_orders_classes(recipe)
+    head = None if name == PREVIOUS else model_facts.config(name)
+    return settle_classes(recipe.data, data.facts["classes"], data.facts["held_out_classes"], head)
 
 
 def _download(recipe: Recipe) -> Iterator[Event]:

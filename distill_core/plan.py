@@ -209,3 +209,12 @@ def named_models(recipe: Recipe) -> dict[str, str]:
             named.setdefault(stage.student.model, f"stages.{index}.student.model")
     named.pop(PREVIOUS, None)
     return named
+
+
+def model_that_orders_classes(recipe: Recipe) -> str:
+    """The model whose head says in which order the classes come: the first teacher, or model."""
+    for stage in recipe.stages:
+        if isinstance(stage, DistillStage) and stage.teacher != PREVIOUS:
+            return stage.teacher
+    first = recipe.stages[0]
+    return first.teacher if isinstance(first, DistillStage) else first.model

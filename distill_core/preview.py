@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_core import models
+from distill_core.data.classes import TextRow, encode_text
 from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared, prepare
 from distill_core.data.tokenize import IGNORE_INDEX, encode
@@ -27,6 +28,7 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
         "rows": len(data.train),
         "origin": row.origin,
         "labelled": row.labelled,
+        "label": row.label if isinstance(row, TextRow) else None,
         "truncated": False,
     }
     stage = recipe.stages[0]
@@ -39,6 +41,8 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
         note = f"These are words; tokens are shown once {name} is on this machine."
         return shown | {"tokens": _words(row), "supervised_tokens": None, "note": note}
     tokenizer = _tokenizer(folder)
+    if isinstance(row, TextRow):
+        return shown | _text_tokens(row, tokenizer, recipe.data.max_seq_len)
     encoded = encode(row, tokenizer, recipe.data.max_seq_len)
     tokens = [
         {"text": tokenizer.decode([token]), "supervised": label != IGNORE_INDEX}
@@ -52,7 +56,23 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
     }
 
 
+def _text_tokens(row: TextRow, tokenizer: Any, max_seq_len: int) -> dict[str, Any]:
+    """A text as its model reads it; what is learnt is one class for the whole of it."""
+    encoded = encode_text(row, tokenizer, max_seq_len, [row.label] if row.label else [])
+    return {
+        "tokens": [
+            {"text": tokenizer.decode([token]), "supervised": False} for token in encoded.input_ids
+        ],
+        "supervised_tokens": 0,
+        "truncated": encoded.truncated,
+        "note": "" if row.labelled else "No label: only the teacher's opinion is learnt here.",
+    }
+
+
 def _words(row: Row) -> list[dict[str, Any]]:
+    if isinstance(row, TextRow):
+        texts = [part for part in (row.text, row.text_pair) if part is not None]
+        return [{"text": f"{part}\n", "supervised": False} for part in texts]
     parts = [(message["content"], False) for message in row.prompt_messages]
     parts += [(row.response, True)] if row.response else []
     parts += [(row.text, True)] if row.text else []
@@ -64,12 +84,12 @@ def _prepared(recipe: Recipe) -> Prepared:
     sources = [*recipe.data.sources, recipe.data.held_out]
     paths = [Path(source.path) for source in sources if isinstance(source, FileSource)]
     stamps = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
-    return _prepare_once(recipe.data.model_dump_json(), recipe.seed, stamps)
+    return _prepare_once(recipe.data.model_dump_json(), recipe.seed, recipe.task, stamps)
 
 
 @functools.lru_cache(maxsize=4)
-def _prepare_once(data: str, seed: int, stamps: tuple[int, ...]) -> Prepared:
-    return prepare(DataSettings.model_validate_json(data), seed=seed)
+def _prepare_once(data: str, seed: int, task: str, stamps: tuple[int, ...]) -> Prepared:
+    return prepare(DataSettings.model_validate_json(data), seed=seed, task=task)
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,6 +15,15 @@ SCORES: Mapping[str, Metric] = {
     "exact_match": Metric(
         "exact match", "0–1", "Share of prompts answered exactly as labelled.", "higher"
     ),
+    "accuracy": Metric(
+        "accuracy", "0–1", "Share of texts whose likeliest class is the labelled one.", "higher"
+    ),
+    "macro_f1": Metric(
+        "macro-F1",
+        "0–1",
+        "Mean over classes of F1, so that rare classes count as much as frequent ones.",
+        "higher",
+    ),
     "rouge_l": Metric(
         "ROUGE-L",
         "0–1",
@@ -46,13 +55,13 @@ SCORES: Mapping[str, Metric] = {
     "top1_agreement": Metric(
         "agrees with teacher",
         "0–1",
-        "Share of supervised tokens where both prefer the same token.",
+        "Share of supervised tokens (or texts) where both prefer the same token (or class).",
         "higher",
     ),
     "calibration_error": Metric(
         "calibration error",
         "0–1",
-        "Mean |confidence − accuracy| over 15 bins of tokens (Guo 2017).",
+        "Mean |confidence − accuracy| over 15 bins of tokens or texts (Guo 2017).",
         "lower",
     ),
     "invalid_rate": Metric(
@@ -69,6 +78,10 @@ SCORES: Mapping[str, Metric] = {
     ),
     "generation_tokens_per_s": Metric(
         "generation speed", "tokens/s", "Answer tokens after the first one.", "higher"
+    ),
+    "rows_per_s": Metric("speed", "texts/s", "Texts told apart, one at a time.", "higher"),
+    "batched_rows_per_s": Metric(
+        "speed in batches", "texts/s", "Texts told apart, up to 52 at a time.", "higher"
     ),
     "latency_p50_ms": Metric("latency, median", "ms", "Of a whole answer.", "lower"),
     "latency_p95_ms": Metric(
@@ -100,6 +113,7 @@ class TaskMetric:
 
 TASK_METRICS: Mapping[str, TaskMetric] = {
     "exact_match": TaskMetric(right_or_wrong=True, same_within=0.02),
+    "accuracy": TaskMetric(right_or_wrong=True, same_within=0.02),
     "rouge_l": TaskMetric(right_or_wrong=False, same_within=0.02),
     "bits_per_byte": TaskMetric(right_or_wrong=False, same_within=0.02),
 }
@@ -109,3 +123,8 @@ TASK_METRICS: Mapping[str, TaskMetric] = {
 def higher_is_better(metric: str) -> bool:
     """Which way a task metric points."""
     return SCORES[metric].better == "higher"
+
+
+def speed_name(scores: Mapping[str, object]) -> str:
+    """Which speed a model has: in tokens that it writes, or in texts that it tells apart."""
+    return "rows_per_s" if scores.get("rows_per_s") else "tokens_per_s"

@@ -19,14 +19,15 @@ from distill_core import casting, files, lineup, models
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared
-from distill_core.data.tokenize import encode, pad_token_id, stop_token_ids
-from distill_core.errors import DataError
+from distill_core.data.tokenize import pad_token_id, stop_token_ids
 from distill_core.events import Event, event, progress
 from distill_core.losses.matching import Matching, match
 from distill_core.losses.objective import Objective
+from distill_core.models import model_facts
+from distill_core.models.classifiers import fits, tasks_of
 from distill_core.plan import PlannedStage, student_origin
+from distill_core.reading import check_teacher_of, encode_rows, watcher_of
 from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe, Student
-from distill_core.scoring import HeldOut, choose_metric
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.students.build import build_student, choose_parts
 from distill_core.students.calibration import Calibration
@@ -34,7 +35,6 @@ from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
 from distill_core.teachers.answers import Answered, answer_rows
 from distill_core.teachers.local import LocalTeacher
 from distill_core.trainer import TrainingStage, train
-from distill_core.watcher import Watcher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,6 +53,8 @@ class Run:
     stages: list[PlannedStage]
     device: torch.device
     mixed_precision: str
+    classes: models.Labels | None = None
+    """What all of its networks tell apart, in the order of their logits; None: they write text."""
 
     def path_of(self, name: str, before: PlannedStage | None) -> tuple[Path, str]:
         """Folder of a model by the recipe's name for it, and how the line-up calls it."""
@@ -86,7 +88,7 @@ def run_stage(
     teacher = _teacher(this, stage, source, tokenizer)
     rows, answered = yield from _rows(this, stage, teacher, tokenizer, source)
     yield progress("preparing", "tokenizing")
-    kept, encoded = _encode(rows, tokenizer, this.recipe)
+    kept, encoded = encode_rows(rows, tokenizer, this.recipe, this.classes)
     student_settings = _student_settings(stage.settings.student, this.folder, before)
     yield progress("preparing", "building the student")
     calibration = Calibration(encoded, pad_token_id(tokenizer), this.device)
@@ -96,8 +98,11 @@ def run_stage(
         seed=seed,
         calibration=calibration,
         stored=this.folder / _parts_file(this, stage),
+        labels=this.classes,
     )
-    student = build_student(student_settings, source=source, seed=seed, chosen=parts)
+    student = build_student(
+        student_settings, source=source, seed=seed, chosen=parts, labels=this.classes
+    )
     parameters = student.num_parameters()
     built = casting.Built(
         source=source_name,
@@ -109,28 +114,30 @@ def run_stage(
         parts=_parts_file(this, stage),
         seed=seed,
         seen=casting.tokens_seen(encoded, stage, seed=seed),
+        labels=this.classes,
+        source_knows=this.classes is None or fits(this.classes, model_facts.config(str(source))),
     )
     casting.enter(this.folder, this.stages, stage, built)
     matching = Matching()
     if teacher is not None:
         matching = match(
-            stage.losses, student.config, teacher.model.config, kept=parts.layers, seed=seed
+            stage.losses,
+            student.config,
+            teacher.model.config,
+            kept=parts.layers,
+            seed=seed,
+            causal=this.classes is None or "causal_lm" in tasks_of(student.config),
         )
         teacher.look_into(matching.teacher)
     network = with_adapter(student, stage.settings.adapter, seed=seed)
-    held_out = HeldOut.make(
-        this.data.held_out[: max(this.recipe.evaluation.rows, this.recipe.evaluation.samples)],
-        tokenizer,
-        max_seq_len=this.recipe.data.max_seq_len,
-        max_new_tokens=this.recipe.evaluation.max_new_tokens,
-        metric=choose_metric(this.recipe.evaluation.metric, this.data.held_out)[0],
-    )
-    watcher = Watcher(
-        stage.index,
-        network.to(this.device),
-        teacher,
-        held_out,
-        samples=this.recipe.evaluation.samples,
+    watcher = watcher_of(
+        this.recipe,
+        this.classes,
+        stage=stage.index,
+        network=network.to(this.device),
+        teacher=teacher,
+        held_out=this.data.held_out,
+        tokenizer=tokenizer,
     )
     shot = max(1, stage.total_steps // SHOTS_PER_STAGE)
     yield event(
@@ -203,7 +210,7 @@ def _rows(
         # here the teacher's words stand in for labels
         return [replace(row, answered_by_teacher=False) for row in answered.rows], answered
     rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
-    if teacher is None:
+    if teacher is None or this.classes is not None:  # which are all scored as training goes
         return rows, None
     answered = yield from answer_rows(
         rows,
@@ -245,8 +252,11 @@ def _teacher(
 ) -> LocalTeacher | None:
     if not Objective(stage.losses).needs_teacher:
         return None
-    model = models.load_model(source, dtype=torch.float32, device=this.device)
-    return LocalTeacher(model, vocab_size=len(tokenizer), stop_ids=stop_token_ids(tokenizer))
+    if this.classes is not None:
+        check_teacher_of(stage, source, this.classes, named=bool(this.recipe.data.classes))
+    model = models.load_model(source, dtype=torch.float32, device=this.device, labels=this.classes)
+    stops = stop_token_ids(tokenizer) if this.classes is None else set()
+    return LocalTeacher(model, vocab_size=len(tokenizer), stop_ids=stops)
 
 
 def _parts_file(this: Run, stage: PlannedStage) -> str:
@@ -261,21 +271,6 @@ def _student_settings(student: Student, folder: Path, before: PlannedStage | Non
         assert before is not None, "checks refuse `previous` in the first stage"
         return PretrainedStudent(model=str(folder / before.output))
     return student
-
-
-def _encode(
-    rows: list[Row], tokenizer: PreTrainedTokenizerBase, recipe: Recipe
-) -> tuple[list[Row], list[Any]]:
-    """Rows that have something to learn, and their tokens."""
-    pairs = [(row, encode(row, tokenizer, recipe.data.max_seq_len)) for row in rows]
-    pairs = [(row, item) for row, item in pairs if item.supervised_tokens]
-    if not pairs:
-        raise DataError(
-            f"No row has a supervised token left within max_seq_len = {recipe.data.max_seq_len}. "
-            "Raise it, or give rows with answers.",
-            field="data.max_seq_len",
-        )
-    return [row for row, _ in pairs], [item for _, item in pairs]
 
 
 def _trained(network: torch.nn.Module) -> int:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from distill_core.class_logits import ClassLogits
+from distill_core.models.classifiers import is_classifier
+
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
 
@@ -29,7 +32,7 @@ class SupervisedLogits(nn.Module):
         super().__init__()
         self.model = model
         self.vocab_size = vocab_size
-        self._parts = _body_and_head(model)
+        self._parts: tuple[Any, Any] | None = _body_and_head(model)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
@@ -53,6 +56,15 @@ class SupervisedLogits(nn.Module):
         else:
             logits = self._parts[1](outputs.last_hidden_state[batch.supervised])
         return logits[:, : self.vocab_size]
+
+
+def supervised_logits(model: nn.Module, *, vocab_size: int) -> SupervisedLogits | ClassLogits:
+    """What gives the logits that losses and scores compare, by what stands on the model."""
+    whole: Any = model
+    base = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+    if is_classifier(base.config):
+        return ClassLogits(model)
+    return SupervisedLogits(model, vocab_size=vocab_size)
 
 
 def _body_and_head(model: Any) -> tuple[nn.Module, nn.Module] | None:

@@ -20,6 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
+from distill_core.data.classes import EncodedText
 from distill_core.data.tokenize import Encoded
 from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
@@ -42,7 +43,7 @@ class TrainingStage:
     index: int
     student: torch.nn.Module
     objective: Objective
-    rows: Sequence[Encoded]
+    rows: Sequence[Encoded | EncodedText]
     optim: OptimSettings
     total_steps: int
     seed: int

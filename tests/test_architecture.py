@@ -21,11 +21,12 @@ ROOT = Path(__file__).parent.parent
 
 GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
-    "schedule intervals scores models.cache_folder",
+    "schedule intervals scores tasks models.cache_folder",
     "names": "models device starter",
-    "parts": "losses teachers students data supervised network generate",
-    "loop": "trainer pipeline stage watcher checkpoints scoring evaluate conclusions lineup "
-    "casting compare preview softening self_test reference export starter.build starter.tokenizer",
+    "parts": "losses teachers students data supervised class_logits network generate",
+    "loop": "trainer pipeline stage reading watcher class_watcher checkpoints scoring evaluate "
+    "conclusions lineup casting compare compare_classes preview softening self_test reference "
+    "export starter.build starter.tokenizer",
     "advice": "checks advisor estimate progressive",
     "processes": "supervisor worker processes",
     "api": "api",

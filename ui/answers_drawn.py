@@ -13,7 +13,8 @@ from ui import text
 
 Answer = dict[str, Any]
 """`key, title, role, parameters, bytes, fingerprint, state, text, tokens_per_s, latency_ms, tokens,
-mean_kl, top1_agreement`: what is known so far."""
+mean_kl, top1_agreement`: what is known so far; of classifiers `probability`, `rows_per_s` and
+`unit` = class, too."""
 
 FULL_SHADE_NATS = 4.0
 VISIBLE = {"\n": "⏎", "\t": "⇥", "\r": "␍", "": "∅"}
@@ -41,9 +42,17 @@ def _pane(answer: Answer, teacher: Answer | None) -> str:
         f'<section class="ds-pane ds-pane-{escape(role)}" aria-label="{escape(answer["title"])}">'
         f'<header><h3><span aria-hidden="true">{mark}</span> {escape(answer["title"])}</h3>'
         f"<span>{escape(' · '.join(facts))}</span></header>"
-        f'<div class="ds-answer">{_words(answer)}</div>'
+        f'<div class="ds-answer">{_words(answer)}{_likely(answer)}</div>'
         f"<footer>{escape(_speed(answer, teacher))}{_agreement(answer)}</footer></section>"
     )
+
+
+def _likely(answer: Answer) -> str:
+    """How likely the class is for the model that tells it; nothing for one that writes."""
+    probability = answer.get("probability")
+    if probability is None:
+        return ""
+    return f' <span class="ds-muted">{text.percent_text(float(probability))}</span>'
 
 
 def _hidden_pane(answer: Answer, letter: str) -> str:
@@ -92,11 +101,15 @@ def _first(top: list[dict[str, Any]]) -> str:
 
 
 def _speed(answer: Answer, teacher: Answer | None) -> str:
-    rate = answer.get("tokens_per_s")
+    speed = "rows_per_s" if answer.get("rows_per_s") else "tokens_per_s"
+    rate = answer.get(speed)
     if not rate:
         return WAITING.get(str(answer.get("state")), "") if answer.get("text") else ""
-    parts = [f"{rate:,.0f} tokens/s", f"{answer.get('latency_ms', 0):,.0f} ms"]
-    base = (teacher or {}).get("tokens_per_s")
+    latency = float(answer.get("latency_ms") or 0)
+    parts = [f"{latency:,.1f} ms"]
+    if speed == "tokens_per_s":
+        parts = [f"{rate:,.0f} tokens/s", f"{latency:,.0f} ms"]
+    base = (teacher or {}).get(speed)
     if base and answer is not teacher:
         factor = rate / base
         words = f"{text.factor_text(factor)} faster"
@@ -109,6 +122,9 @@ def _speed(answer: Answer, teacher: Answer | None) -> str:
 def _agreement(answer: Answer) -> str:
     if answer.get("mean_kl") is None:
         return ""
+    if answer.get("unit") == "class":
+        agrees = "agrees with it" if answer.get("top1_agreement") else "tells another class"
+        return f"<br>KL to the teacher {float(answer['mean_kl']):.2f} nats · {agrees}"
     agreed = text.percent_text(answer.get("top1_agreement"), 0)
     return (
         f"<br>KL to the teacher {float(answer['mean_kl']):.2f} nats on average · agrees on "
@@ -128,6 +144,8 @@ def token_card(answer: Answer | None, index: int) -> str:
             "student's answer: what would the teacher have said there?</p>"
         )
     token = tokens[index]
+    if answer.get("unit") == "class":
+        return _class_card(answer, token)
     head = "where they agree" if token["agree"] else "where they differ"
     mean = answer.get("mean_kl")
     average = f", {float(mean):.2f} on average" if mean is not None else ""
@@ -138,6 +156,18 @@ def token_card(answer: Answer | None, index: int) -> str:
         f'<div class="ds-opinions">{_bars("teacher", "teacher", token["teacher_top"])}'
         f"{_bars('student', answer['title'], token['student_top'])}</div>"
         f"<p>{escape(reading(token))} KL {float(token['kl']):.2f} nats here{average}.</p>"
+    )
+
+
+def _class_card(answer: Answer, token: dict[str, Any]) -> str:
+    """Show what both models think of every class of the text."""
+    head = "where they agree" if token["agree"] else "where they differ"
+    return (
+        f"<h3>One text, two opinions: {head}</h3>"
+        '<p class="ds-muted">How likely each model finds each class of this text:</p>'
+        f'<div class="ds-opinions">{_bars("teacher", "teacher", token["teacher_top"])}'
+        f"{_bars('student', answer['title'], token['student_top'])}</div>"
+        f"<p>{escape(reading(token))} KL {float(token['kl']):.2f} nats.</p>"
     )
 
 

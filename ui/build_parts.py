@@ -116,7 +116,11 @@ def field(wires: Wires, data: draft.Mapping, setting: form.Setting) -> None:
 
 
 def fields(wires: Wires, data: draft.Mapping, settings: list[form.Setting]) -> None:
-    """Lay out settings side by side, required groups under their own heading."""
+    """Lay out settings side by side, required groups under their own heading.
+
+    What the task at hand never reads is left out.
+    """
+    settings = [setting for setting in settings if draft.is_read(data, setting.path)]
     plain = [setting for setting in settings if setting.kind != "group"]
     if plain:
         with gr.Row(elem_classes="ds-fields"):

@@ -221,18 +221,19 @@ def take(answer: Answer | None, event: dict[str, Any]) -> None:
         answer["state"] = "loading"
     elif kind == "loaded":
         answer["state"] = "waiting"
-        facts = ("parameters", "bytes", "fingerprint")
-        answer.update({name: event[name] for name in facts if name in event})
+        about = ("parameters", "bytes", "fingerprint")
+        answer.update({name: event[name] for name in about if name in event})
     elif kind == "token":
         answer["state"] = "writing"
         answer["text"] += str(event["text"])
     elif kind == "answer":
         answer["state"] = "done"
-        facts = ("text", "tokens_per_s", "latency_ms")
+        facts = ("text", "tokens_per_s", "rows_per_s", "latency_ms", "probability")
         answer.update({name: event[name] for name in facts if name in event})
     elif kind == "tokens":
         answer.update(
             tokens=event["tokens"],
+            unit=event.get("unit", "token"),
             mean_kl=event["mean_kl"],
             top1_agreement=event["top1_agreement"],
         )

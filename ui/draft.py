@@ -7,6 +7,7 @@ Keeps whatever was typed, wrong values included; what is right is for `api.check
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,20 @@ METHODS: dict[str, tuple[str, ...]] = {
 """Ways to make a student; each is nothing but a list of stages."""
 
 PREVIOUS = "previous"
+
+TASKS = {"causal_lm": "Write text", "text_classification": "Tell classes apart"}
+"""What models can be made for, in words."""
+
+_UNREAD: dict[str, tuple[str, ...]] = {
+    "causal_lm": (r"data\.classes", r"data\.columns\.(text_pair|label)"),
+    "text_classification": (
+        r"data\.(prompt_template|system_prompt)",
+        r"data\.columns\.(prompt|response|messages)",
+        r"evaluation\.(max_new_tokens|metric)",
+        r"stages\.\d+\.teacher_answers",
+    ),
+}
+"""Settings that a task never reads: patterns of their paths."""
 
 
 class BrokenYaml(ValueError):
@@ -85,6 +100,20 @@ def drop(draft: Mapping, path: str) -> Mapping:
     elif isinstance(target, dict):
         target.pop(last, None)
     return changed
+
+
+# --- task -------------------------------------------------------------------------------------
+
+
+def task(draft: Mapping) -> str:
+    """What the models are made for; a name that is none counts as the default."""
+    named = str(draft.get("task") or "causal_lm")
+    return named if named in TASKS else "causal_lm"
+
+
+def is_read(draft: Mapping, path: str) -> bool:
+    """Whether the task at hand reads a setting at all."""
+    return not any(re.fullmatch(pattern, path) for pattern in _UNREAD[task(draft)])
 
 
 # --- stages -----------------------------------------------------------------------------------

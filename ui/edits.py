@@ -77,8 +77,8 @@ def edit(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
     """Write a field's value into the recipe; an optional field that is empty is taken out."""
     parsed = form.parsed(setting, value)
     if parsed is None and setting.optional:
-        return _changed(desk, stored, lambda data: draft.drop(data, setting.path))
-    return _changed(desk, stored, lambda data: draft.put(data, setting.path, parsed))
+        return changed(desk, stored, lambda data: draft.drop(data, setting.path))
+    return changed(desk, stored, lambda data: draft.put(data, setting.path, parsed))
 
 
 def toggle_group(
@@ -91,18 +91,18 @@ def toggle_group(
         kept = desks.swap(desk, setting.path, old, setting.path, fresh)
         return draft.put(data, setting.path, kept) if on else draft.drop(data, setting.path)
 
-    return _changed(desk, stored, apply), version + 1
+    return changed(desk, stored, apply), version + 1
 
 
 def edit_name(value: str, stored: str, desk: Desk) -> Any:
     """Name the run."""
-    return _changed(desk, stored, lambda data: draft.put(data, "name", value))
+    return changed(desk, stored, lambda data: draft.put(data, "name", value))
 
 
 def edit_teacher(value: str | None, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
     """Change the teacher, or the model that is tuned, wherever the stages name it."""
     name = (value or "").strip()
-    text = _changed(desk, stored, lambda data: draft.put(data, draft.pair(data).teacher_path, name))
+    text = changed(desk, stored, lambda data: draft.put(data, draft.pair(data).teacher_path, name))
     return text, version + 1
 
 
@@ -114,7 +114,7 @@ def edit_student(key: str, value: Any, stored: str, desk: Desk) -> Any:
         path = f"{draft.pair(data).student_path}.{key}"
         return draft.drop(data, path) if whole in (None, "") else draft.put(data, path, whole)
 
-    return _changed(desk, stored, apply)
+    return changed(desk, stored, apply)
 
 
 def edit_student_setting(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
@@ -138,7 +138,7 @@ def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, in
         key = f"student:{draft.get(old, 'init', '')}"
         return draft.put(data, path, desks.swap(desk, key, old, f"student:{init}", fresh))
 
-    return _changed(desk, stored, apply), version + 1
+    return changed(desk, stored, apply), version + 1
 
 
 def narrower(teacher: str) -> int | None:
@@ -168,7 +168,7 @@ def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, 
         desk["shelf"]["stages"] = before
         return made
 
-    return _changed(desk, stored, apply), version + 1
+    return changed(desk, stored, apply), version + 1
 
 
 def toggle_loss(
@@ -184,7 +184,7 @@ def toggle_loss(
         others = [loss for loss in losses if loss.get("name") != name]
         return draft.put(data, path, [*others, kept] if on else others)
 
-    return _changed(desk, stored, apply), version + 1
+    return changed(desk, stored, apply), version + 1
 
 
 def edit_loss(
@@ -199,7 +199,7 @@ def edit_loss(
         ]
         return draft.put(data, f"stages.{stage}.losses", losses)
 
-    return _changed(desk, stored, apply)
+    return changed(desk, stored, apply)
 
 
 def _losses(data: draft.Mapping, stage: int) -> list[draft.Mapping]:
@@ -215,12 +215,12 @@ def default_losses() -> list[draft.Mapping]:
 
 def add_source(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
     """Add a source of rows, to be filled in."""
-    return _changed(desk, stored, lambda data: _with_source(data, FRESH_SOURCES[kind])), version + 1
+    return changed(desk, stored, lambda data: _with_source(data, FRESH_SOURCES[kind])), version + 1
 
 
 def remove_source(index: int, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
     """Take a source of rows out."""
-    text = _changed(desk, stored, lambda data: draft.drop(data, f"data.sources.{index}"))
+    text = changed(desk, stored, lambda data: draft.drop(data, f"data.sources.{index}"))
     return text, version + 1
 
 
@@ -235,7 +235,7 @@ def add_uploads(
             data = _with_source(data, {"kind": "file", "path": path})
         return data
 
-    return _changed(desk, stored, apply), version + 1
+    return changed(desk, stored, apply), version + 1
 
 
 def upload_held_out(
@@ -245,7 +245,7 @@ def upload_held_out(
     if not file:
         return gr.skip(), gr.skip()
     source = {"kind": "file", "path": desks.keep_upload(str(file), runs_dir)}
-    text = _changed(desk, stored, lambda data: draft.put(data, "data.held_out", source))
+    text = changed(desk, stored, lambda data: draft.put(data, "data.held_out", source))
     return text, version + 1
 
 
@@ -264,7 +264,7 @@ def edit_held_out(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any
         kept = desks.swap(desk, key, old, f"held_out:{kind}", FRESH_HELD_OUT[kind])
         return draft.put(data, "data.held_out", kept)
 
-    return _changed(desk, stored, apply), version + 1
+    return changed(desk, stored, apply), version + 1
 
 
 def held_out_kind(data: draft.Mapping) -> str:
@@ -272,7 +272,7 @@ def held_out_kind(data: draft.Mapping) -> str:
     return str(draft.get(data, "data.held_out.kind", SHARE))
 
 
-def _changed(desk: Desk, stored: str, apply: Any) -> Any:
+def changed(desk: Desk, stored: str, apply: Any) -> Any:
     """Change the desk's recipe; YAML that cannot be read is kept, and said."""
     try:
         return desks.change(desk, stored, apply)

@@ -26,7 +26,9 @@ class Followed:
     """`index, title, kind, total_steps, baseline` each, in order."""
     samples: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    teacher_exact_match: float | None = None
+    score: str = "exact_match"
+    """What models are judged by; a name of `api.SCORES`."""
+    teacher_score: float | None = None
     """On the rows scored while training; None until told."""
     rows_scored: int = 0
     """Held-out rows of the newest score while training."""
@@ -50,11 +52,13 @@ class Followed:
         elif kind == "warning" and event.get("message") not in self.warnings:
             self.warnings.append(str(event.get("message")))
         elif kind == "evaluation":
-            told = (event.get("metrics") or {}).get("held_out_teacher_exact_match")
-            self.teacher_exact_match = self.teacher_exact_match if told is None else told
+            metrics = event.get("metrics") or {}
+            self.score = _judged_by(metrics) or self.score
+            told = metrics.get(f"held_out_teacher_{self.score}")
+            self.teacher_score = self.teacher_score if told is None else told
             self.rows_scored = int(event.get("rows") or 0)
         elif kind == "run_finished":
-            self.final = _final_scores(event.get("evaluation") or {})
+            self.final = _final_scores(event.get("evaluation") or {}, self.score)
 
     def baseline_now(self) -> bool:
         """Whether the stage that runs, or ran last, is a baseline."""
@@ -76,7 +80,13 @@ class Followed:
         ] + [event]
 
 
-def _final_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
+def _judged_by(metrics: dict[str, Any]) -> str | None:
+    """The score that held-out rows are judged by; exact match only where there is no other."""
+    found = [name for name in api.TASK_METRICS if f"held_out_{name}" in metrics]
+    return next((name for name in found if name != "exact_match"), found[0] if found else None)
+
+
+def _final_scores(evaluation: dict[str, Any], metric: str) -> dict[str, Any]:
     """Pick what the Train tab shows out of `evaluation.json`'s content."""
     models = evaluation.get("models") or {}
 
@@ -84,10 +94,10 @@ def _final_scores(evaluation: dict[str, Any]) -> dict[str, Any]:
         return (models.get(model) or {}).get(score)
 
     return {
-        "exact_match": of("student", "exact_match"),
+        "score": of("student", metric),
         "top1_agreement": of("student", "top1_agreement"),
-        "teacher": of("teacher", "exact_match"),
-        "baseline": of("fine_tuned_on_labels", "exact_match"),
+        "teacher": of("teacher", metric),
+        "baseline": of("fine_tuned_on_labels", metric),
         "rows": (evaluation.get("data") or {}).get("rows"),
     }
 

@@ -40,6 +40,8 @@ WORDS = {
     "optim": "Optimiser",
     "fine_tuned_on_labels": "fine-tuned on labels",
     "columns.text": "Text column",
+    "columns.text_pair": "Second text column",
+    "columns.label": "Class column",
     "columns.prompt": "Prompt column",
     "columns.response": "Answer column",
     "columns.messages": "Chat column",

@@ -61,10 +61,11 @@ def read_points(asked: object, *, runs_dir: str) -> dict[str, Any]:
         "stages": followed.stages,
         "terms": loss_terms(),
         "metrics": {
-            name: {"title": metric.title, "unit": metric.unit}
+            name: {"title": metric.title, "unit": text.unit_of(metric.unit, followed.score)}
             for name, metric in api.METRICS.items()
         },
-        "teacher_exact_match": followed.teacher_exact_match,
+        "score": followed.score,
+        "teacher_score": followed.teacher_score,
         "rows_scored": followed.rows_scored,
         "final": followed.final,
         "baseline_now": followed.baseline_now(),
@@ -126,15 +127,16 @@ def _live_template() -> str:
     <div class="ds-row ds-spread"><h2>Held-out rows</h2>
       <span class="ds-muted" data-part="rows"></span></div>
     <div class="ds-row ds-figures">
-      <div><div class="ds-muted">◆ exact match</div>
+      <div><div class="ds-muted">◆ <span data-part="score-title">exact match</span></div>
         <div class="ds-big ds-ink-student" data-part="exact">–</div>
         <div class="ds-ink-teacher" data-part="teacher"></div>
         <div class="ds-ink-other" data-part="baseline"></div></div>
       <div><div class="ds-muted">agrees with teacher</div>
-        <div class="ds-big" data-part="agree">–</div><div class="ds-muted">of tokens</div></div>
+        <div class="ds-big" data-part="agree">–</div>
+        <div class="ds-muted" data-part="unit">of tokens</div></div>
     </div>
     <div class="ds-plot" data-part="held-out" role="figure"
-      aria-label="Exact match on held-out rows over training steps"></div>
+      aria-label="Score on held-out rows over training steps"></div>
   </section>
 </div>
 <div class="ds-grid ds-four">{small}</div>

@@ -186,13 +186,13 @@ def fill(desk: Desk) -> tuple[Any, ...]:
     try:
         data = draft.read(text)
     except draft.BrokenYaml:
-        return (gr.skip(),) * 8
+        return (gr.skip(),) * 9
     pair = draft.pair(data)
     name = str(draft.get(data, pair.teacher_path) or "")
     student = draft.get(data, pair.student_path, {"init": "pretrained"})
     init = draft.get(student, "init", "pretrained")
     facts = _facts(lambda: api.model_facts(name)) if name else None
-    known = model_choices(str(data.get("task") or "causal_lm"))
+    known = model_choices(draft.task(data))
     models = [*known, *([(name, name)] if name and name not in dict(known).values() else [])]
     picked = next((ready["name"] for ready in api.ready_recipes() if ready["yaml"] == text), None)
     return (
@@ -216,6 +216,7 @@ def fill(desk: Desk) -> tuple[Any, ...]:
             value=draft.get(student, "model") or "",
             visible=init == "pretrained",
         ),
+        gr.update(value=draft.task(data)),
         gr.update(value=draft.method(data)),
     )
 

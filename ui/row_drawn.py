@@ -25,6 +25,10 @@ def chips(facts: dict[str, Any]) -> str:
     overlap = int(facts.get("overlap") or 0)
     shared = f"{overlap:,} row{'' if overlap == 1 else 's'} shared with held-out"
     parts.append(theme.chip(shared, "warn" if overlap else "good", "⚠" if overlap else "✓"))
+    if classes := facts.get("classes"):
+        shown = [f"{label} {count:,}" for label, count in list(classes.items())[:8]]
+        more = f" · {len(classes) - 8} more" if len(classes) > 8 else ""
+        parts.append(theme.chip(f"{len(classes)} classes: {' · '.join(shown)}{more}"))
     if facts.get("duplicates"):
         parts.append(theme.chip(f"{facts['duplicates']:,} repeated rows"))
     return f'<div class="ds-chips">{"".join(parts)}</div>'
@@ -45,8 +49,25 @@ def row(preview: dict[str, Any]) -> str:
     more = f"<p>… and {len(tokens) - MOST_TOKENS:,} more</p>" if len(tokens) > MOST_TOKENS else ""
     return (
         f'<div class="ds-tokens" role="group" aria-label="Tokens of this row" tabindex="0">{shown}'
-        f"{more}</div>{_legend(preview)}"
+        f"{more}</div>{_class_of(preview)}{_legend(preview)}"
     )
+
+
+def _class_of(preview: dict[str, Any]) -> str:
+    """The class that the whole row is learnt to be, where the task is to say one."""
+    if not _is_classification(preview):
+        return ""
+    label = preview.get("label")
+    told = (
+        f'<span class="ds-token ds-supervised">{escape(str(label))}</span>'
+        if label
+        else '<span class="ds-muted">not in the data</span>'
+    )
+    return f'<p class="ds-class">class of this row: {told}</p>'
+
+
+def _is_classification(preview: dict[str, Any]) -> bool:
+    return "classes" in (preview.get("facts") or {})
 
 
 def _token(token: dict[str, Any]) -> str:
@@ -61,12 +82,17 @@ def _legend(preview: dict[str, Any]) -> str:
     total = len(preview.get("tokens", []))
     learnt = int(preview.get("supervised_tokens") or 0)
     notes = []
-    if not preview.get("labelled", True):
+    is_class = _is_classification(preview)
+    if not preview.get("labelled", True) and is_class:
+        notes.append("Only the teacher's opinion of the classes is learnt here.")
+    elif not preview.get("labelled", True):
         notes.append("No answer in the data: the teacher writes one before training.")
     if preview.get("truncated"):
         notes.append("⚠ Cut at the longest row allowed.")
     extra = f" {escape(' '.join(notes))}" if notes else ""
     origin = f" · {escape(str(preview['origin']))}" if preview.get("origin") else ""
+    if is_class:
+        return f'<p class="ds-token-note">{total:,} tokens{origin}.{extra}</p>'
     return (
         '<p class="ds-token-note"><span class="ds-token ds-supervised">underlined</span> = learnt '
         f"from: {learnt:,} of {total:,} tokens{origin}.{extra}</p>"

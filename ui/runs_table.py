@@ -9,7 +9,8 @@ import time
 from html import escape
 from typing import Any
 
-from ui import text, theme
+from distill_core import api
+from ui import scores_drawn, text, theme
 
 MISSING = object()
 
@@ -37,7 +38,7 @@ def history_html(runs: list[dict[str, Any]], picked: list[str]) -> str:
         '<th scope="col">state</th><th scope="col">when</th>'
         '<th scope="col"><span class="ds-ink-teacher">● teacher</span> → '
         '<span class="ds-ink-student">◆ student</span>, times smaller</th>'
-        '<th scope="col" class="ds-number">exact match (teacher)</th>'
+        '<th scope="col" class="ds-number">score (teacher)</th>'
         '<th scope="col" class="ds-number">quality kept</th>'
         '<th scope="col" class="ds-number">faster</th>'
         '<th scope="col" class="ds-number">time</th>'
@@ -86,15 +87,22 @@ def _sizes(summary: dict[str, Any]) -> str:
 
 
 def _scores(summary: dict[str, Any]) -> str:
-    student = summary.get("exact_match", summary.get("held_out_exact_match"))
-    if student is None:
+    now = {name: summary.get(f"held_out_{name}") for name in api.TASK_METRICS}
+    so_far = [name for name, value in now.items() if value is not None]
+    metric = str(summary.get("metric") or (so_far[-1] if so_far else "exact_match"))
+    student = summary.get("score", now.get(metric))
+    if student is None or metric not in api.SCORES:
         return "–"
-    teacher = summary.get("teacher_exact_match")
-    if teacher is None:
-        return f"<b>{text.percent_text(student)}</b>"
+    teacher = summary.get("teacher_score")
+    title = api.SCORES[metric].title
+    beside = (
+        f' <span class="ds-muted">({scores_drawn.in_unit(metric, teacher)})</span>'
+        if teacher is not None
+        else ""
+    )
     return (
-        f"<b>{text.percent_text(student)}</b> "
-        f'<span class="ds-muted">({text.percent_text(teacher)})</span>'
+        f"<b>{scores_drawn.in_unit(metric, student)}</b>{beside}<br>"
+        f'<span class="ds-muted">{escape(title)}</span>'
     )
 
 

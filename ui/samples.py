@@ -38,9 +38,10 @@ def samples_html(samples: list[dict[str, Any]], stages: list[dict[str, Any]]) ->
     rows = []
     for prompt in dict.fromkeys(sample["prompt"] for sample in own):
         about = [sample for sample in samples if sample["prompt"] == prompt]
-        teacher = next((s["teacher"] for s in reversed(about) if s.get("teacher")), "")
+        asked: dict[str, Any] = next((s for s in reversed(about) if s.get("teacher")), {})
+        teacher = str(asked.get("teacher") or "")
         reference = next((s["reference"] for s in reversed(about) if s.get("reference")), "")
-        cells = [escape(prompt), _code(escape(teacher) or "–")]
+        cells = [escape(prompt), _code(escape(teacher) or "–") + _sure(asked, "teacher")]
         for moment in [*moments, *([last_other] if last_other else [])]:
             found = next((s for s in reversed(about) if _moment(s) == moment), None)
             cells.append(_answer(found, teacher or reference))
@@ -74,12 +75,20 @@ def marked(answer: str, wanted: str) -> str:
 def _answer(sample: dict[str, Any] | None, wanted: str) -> str:
     if sample is None:
         return '<span class="ds-muted">–</span>'
-    answer = str(sample.get("student") or "")
+    answer, sure = str(sample.get("student") or ""), _sure(sample, "student")
     if answer == wanted:
-        return _code(f'{escape(answer)} <b class="ds-right" title="as the teacher">✓</b>')
+        return _code(f'{escape(answer)} <b class="ds-right" title="as the teacher">✓</b>') + sure
     if not answer:
         return f'<span class="ds-muted">{text.NO_ANSWER}</span>'
-    return _code(marked(answer, wanted))
+    return _code(marked(answer, wanted)) + sure
+
+
+def _sure(sample: dict[str, Any], who: str) -> str:
+    """How likely a class is for a model that tells them apart; nothing for one that writes."""
+    probability = sample.get(f"{who}_probability")
+    if not isinstance(probability, int | float):
+        return ""
+    return f' <span class="ds-muted">{text.percent_text(probability, 0)}</span>'
 
 
 def _code(html: str) -> str:

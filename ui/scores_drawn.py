@@ -81,6 +81,7 @@ def metric_of(evaluation: dict[str, Any]) -> str:
 def _rows(evaluation: dict[str, Any], models: dict[str, Any], keys: list[str]) -> list[str]:
     metric = metric_of(evaluation)
     large = models.get("teacher") or models.get("original") or {}
+    speed = "rows_per_s" if evaluation.get("task") == "text_classification" else "tokens_per_s"
     differences = {item["against"]: item for item in evaluation.get("comparisons") or []}
 
     def cells(write: Any) -> list[str]:
@@ -90,7 +91,7 @@ def _rows(evaluation: dict[str, Any], models: dict[str, Any], keys: list[str]) -
         (_title_of(metric), cells(lambda _, scores: _score(scores, metric, bold=True))),
         ("quality kept", cells(lambda key, scores: _kept(key, scores, evaluation, large))),
         ("size", cells(lambda _, scores: _ratio(large, scores, "parameters", "smaller"))),
-        ("speed", cells(lambda _, scores: _ratio(scores, large, "tokens_per_s", "faster"))),
+        ("speed", cells(lambda _, scores: _ratio(scores, large, speed, "faster"))),
         ("student against it", cells(lambda key, _: _difference(differences.get(key), metric))),
         *[
             (_title_of(name), cells(lambda _, scores, name=name: _score(scores, name)))

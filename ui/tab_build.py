@@ -15,11 +15,12 @@ import gradio as gr
 
 from distill_core import api
 from ui import build_parts as parts
-from ui import data_parts, data_view, draft, edits, review
+from ui import data_parts, data_view, draft, edits, review, task_edits
 from ui import desk as desks
 from ui.state import Page
 
 _SCRIPTS = Path(__file__).parent.parent / "assets"
+_TASKS = [(words, key) for key, words in draft.TASKS.items()]
 WAIT_MODELS = "<p class='ds-muted'>Reading the models …</p>"
 WAIT_CHECK = "<p class='ds-muted'>Checking the recipe …</p>"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -140,6 +141,7 @@ def _pair_card(
                 interactive=True,
             )
             name = gr.Textbox(label="Name", elem_id="ds-field-name", interactive=True)
+            task = gr.Dropdown(_TASKS, label="Task", elem_id="ds-field-task", interactive=True)
         gr.HTML("<h3>Teacher and student, drawn to scale</h3>")
         drawing.render()
         with gr.Row(elem_classes="ds-fields"):
@@ -180,12 +182,13 @@ def _pair_card(
         _folded("More about the student's shape", wires, parts.student, [whole.version])
     parts.reshape(whole, ready.input, edits.pick_recipe, ready)
     parts.follow(wires, name.change, edits.edit_name, name)
+    parts.reshape(whole, task.input, task_edits.edit_task, task)
     parts.reshape(wires, teacher.input, edits.edit_teacher, teacher)
     parts.reshape(wires, init.input, edits.edit_init, init)
     for key, component in (("layers", layers), ("hidden_size", width), ("model", model)):
         edit = functools.partial(_edit_student, key)
         parts.follow(wires, component.input, edit, component, drawing)
-    return [ready, name, teacher, init, layers, width, model]
+    return [ready, name, teacher, init, layers, width, model, task]
 
 
 def _edit_student(key: str, value: Any, stored: str, desk: desks.Desk) -> tuple[Any, Any]:
@@ -247,12 +250,8 @@ def _method_card(wires: parts.Wires, page: Page, version: gr.State) -> gr.Radio:
         _rendered(functools.partial(parts.stages, own), [wires.desk], [wires.version, version])
         learn = gr.Button("See what temperature and soft targets do", size="sm", scale=0)
     parts.reshape(own, method.input, edits.edit_method, method)
-    learn.click(_open_learn, None, page.tabs, queue=False, **QUIET)
+    learn.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
     return method
-
-
-def _open_learn() -> gr.Tabs:
-    return gr.Tabs(selected="learn")
 
 
 def _summary_card(wires: parts.Wires, page: Page, shown: list[Any]) -> None:

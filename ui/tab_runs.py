@@ -16,8 +16,8 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import plots, runs_table, text, theme
-from ui.follow import follow, forget
+from ui import plots, run_curves, runs_table, text, theme
+from ui.follow import forget
 from ui.state import Page, list_runs, safe_run_id, show_run
 from ui.tab_train import ask_run
 
@@ -213,7 +213,7 @@ def compared(
     """Compute overlay, what to say where it is empty, scatter and table of settings."""
     measure = measure if measure in api.METRICS else "held_out_exact_match"
     mine = [run for run in runs if run["run"] in chosen][:OVERLAID]
-    lines = [curve for run in mine if (curve := curve_of(run, measure, runs_dir=runs_dir))]
+    measure, lines = run_curves.of_runs(mine, measure, runs_dir=runs_dir)
     points = [
         {"name": run["name"], "selected": run["run"] in chosen, **(run.get("summary") or {})}
         for run in runs
@@ -228,21 +228,6 @@ def compared(
         ),
         runs_table.differences_html(shown),
     ]
-
-
-def curve_of(run: dict[str, Any], measure: str, *, runs_dir: str) -> dict[str, Any] | None:
-    """One measure over the steps of a run's last stage that is not a baseline."""
-    try:
-        series, _ = api.read_series(run["run"], runs_dir=runs_dir)
-        stages = follow(run["run"], runs_dir=runs_dir).stages
-    except (api.DistillError, OSError):
-        return None
-    baselines = {stage["index"] for stage in stages if stage.get("baseline")}
-    for key in sorted(series, key=lambda key: int(key.split("/")[0]), reverse=True):
-        stage, _, name = key.partition("/")
-        if name == measure and int(stage) not in baselines and series[key]["step"]:
-            return {"name": run["name"], **series[key]}
-    return None
 
 
 # --- what can be done -------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from distill_core import api
+
 APP_TITLE = "Distill Studio"
 
 TAB_LABELS = {
@@ -67,6 +69,11 @@ def percent_text(share: float | None, digits: int = 1) -> str:
 def factor_text(value: float | None) -> str:
     """Write a ratio: 9.5 ×."""
     return "–" if value is None else f"{value:.3g} ×"
+
+
+def unit_of(unit: str, score: str) -> str:
+    """Write a metric's unit for a run judged by `score`: accuracy counts texts, not tokens."""
+    return unit.replace("per token", "per text") if score == "accuracy" else unit
 
 
 # --- runs -------------------------------------------------------------------------------------
@@ -141,18 +148,27 @@ def queued(count: int) -> str:
 def result_of(summary: dict[str, Any]) -> str:
     """What came out: `96.2 % right · 97.1 % kept · 8.16 × smaller · 5.3 × faster · 3 min 51 s`."""
     known = (
-        ("exact_match", percent_text, "right"),
         ("retention", percent_text, "of the teacher kept"),
         ("size_ratio", factor_text, "smaller"),
         ("speedup", factor_text, "faster"),
         ("seconds", duration_text, ""),
     )
-    found = [
+    found = [score_text(summary)] if summary.get("score") is not None else []
+    found += [
         f"{write(summary[key])} {word}".strip()
         for key, write, word in known
         if summary.get(key) is not None
     ]
     return " · ".join(found)
+
+
+def score_text(summary: dict[str, Any], key: str = "score") -> str:
+    """Write what a run reached by the score that its task is judged by: `96.2 % exact match`."""
+    score = api.SCORES.get(str(summary.get("metric") or "exact_match"))
+    value = summary.get(key)
+    if score is None or value is None:
+        return "–"
+    return f"{percent_text(value) if score.unit == '0–1' else f'{value:.3g}'} {score.title}"
 
 
 def queue_place(status: dict[str, Any]) -> str:

@@ -379,15 +379,18 @@
         if (spot.textContent !== words) spot.textContent = words;
       };
       const last = (curve) => curve && curve.y[curve.y.length - 1];
-      const exact = this.joined("held_out_exact_match", false);
+      const score = `held_out_${this.facts.score || "exact_match"}`;
+      const exact = this.joined(score, false);
       const agree = this.joined("held_out_top1_agreement", false);
-      const baseline = this.joined("held_out_exact_match", true);
+      const baseline = this.joined(score, true);
       const final = this.facts.final || {};
-      const teacher = final.teacher ?? this.facts.teacher_exact_match;
+      const teacher = final.teacher ?? this.facts.teacher_score;
       const labelsOnly = final.baseline ?? last(baseline);
       const rows = (final.rows ?? this.facts.rows_scored) || 0;
       const told = (value) => value !== null && value !== undefined;
-      show("exact", number(final.exact_match ?? last(exact), "0–1"));
+      show("score-title", (this.facts.metrics[score] || {}).title || "exact match");
+      show("unit", this.facts.score === "accuracy" ? "of texts" : "of tokens");
+      show("exact", number(final.score ?? last(exact), "0–1"));
       show("agree", number(final.top1_agreement ?? last(agree), "0–1"));
       show("teacher", told(teacher) ? `● teacher ${number(teacher, "0–1")}` : "");
       show("baseline", told(labelsOnly) && labelsOnly !== false
@@ -401,7 +404,7 @@
         marker: { symbol, size: 7, color: colour(ink) } });
       line(baseline, "--other", "circle-open", "dot", "labels only");
       line(exact, "--student", "diamond", "solid", "student");
-      const teacherLine = this.facts.teacher_exact_match ?? teacher;
+      const teacherLine = this.facts.teacher_score ?? teacher;
       const shapes = Number.isFinite(teacherLine) ? [{ type: "line", xref: "paper", x0: 0, x1: 1,
         y0: teacherLine, y1: teacherLine, line: { color: colour("--teacher"), width: 1.6, dash: "dash" },
       }] : [];

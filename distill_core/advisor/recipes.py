@@ -45,11 +45,13 @@ def write(
     if is_starter(answers) and verdict == "distill" and not _text_only(answers):
         return plain(ready_recipes.read("pocket_student")), []
     draft = _Draft(answers=answers, settings=settings, model_facts=model_facts)
-    recipe = {
+    recipe: dict[str, Any] = {
         "name": verdict.replace("_", "-"),
         "data": draft.data(),
         "stages": _STAGES[verdict](draft),
     }
+    if draft.reads_only:
+        recipe = {**recipe, "task": "text_classification"} | {"stages": draft.with_a_head(recipe)}
     return plain(recipe_yaml.parse(recipe)), draft.left_to_fill()
 
 
@@ -90,6 +92,19 @@ class _Draft:
         """The teacher's layers, width and so on; empty where nobody knows them."""
         unknown = self.teacher == YOUR_TEACHER
         return {} if unknown else self._model_facts(self.teacher) or {}
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether the teacher is an encoder, which can do nothing but tell classes apart."""
+        own = self.teacher == STARTER_TEACHER  # known without looking
+        return not own and "causal_lm" not in self.facts.get("tasks", ["causal_lm"])
+
+    def with_a_head(self, recipe: dict[str, Any]) -> list[dict[str, Any]]:
+        """The stages; a teacher that tells no classes apart yet is tuned before it teaches."""
+        first, *rest = recipe["stages"]
+        if first["kind"] != "distill" or self.facts.get("labels"):
+            return [first, *rest]
+        return [self.tune(self.teacher), first | {"teacher": "previous"}, *rest]
 
     # --- data ---
 

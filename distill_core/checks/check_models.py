@@ -33,6 +33,10 @@ WIDE_GAP = 10.0
 """Teacher this many times larger: a step in between may help (Mirzadeh 2020)."""
 
 
+_POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"}
+"""Their first two positions belong to padding."""
+
+
 def larger_than_teacher(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     """A student is smaller than its teacher, or there is nothing to gain."""
     if not shape.is_distill or shape.source is None or shape.student is None:
@@ -77,6 +81,8 @@ def context_too_short(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     asked = recipe.data.max_seq_len
     for who, config in (("source", shape.source), ("student", shape.student)):
         limit = getattr(config, "max_position_embeddings", None)
+        if limit and config is not None and config.model_type in _POSITIONS_AFTER_PADDING:
+            limit -= 2
         if config is not None and limit and asked > limit:
             role = "student" if who == "student" else "teacher" if shape.is_distill else "model"
             yield Problem(
@@ -109,7 +115,7 @@ def tokenizers_differ(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
 
 def templates_differ(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     """The student would be shown prompts in its teacher's form."""
-    pair = _pair(shape)
+    pair = None if recipe.task == "text_classification" else _pair(shape)
     if pair is None or pair[0].get_vocab() != pair[1].get_vocab():
         return
     teacher, student = pair
@@ -129,7 +135,7 @@ def padded_vocabulary(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     if tokenizer is None or shape.source is None or not shape.is_distill:
         return
     rows, tokens = shape.source.vocab_size, len(tokenizer)
-    if rows > tokens:
+    if rows > tokens and recipe.task == "causal_lm":
         yield Problem(
             severity="info",
             field=shape.source_field,

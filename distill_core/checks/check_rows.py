@@ -125,6 +125,8 @@ def overlap(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
 
 def no_room_for_prompts(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     """A teacher that may answer at such length sees little of the question."""
+    if recipe.task != "causal_lm":
+        return
     longest = recipe.data.max_seq_len
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, DistillStage) or data.problems:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import StageShape
+from distill_core.models.classifiers import is_classifier
 from distill_core.recipe import DistillStage, JSDLoss, ScratchStudent
 
 HOT_TEMPERATURE = 3.0
@@ -54,9 +55,11 @@ def named_twice(shape: StageShape) -> Iterator[Problem]:
 
 
 def hot_temperature(shape: StageShape) -> Iterator[Problem]:
-    """Softened past the point where the teacher's preferences show."""
+    """Softened past the point where the teacher's preferences show; a few classes bear more."""
     stage = shape.stage
     if not isinstance(stage, DistillStage):
+        return
+    if shape.student is not None and is_classifier(shape.student):
         return
     for place, loss in enumerate(stage.losses):
         temperature = getattr(loss, "temperature", 1.0)

@@ -141,7 +141,9 @@ def compare(
         if not as_json:
             say(text)
             for answer in answers.values():
-                say(f"  {answer['model']:<22} {answer.get('text', '')}")
+                sure = answer.get("probability")
+                likely = f" ({sure:.1%})" if sure is not None else ""
+                say(f"  {answer['model']:<22} {answer.get('text', '')}{likely}")
     if as_json:
         say_json(document)
 

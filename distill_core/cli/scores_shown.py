@@ -12,33 +12,64 @@ from rich.table import Table
 
 from distill_core.cli.terminal import amount, number, share, size, table
 from distill_core.scores import SCORES
+from distill_core.tasks import task_of
+
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "causal_lm": (
+        *("bits_per_byte", "kl_to_teacher", "kl_to_teacher_on_own_samples", "invalid_rate"),
+        *("prompt_tokens_per_s", "tokens_per_s", "peak_memory_bytes", "trained_tokens"),
+    ),
+    "text_classification": (
+        *("macro_f1", "kl_to_teacher", "top1_agreement", "calibration_error"),
+        *("rows_per_s", "latency_p50_ms", "peak_memory_bytes", "trained_tokens"),
+    ),
+}
+"""Scores beside the one that the task is judged by."""
+
+_HEADS = {
+    "bits_per_byte": "bits\nper byte",
+    "kl_to_teacher": "KL to\nteacher",
+    "kl_to_teacher_on_own_samples": "on own\nsamples",
+    "invalid_rate": "invalid\nanswers",
+    "prompt_tokens_per_s": "prompt\ntokens/s",
+    "tokens_per_s": "answer\ntokens/s",
+    "peak_memory_bytes": "peak\nmemory",
+    "trained_tokens": "tokens\ntrained on",
+    "top1_agreement": "agrees with\nteacher",
+    "calibration_error": "calibration\nerror",
+    "rows_per_s": "texts/s",
+    "latency_p50_ms": "latency,\nms",
+}
 
 
 def evaluation_table(evaluation: dict[str, Any]) -> Table:
     """Lay out the scores of all models."""
     metric = _metric(evaluation)
+    names = _COLUMNS[task_of(evaluation.get("task")).name]
     shown = table(
         *("model", ">para-\nmeters", f">{SCORES[metric].title.replace(' ', chr(10), 1)}"),
-        *(">95 %\ninterval", ">bits\nper byte", ">KL to\nteacher", ">on own\nsamples"),
-        *(">invalid\nanswers", ">prompt\ntokens/s", ">answer\ntokens/s", ">peak\nmemory"),
-        ">tokens\ntrained on",
+        ">95 %\ninterval",
+        *(f">{_HEADS.get(name, SCORES[name].title)}" for name in names),
     )
-    for name, scores in evaluation["models"].items():
+    for key, scores in evaluation["models"].items():
         shown.add_row(
-            str(scores.get("title") or name.replace("_", " ")),
+            str(scores.get("title") or key.replace("_", " ")),
             amount(scores.get("parameters")),
             score_text(metric, scores.get(metric)),
             _interval(metric, scores.get(f"{metric}_ci95")),
-            number(scores.get("bits_per_byte")),
-            number(scores.get("kl_to_teacher")),
-            number(scores.get("kl_to_teacher_on_own_samples")),
-            share(scores.get("invalid_rate")),
-            number(scores.get("prompt_tokens_per_s"), 0),
-            number(scores.get("tokens_per_s"), 0),
-            size(scores.get("peak_memory_bytes")),
-            amount(scores.get("trained_tokens")),
+            *(_cell(name, scores.get(name)) for name in names),
         )
     return shown
+
+
+def _cell(name: str, value: float | None) -> str:
+    """Write a score as it is read best: sizes with their unit, speeds whole."""
+    unit = SCORES[name].unit
+    if unit == "bytes":
+        return size(value)
+    if unit == "tokens":
+        return amount(value)
+    return number(value, 0) if unit.endswith("/s") else score_text(name, value)
 
 
 def evaluation_sentences(evaluation: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from distill_core.events import Event
 from distill_core.runs.recorder import Pace
+from distill_core.scores import SCORES
 
 
 def console() -> Console:
@@ -68,7 +69,7 @@ def _scaled(count: float | None, units: tuple[str, ...]) -> str:
 
 def runs_table(runs: list[dict[str, Any]]) -> Table:
     """Lay out the list of runs."""
-    shown = table("run", "state", ">progress", "teacher", ">student", ">exact match", ">retention")
+    shown = table("run", "state", ">progress", "teacher", ">student", ">score", ">retention")
     for run in runs:
         status, summary = run["status"], run["summary"]
         state = status["state"]
@@ -80,10 +81,20 @@ def runs_table(runs: list[dict[str, Any]]) -> Table:
             f"{status['progress']:.0%}",
             str(summary.get("teacher") or "–"),
             amount(summary.get("student_parameters")),
-            share(summary.get("exact_match")),
+            _score(summary),
             share(summary.get("retention")),
         )
     return shown
+
+
+def _score(summary: dict[str, Any]) -> str:
+    """What the student of a finished run reached, by the score that its task is judged by."""
+    metric = str(summary.get("metric") or "exact_match")
+    value = summary.get("score", summary.get("exact_match"))
+    if value is None or metric not in SCORES:
+        return "–"
+    words = share(value) if SCORES[metric].unit == "0–1" else number(value)
+    return f"{words} {SCORES[metric].title}"
 
 
 def run_sentences(run: dict[str, Any]) -> list[str]:
@@ -127,7 +138,9 @@ def event_line(event: Event) -> str:
     if metrics := event.get("metrics"):
         told = "  ".join(f"{name} {number(value, 4)}" for name, value in metrics.items())
     elif event["type"] == "sample":
+        sure = event.get("student_probability")
         told = f"{event.get('prompt')!r} → {event.get('student')!r}"
+        told += f" ({sure:.0%})" if isinstance(sure, float) else ""
     else:
         told = " ".join(
             str(event[key]) for key in ("phase", "title", "message", "reason") if event.get(key)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill_core.data.classes import EncodedText
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.losses.cross_tokenizer import Spans
 
@@ -96,7 +97,7 @@ class Batch:
 
 
 def collate(
-    items: Sequence[Encoded],
+    items: Sequence[Encoded | EncodedText],
     *,
     pad_token_id: int,
     rows: Sequence[int],
@@ -105,35 +106,41 @@ def collate(
 ) -> Batch:
     """Pad rows to (B, T): T is the longest row's length, or `pad_to` if that is more.
 
-    Where the items have a teacher's side, the batch has one too, padded by itself.
+    Where the items have a teacher's side, the batch has one too, padded by itself. Texts with
+    classes become a `ClassBatch`, padded on the right.
     """
     assert len(items) == len(rows) > 0, "each item comes with its row"
-    width = max(pad_to or 0, *(len(item.input_ids) for item in items))
-    ids = np.full((len(items), width), pad_token_id, dtype=np.int64)
+    if texts := [item for item in items if isinstance(item, EncodedText)]:
+        from distill_core.data.class_batches import collate_texts  # which is made of a `Batch`
+
+        return collate_texts(texts, pad_token_id=pad_token_id, rows=rows, pad_to=pad_to)
+    encoded = [item for item in items if isinstance(item, Encoded)]
+    width = max(pad_to or 0, *(len(item.input_ids) for item in encoded))
+    ids = np.full((len(encoded), width), pad_token_id, dtype=np.int64)
     labels = np.full_like(ids, IGNORE_INDEX)
     mask = np.zeros_like(ids)
-    for line, item in enumerate(items):
+    for line, item in enumerate(encoded):
         length = len(item.input_ids)
         place = slice(0, length) if padding_side == "right" else slice(width - length, width)
         ids[line, place], labels[line, place], mask[line, place] = item.input_ids, item.labels, 1
     theirs = [
         Encoded(item.teacher.input_ids, item.teacher.labels, item.labelled, item.truncated)
-        for item in items
+        for item in encoded
         if item.teacher is not None
     ]
-    assert len(theirs) in {0, len(items)}, "all rows have a teacher's side, or none has"
+    assert len(theirs) in {0, len(encoded)}, "all rows have a teacher's side, or none has"
     return Batch(
         input_ids=torch.from_numpy(ids),
         attention_mask=torch.from_numpy(mask),
         position_ids=torch.from_numpy((mask.cumsum(axis=1) - 1).clip(min=0)),
         labels=torch.from_numpy(labels),
-        labelled=torch.tensor([item.labelled for item in items], dtype=torch.bool),
+        labelled=torch.tensor([item.labelled for item in encoded], dtype=torch.bool),
         rows=list(rows),
         # what pads is masked, so that it need not be a token of the teacher's
         teacher=collate(theirs, pad_token_id=0, rows=rows, padding_side=padding_side)
         if theirs
         else None,
-        spans=_spans(items),
+        spans=_spans(encoded),
     )
 
 
@@ -208,7 +215,7 @@ def _permutation(n_rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n_rows)
 
 
-def micro_batches(items: Sequence[Encoded], micro_batch_size: int) -> list[list[int]]:
+def micro_batches(items: Sequence[Encoded | EncodedText], micro_batch_size: int) -> list[list[int]]:
     """Split the rows of a step into places (0 … len-1), similar lengths together, longest first.
 
     Longest first: what does not fit into memory fails at once. Ties keep their order.

@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from distill_core.data.columns import is_list, is_missing, parts_of
 from distill_core.errors import DataError
 from distill_core.recipe import ColumnSettings, DataSettings
 
-__all__ = ["JOIN", "Message", "Row", "columns_read", "content_key", "guess_columns", "to_row"]
+__all__ = ["Message", "Row", "content_key", "empty_cell", "text_of", "to_row"]
 
 Message = dict[str, str]
-
-JOIN: Final = " + "
-"""Joins two columns into one prompt, as in `instruction + input`."""
-
-_PROMPT_NAMES: Final = ("prompt", "question", "instruction", "query", "input", "sentence", "text")
-_RESPONSE_NAMES: Final = (
-    *("response", "answer", "output", "completion", "solution", "target", "label", "labels"),
-)
-_TEXT_NAMES: Final = ("text", "content", "document", "sentence")
-_MESSAGE_NAMES: Final = ("messages", "conversations", "conversation", "chat", "dialogue")
 
 _ROLES: Final = {
     **{"system": "system", "developer": "system"},
@@ -104,47 +94,6 @@ def _normalised(text: str) -> str:
     return " ".join(plain.casefold().split())
 
 
-# --- which column holds what ----------------------------------------------------------------
-
-
-def guess_columns(names: Sequence[str], first_rows: Sequence[Mapping[str, Any]]) -> ColumnSettings:
-    """Guess which column is what from well-known names; all four are None when nothing fits.
-
-    A `text` beside a `label` is a prompt with its answer, a `text` alone is learnt from whole;
-    `instruction` takes a filled `input` column with it.
-    """
-    by_name = {name.strip().lower(): name for name in reversed(names)}
-
-    def first(candidates: Iterable[str], *, but: str | None = None) -> str | None:
-        found = (by_name[name] for name in candidates if name in by_name)
-        return next((name for name in found if name != but), None)
-
-    chat = first(_MESSAGE_NAMES)
-    if chat and any(_looks_like_chat(row.get(chat)) for row in first_rows):
-        return ColumnSettings(messages=chat)
-    prompt = first(_PROMPT_NAMES)
-    response = first(_RESPONSE_NAMES, but=prompt)
-    text = first(_TEXT_NAMES)
-    if text and not response and prompt in (None, text):
-        return ColumnSettings(text=text)
-    if prompt and prompt.strip().lower() == "instruction" and "input" in by_name:
-        context = by_name["input"]
-        if any(not _is_missing(row.get(context)) for row in first_rows):
-            prompt = f"{prompt}{JOIN}{context}"
-    return ColumnSettings(prompt=prompt, response=response if prompt else None)
-
-
-def columns_read(columns: ColumnSettings, names: Iterable[str]) -> list[str]:
-    """Return the names of the columns that the settings read, joined ones one by one."""
-    present = set(names)
-    used = [columns.messages, columns.text, columns.prompt, columns.response]
-    return [part for name in used if name for part in _parts(name, present)]
-
-
-def _parts(name: str, present: Iterable[str]) -> list[str]:
-    return [name] if name in present else name.split(JOIN)
-
-
 # --- one record -----------------------------------------------------------------------------
 
 
@@ -159,22 +108,22 @@ def to_row(
     if columns.messages:
         return _chat_row(record.get(columns.messages), columns.messages, data, origin)
     if columns.text:
-        text = _string(record.get(columns.text), columns.text, origin, "data.columns.text")
+        text = text_of(record.get(columns.text), columns.text, origin, "data.columns.text")
         if not text.strip():
-            raise _empty(columns.text, origin, "data.columns.text")
+            raise empty_cell(columns.text, origin, "data.columns.text")
         return Row(messages=None, text=text, origin=origin)
     assert columns.prompt, "columns are settled before rows are read"
     field = "data.columns.prompt"
     parts = [
-        _string(record.get(name), name, origin, field) for name in _parts(columns.prompt, record)
+        text_of(record.get(name), name, origin, field) for name in parts_of(columns.prompt, record)
     ]
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt.strip():
-        raise _empty(columns.prompt, origin, field)
+        raise empty_cell(columns.prompt, origin, field)
     messages = [{"role": "user", "content": prompt}]
     if columns.response:
         answer = record.get(columns.response)
-        response = _string(answer, columns.response, origin, "data.columns.response")
+        response = text_of(answer, columns.response, origin, "data.columns.response")
         if response.strip():
             messages.append({"role": "assistant", "content": response})
     return Row(messages=_framed(messages, data), text=None, origin=origin)
@@ -192,9 +141,9 @@ def _chat_row(value: Any, column: str, data: DataSettings, origin: str) -> Row:
                 f"({error.msg}). Write it as JSON.",
                 field=field,
             ) from None
-    if _is_missing(value):
-        raise _empty(column, origin, field)
-    if not _is_list(value):
+    if is_missing(value):
+        raise empty_cell(column, origin, field)
+    if not is_list(value):
         raise DataError(
             f"{origin}: column {column!r} holds {_seen(value)}, not a list of messages. "
             'Write [{"role": "user", "content": "…"}, …].',
@@ -229,7 +178,7 @@ def _message(item: Any, place: int, column: str, origin: str) -> Message:
             field=field,
         )
     content = item["content"] if "content" in item else item.get("value")
-    return {"role": known, "content": _string(content, column, origin, field)}
+    return {"role": known, "content": text_of(content, column, origin, field)}
 
 
 def _framed(messages: list[Message], data: DataSettings) -> tuple[Message, ...]:
@@ -249,9 +198,9 @@ def _framed(messages: list[Message], data: DataSettings) -> tuple[Message, ...]:
 # --- values ---------------------------------------------------------------------------------
 
 
-def _string(value: Any, column: str, origin: str, field: str) -> str:
+def text_of(value: Any, column: str, origin: str, field: str) -> str:
     """Return a value as text, "" when it is missing; refuses lists and mappings."""
-    if _is_missing(value):
+    if is_missing(value):
         return ""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
@@ -263,7 +212,7 @@ def _string(value: Any, column: str, origin: str, field: str) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, bytes) or _is_list(value) or isinstance(value, Mapping):
+    if isinstance(value, bytes) or is_list(value) or isinstance(value, Mapping):
         raise DataError(
             f"{origin}: column {column!r} holds {_seen(value)}, not text. "
             "Name a column of texts in data.columns.",
@@ -272,27 +221,14 @@ def _string(value: Any, column: str, origin: str, field: str) -> str:
     return str(value)
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
-def _looks_like_chat(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.lstrip().startswith("[")
-    return _is_list(value) and len(value) > 0 and isinstance(value[0], Mapping)
-
-
 def _seen(value: Any) -> str:
-    kind = "a list" if _is_list(value) else "a mapping" if isinstance(value, Mapping) else "a value"
+    kind = "a list" if is_list(value) else "a mapping" if isinstance(value, Mapping) else "a value"
     text = repr(value)
     return f"{kind} ({text if len(text) <= 40 else text[:39] + '…'})"
 
 
-def _empty(column: str, origin: str, field: str) -> DataError:
+def empty_cell(column: str, origin: str, field: str) -> DataError:
+    """The error for a row without the text that it is about."""
     return DataError(
         f"{origin}: column {column!r} is empty, so there is nothing to learn from. "
         "Fill it in or remove the row.",

@@ -12,8 +12,10 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+from distill_core.data.classes import class_counts, to_text_row
+from distill_core.data.columns import settle_columns, settle_text_columns
 from distill_core.data.files import Records, read_file
-from distill_core.data.formats import Row, columns_read, content_key, guess_columns, to_row
+from distill_core.data.formats import Row, content_key, to_row
 from distill_core.data.hub import read_hub, title_of
 from distill_core.errors import DataError
 from distill_core.recipe import ColumnSettings, DataSettings, FileSource, Source, StarterSource
@@ -52,27 +54,47 @@ class Prepared:
     facts: dict[str, Any]
 
 
-def load_rows(data: DataSettings, *, source: Source, field: str = "data.sources.0") -> list[Row]:
-    """Read the rows of one source.
+def load_rows(
+    data: DataSettings,
+    *,
+    source: Source,
+    field: str = "data.sources.0",
+    task: str = "causal_lm",
+) -> list[Row]:
+    """Read the rows of one source, as the task takes them.
 
     Raises:
         DataError: the file, a column or a row cannot be used.
         HubUnreachable: the hub does not answer, and there is no copy on this machine.
     """
-    return load_source(data, source=source, field=field).rows
+    return load_source(data, source=source, field=field, task=task).rows
 
 
-def load_source(data: DataSettings, *, source: Source, field: str = "data.sources.0") -> Loaded:
+def load_source(
+    data: DataSettings,
+    *,
+    source: Source,
+    field: str = "data.sources.0",
+    task: str = "causal_lm",
+) -> Loaded:
     """Read one source, with the columns it was read by; raises as `load_rows`."""
     title, found = _read(source, field)
+    told_apart = task == "text_classification"
     if isinstance(source, StarterSource):
-        columns, guessed = ColumnSettings(prompt="prompt", response="response"), False
+        columns, guessed = _STARTER_COLUMNS[task], False
+    elif told_apart:
+        columns, guessed = settle_text_columns(data.columns, found, title)
     else:
-        columns, guessed = _settle_columns(data.columns, found, title)
+        columns, guessed = settle_columns(data.columns, found, title)
     records = found.records
     if columns.text:
         records = [item for item in records if str(item[1].get(columns.text) or "").strip()]
-    rows = [to_row(record, columns, data, origin) for origin, record in records]
+    rows: list[Row] = [
+        to_text_row(record, columns, origin)
+        if told_apart
+        else to_row(record, columns, data, origin)
+        for origin, record in records
+    ]
     if not rows:
         raise DataError(f"{title}: column {columns.text!r} is empty in all rows.", field=field)
     return Loaded(
@@ -86,61 +108,28 @@ def _read(source: Source, field: str) -> tuple[str, Records]:
 
         title = f"starter/{source.split}"
         rows = starter.rows(source.split)[: source.limit]
-        named = [(f"{title}:{place}", dict(row)) for place, row in enumerate(rows, 1)]
-        return title, Records(["prompt", "response"], named)
+        named = [
+            (f"{title}:{place}", {**row, "action": starter.action(row.get("response"))})
+            for place, row in enumerate(rows, 1)
+        ]
+        return title, Records(["prompt", "response", "action"], named)
     if isinstance(source, FileSource):
         found = read_file(source.path, limit=source.limit, field=field)
         return Path(source.path).name, found
     return title_of(source), read_hub(source, field=field)
 
 
-def _settle_columns(
-    wanted: ColumnSettings, found: Records, title: str
-) -> tuple[ColumnSettings, bool]:
-    """Return the columns to read and whether any of them was guessed."""
-    names = found.names
-    guess = guess_columns(names, [record for _, record in found.records[:100]])
-    there = f"Its columns: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}."
-    kinds = [kind for kind in ("messages", "text", "prompt") if getattr(wanted, kind)]
-    kind = kinds[0] if kinds else next((kind for kind, _ in guess if getattr(guess, kind)), None)
-    if kind is None:
-        raise DataError(
-            f"{title}: no column has a name that says prompt, text or messages. {there}\n"
-            "Name one in data.columns.",
-            field="data.columns.prompt",
-        )
-    if not kinds and kind == "text" and wanted.response:
-        guess, kind = ColumnSettings(prompt=guess.text), "prompt"
-    if len(kinds) > 1 or (wanted.response and kind != "prompt"):
-        raise DataError(
-            f"{title}: the columns name {' and '.join(kinds or [kind, 'response'])}, but a row has "
-            "one form. Name `messages` alone, `text` alone, or `prompt` with `response`.",
-            field=f"data.columns.{kinds[-1] if len(kinds) > 1 else 'response'}",
-        )
-    main = getattr(wanted if kinds else guess, kind)
-    columns = ColumnSettings.model_validate({kind: main})
-    if missing := [name for name in columns_read(columns, names) if name not in names]:
-        raise DataError(
-            f"{title} has no column {missing[0]!r}. {there}", field=f"data.columns.{kind}"
-        )
-    if kind != "prompt":
-        return columns, not kinds
-    response = wanted.response or guess.response
-    if response not in names or response in columns_read(columns, names):
-        if wanted.response and guess.response and wanted.response not in names:
-            raise DataError(
-                f"{title} has no column {response!r}. {there}", field="data.columns.response"
-            )
-        response = None  # prompts alone, perhaps beside another source with answers
-    guessed = not kinds or (wanted.response is None and response is not None)
-    return ColumnSettings(prompt=main, response=response), guessed
+_STARTER_COLUMNS = {
+    "causal_lm": ColumnSettings(prompt="prompt", response="response"),
+    "text_classification": ColumnSettings(text="prompt", label="action"),
+}
 
 
 # --- training and held-out rows -------------------------------------------------------------
 
 
-def prepare(data: DataSettings, *, seed: int) -> Prepared:
-    """Read all sources and set the held-out rows aside.
+def prepare(data: DataSettings, *, seed: int, task: str = "causal_lm") -> Prepared:
+    """Read all sources, as the task takes them, and set the held-out rows aside.
 
     Which rows a share holds out depends on each row's own content alone: not on `seed`, which is
     taken so that callers need not know this, nor on the order, nor on other rows. No prompt is on
@@ -151,10 +140,10 @@ def prepare(data: DataSettings, *, seed: int) -> Prepared:
         HubUnreachable: the hub does not answer, and there is no copy on this machine.
     """
     loaded = [
-        load_source(data, source=source, field=f"data.sources.{place}")
+        load_source(data, source=source, field=f"data.sources.{place}", task=task)
         for place, source in enumerate(data.sources)
     ]
-    _check_response_found(data, loaded)
+    _check_answers_found(data, loaded, "label" if task == "text_classification" else "response")
     rows = [row for source in loaded for row in source.rows]
     keys = [row.content_hash for row in rows]
     if isinstance(data.held_out, float):
@@ -171,7 +160,7 @@ def prepare(data: DataSettings, *, seed: int) -> Prepared:
                 field="data.held_out",
             )
     else:
-        source = load_source(data, source=data.held_out, field="data.held_out")
+        source = load_source(data, source=data.held_out, field="data.held_out", task=task)
         held_out = [row for row in source.rows if row.labelled]
         aside = [False] * len(rows)
         asked = {row.content_hash for row in held_out}
@@ -199,6 +188,9 @@ def prepare(data: DataSettings, *, seed: int) -> Prepared:
         **{"labelled": labelled, "unlabelled": len(train) - labelled, "held_out": len(held_out)},
         **{"overlap": overlap, "duplicates": len(keys) - len(set(keys))},
     }
+    if task == "text_classification":
+        facts["classes"] = class_counts(train)
+        facts["held_out_classes"] = class_counts(held_out)
     return Prepared(train, held_out, facts)
 
 
@@ -217,14 +209,15 @@ def _earlier_prompts(row: Row) -> Iterator[str]:
             yield content_key(row.prompt_messages[:place])
 
 
-def _check_response_found(data: DataSettings, loaded: list[Loaded]) -> None:
-    """Refuse a response column that no source has: a slip would make every row unlabelled."""
+def _check_answers_found(data: DataSettings, loaded: list[Loaded], kind: str) -> None:
+    """Refuse a column of answers that no source has: a slip would make every row unlabelled."""
     pairs = zip(data.sources, loaded, strict=True)
-    named = [item.columns for source, item in pairs if not isinstance(source, StarterSource)]
-    if data.columns.response and named and not any(columns.response for columns in named):
+    found = [item.columns for source, item in pairs if not isinstance(source, StarterSource)]
+    wanted = getattr(data.columns, kind)
+    if wanted and found and not any(getattr(columns, kind) for columns in found):
         there = ", ".join(dict.fromkeys(name for item in loaded for name in item.names))
         raise DataError(
-            f"No source has a column {data.columns.response!r}, so no row would have an answer. "
+            f"No source has a column {wanted!r}, so no row would have an answer. "
             f"Columns: {there}.\nCorrect the name, or leave it empty if that is meant.",
-            field="data.columns.response",
+            field=f"data.columns.{kind}",
         )

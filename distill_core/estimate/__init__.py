@@ -68,7 +68,7 @@ class Work:
         wanted = recipe.device if machine.available(recipe.device) else "auto"
         self.device = machine.pick_device(wanted)
         self.bf16 = machine.dtype_name(machine.pick_dtype(recipe.precision, self.device)) == "bf16"
-        self.data: DataFacts = data_facts(recipe.data)
+        self.data: DataFacts = data_facts(recipe.data, recipe.task)
         self.stages: list[PlannedStage] = plan(
             recipe, labelled=max(1, self.data.labelled), unlabelled=self.data.unlabelled
         )
@@ -92,7 +92,8 @@ class Work:
 
     def rows(self, stage: PlannedStage) -> Lengths:
         """Lengths of the rows, by the tokenizer of the stage."""
-        return lengths(self.recipe.data, tokenizer_folder(self._shape(stage).source_name))
+        folder = tokenizer_folder(self._shape(stage).source_name)
+        return lengths(self.recipe.data, folder, self.recipe.task)
 
     def memory(self) -> dict[str, int]:
         """Bytes by part of the stage that needs most."""
@@ -202,7 +203,7 @@ class Work:
     def _final_scores(self, speed: Speed) -> float:
         """Seconds of the last evaluation: every member answers every held-out row."""
         last = self.shapes[-1]
-        rows = lengths(self.recipe.data, tokenizer_folder(last.source_name))
+        rows = lengths(self.recipe.data, tokenizer_folder(last.source_name), self.recipe.task)
         members = [last.source, last.student, last.student]
         members += [last.student] * len(self.recipe.evaluation.baselines)
         count = min(self.recipe.evaluation.final_rows, max(1, self.data.held_out))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
+from distill_core.models.classifiers import is_classifier
 from distill_core.plan import PlannedStage
 from distill_core.recipe import AttentionLoss, DistillStage, HiddenStatesLoss, LoraSettings
 
@@ -120,7 +121,7 @@ def _training(
     per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.weight > 0)
     return {
         "activations": round(activations * _WORKSPACE),
-        "loss": round(supervised * student.vocab_size * per_entry * _WORKSPACE),
+        "loss": round(supervised * model_facts.head_width(student) * per_entry * _WORKSPACE),
         "features": round(_features(stage, networks, at_once, rows) * _WORKSPACE),
     }
 
@@ -147,6 +148,9 @@ def _answering(
 ) -> dict[str, int]:
     """Generation: keys and values of every token, and logits of the last; or scoring, if more."""
     both = [shape for shape in (networks.teacher, networks.student) if shape is not None]
+    if is_classifier(networks.student):  # nothing is written; one layer at a time is kept
+        widest = max(shape.hidden_size for shape in both)
+        return {"activations": round(_SCORED_TOKENS * widest * 68 * _WORKSPACE), "loss": 0}
     tokens = at_once * (min(rows.prompt * 1.5, rows.longest) + max_new_tokens)
     kept = max(_cache_bytes_per_token(shape) for shape in both)
     vocabulary = max(shape.vocab_size for shape in both)

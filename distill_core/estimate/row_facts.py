@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ class DataFacts:
     unlabelled: int
     held_out: int
     overlap: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
+    """Of text_classification: training rows of each class."""
+    held_out_classes: Mapping[str, int] = field(default_factory=dict)
     known: bool = True
     problems: tuple[Problem, ...] = ()
 
@@ -49,18 +53,18 @@ class Lengths:
     measured: bool = field(default=True)
 
 
-def data_facts(data: DataSettings) -> DataFacts:
+def data_facts(data: DataSettings, task: str = "causal_lm") -> DataFacts:
     """Count a recipe's rows; what cannot be read is told in `problems`, nothing is raised."""
-    return _facts(data.model_dump_json(), _Data(data), _stamp(data))
+    return _facts(data.model_dump_json(), task, _Data(data), _stamp(data))
 
 
-def lengths(data: DataSettings, tokenizer_folder: Path | None) -> Lengths:
+def lengths(data: DataSettings, tokenizer_folder: Path | None, task: str = "causal_lm") -> Lengths:
     """Measure a sample of the rows; without tokenizer or rows, `max_seq_len` is the guess."""
-    counted = data_facts(data)
+    counted = data_facts(data, task)
     if tokenizer_folder is None or counted.problems or not counted.known:
         half = data.max_seq_len / 2
         return Lengths(half, data.max_seq_len, half / 2, half / 2, measured=False)
-    return _lengths(data.model_dump_json(), _Data(data), _stamp(data), tokenizer_folder)
+    return _lengths(data.model_dump_json(), task, _Data(data), _stamp(data), tokenizer_folder)
 
 
 class _Data:
@@ -77,21 +81,21 @@ class _Data:
 
 
 @functools.lru_cache(maxsize=4)
-def _prepared(key: str, data: _Data, stamp: tuple[Any, ...]) -> Prepared:
+def _prepared(key: str, task: str, data: _Data, stamp: tuple[Any, ...]) -> Prepared:
     from distill_core.data.sources import prepare
 
-    return prepare(data.settings, seed=0)
+    return prepare(data.settings, seed=0, task=task)
 
 
 @functools.lru_cache(maxsize=16)
-def _facts(key: str, data: _Data, stamp: tuple[Any, ...]) -> DataFacts:
+def _facts(key: str, task: str, data: _Data, stamp: tuple[Any, ...]) -> DataFacts:
     settings = data.settings
     if _on_the_hub(settings) and _hub_answers():
         return _unknown(settings)
     try:
-        prepared = _prepared(key, data, stamp)
+        prepared = _prepared(key, task, data, stamp)
     except DistillError as error:
-        return DataFacts(0, 0, 0, 0, problems=_all_problems(settings, error))
+        return DataFacts(0, 0, 0, 0, problems=_all_problems(settings, task, error))
     found = prepared.facts
     return DataFacts(
         rows=found["rows"],
@@ -99,20 +103,29 @@ def _facts(key: str, data: _Data, stamp: tuple[Any, ...]) -> DataFacts:
         unlabelled=found["unlabelled"],
         held_out=found["held_out"],
         overlap=found["overlap"],
+        classes=found.get("classes", {}),
+        held_out_classes=found.get("held_out_classes", {}),
     )
 
 
 @functools.lru_cache(maxsize=16)
-def _lengths(key: str, data: _Data, stamp: tuple[Any, ...], folder: Path) -> Lengths:
+def _lengths(key: str, task: str, data: _Data, stamp: tuple[Any, ...], folder: Path) -> Lengths:
+    from distill_core.data.classes import TextRow, encode_text
     from distill_core.data.tokenize import encode
     from distill_core.models.weights import load_tokenizer
 
-    rows = _prepared(key, data, stamp).train
+    prepared = _prepared(key, task, data, stamp)
+    rows, classes = prepared.train, tuple(prepared.facts.get("classes", ()))
     tokenizer = load_tokenizer(folder)
     sample = rows[:: max(1, math.ceil(len(rows) / _SAMPLE))]
     sample += [row for row in rows if row.labelled][: _SAMPLE // 4]
     limit = data.settings.max_seq_len
-    encoded = [encode(row, tokenizer, limit) for row in sample]
+    encoded = [
+        encode_text(row, tokenizer, limit, classes)
+        if isinstance(row, TextRow)
+        else encode(row, tokenizer, limit)
+        for row in sample
+    ]
     answers = [item.supervised_tokens for item in encoded if item.supervised_tokens]
     prompts = [len(item.input_ids) - item.supervised_tokens for item in encoded]
     answer = sum(answers) / len(answers) if answers else float(_GUESSED_ANSWER_TOKENS)
@@ -123,7 +136,7 @@ def _lengths(key: str, data: _Data, stamp: tuple[Any, ...], folder: Path) -> Len
     )
 
 
-def _all_problems(data: DataSettings, first: DistillError) -> tuple[Problem, ...]:
+def _all_problems(data: DataSettings, task: str, first: DistillError) -> tuple[Problem, ...]:
     """Every source that cannot be read, not only the first."""
     from distill_core.data.sources import load_source
 
@@ -133,7 +146,7 @@ def _all_problems(data: DataSettings, first: DistillError) -> tuple[Problem, ...
         sources.append(("data.held_out", data.held_out))
     for name, source in sources:
         try:
-            load_source(data, source=source, field=name)
+            load_source(data, source=source, field=name, task=task)
         except DistillError as error:
             errors.append(error)
     problems = [_problem(error) for error in errors or [first]]

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import models
-from distill_core.errors import ModelError, Problem
+from distill_core import models, plan
+from distill_core.errors import DataError, ModelError, Problem
+from distill_core.estimate.row_facts import data_facts
 from distill_core.estimate.student_size import student_shape
-from distill_core.models import model_facts
-from distill_core.models.classifiers import tasks_of
+from distill_core.models import Labels, model_facts
+from distill_core.models.classifiers import tasks_of, with_labels
 from distill_core.recipe import (
     PREVIOUS,
     DistillStage,
@@ -74,8 +75,9 @@ class StageShape:
 def stage_shapes(recipe: Recipe) -> list[StageShape]:
     """Follow a recipe through its stages; raises nothing."""
     shapes: list[StageShape] = []
+    labels = classes(recipe)
     for index, stage in enumerate(recipe.stages):
-        shapes.append(_shape(index, stage, shapes[-1] if shapes else None, task=recipe.task))
+        shapes.append(_shape(index, stage, shapes[-1] if shapes else None, labels))
     return shapes
 
 
@@ -88,19 +90,22 @@ def tokenizer_folder(name: str) -> Path | None:
 
 
 def _shape(
-    index: int, stage: FineTuneStage | DistillStage, before: StageShape | None, *, task: str
+    index: int,
+    stage: FineTuneStage | DistillStage,
+    before: StageShape | None,
+    labels: Labels | None,
 ) -> StageShape:
     problems: list[Problem] = []
     is_distill = isinstance(stage, DistillStage)
     name = stage.teacher if isinstance(stage, DistillStage) else stage.model
     field = f"stages.{index}.{'teacher' if is_distill else 'model'}"
-    source, source_name = _named(problems, name, field, before, task)
+    source, source_name = _named(problems, name, field, before, labels)
     field = _student_field(stage, index)
     own = stage.student.model if isinstance(stage.student, PretrainedStudent) else None
     student: Any = None
     student_name = source_name
     if own:
-        student, student_name = _named(problems, own, field, before, task)
+        student, student_name = _named(problems, own, field, before, labels)
     elif source is not None:
         whole = f"stages.{index}.student"
         student = _try(problems, lambda: student_shape(source, stage.student, field=whole), field)
@@ -119,11 +124,11 @@ def _shape(
 
 
 def _named(
-    problems: list[Problem], name: str, field: str, before: StageShape | None, task: str
+    problems: list[Problem], name: str, field: str, before: StageShape | None, labels: Labels | None
 ) -> tuple[Any, str]:
     """Configuration of a named model or of the stage before, and where its tokenizer is from."""
     if name != PREVIOUS:
-        return _try(problems, lambda: _suited(name, field, task), field), name
+        return _try(problems, lambda: _suited(name, field, labels), field), name
     if before is not None:
         return before.student, before.student_name
     problems.append(
@@ -137,16 +142,49 @@ def _named(
     return None, ""
 
 
-def _suited(name: str, field: str, task: str) -> PretrainedConfig:
+def classes(recipe: Recipe) -> Labels | None:
+    """The classes that the recipe's networks tell apart, in order; None where they write text.
+
+    Two stand in where they cannot be found out yet: `checks` says why.
+    """
+    if recipe.task != "text_classification":
+        return None
+    from distill_core.data.classes import settle_classes
+
+    data, head = data_facts(recipe.data, recipe.task), head_of_classes(recipe)
+    try:
+        return settle_classes(recipe.data, data.classes, data.held_out_classes, head)
+    except DataError:
+        return ("LABEL_0", "LABEL_1")
+
+
+def head_of_classes(recipe: Recipe) -> PretrainedConfig | None:
+    """The configuration of the model that orders the classes; None where it cannot be read."""
+    name = plan.model_that_orders_classes(recipe)
+    try:
+        return None if name == PREVIOUS else model_facts.config(name)
+    except ModelError:
+        return None  # told at its own field
+
+
+def _suited(name: str, field: str, labels: Labels | None) -> PretrainedConfig:
     """A named model's configuration; raises `ModelError` if it cannot do the recipe's task."""
     config = model_facts.config(name, field=field)
-    if task not in tasks_of(config):
+    able = tasks_of(config)
+    if labels is None and "causal_lm" not in able:
         raise ModelError(
             f"{name} is an encoder ({config.model_type}): it reads whole texts and writes none.\n"
-            "Choose a causal language model such as Llama, Qwen, Mistral or GPT-2.",
+            "Choose a causal language model such as Llama, Qwen, Mistral or GPT-2, or set task to "
+            "text_classification.",
             field=field,
         )
-    return config
+    if labels is not None and "text_classification" not in able:
+        raise ModelError(
+            f"{name} ({config.model_type}) has no form that tells classes apart.\n"
+            "Choose an encoder such as BERT, or a model such as Llama, Qwen or GPT-2.",
+            field=field,
+        )
+    return config if labels is None else with_labels(config, labels)
 
 
 def _try(problems: list[Problem], look: Any, field: str) -> Any:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distill_core.estimate.memory_need import Networks
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
+from distill_core.models.classifiers import is_classifier
 from distill_core.plan import PlannedStage
 from distill_core.recipe import PREVIOUS
 
@@ -67,8 +68,8 @@ def training_s(stage: PlannedStage, networks: Networks, rows: Lengths, speed: Sp
 def answering_s(
     shape: PretrainedConfig, rows: Lengths, speed: Speed, *, count: int, max_new_tokens: int
 ) -> float:
-    """Seconds in which a model answers `count` prompts, many at once."""
-    if not count:
+    """Seconds in which a model answers `count` prompts, many at once; a classifier writes none."""
+    if not count or is_classifier(shape):
         return 0.0
     batches = math.ceil(count / _ANSWERS_AT_ONCE)
     length = min(max_new_tokens, 1.5 * rows.answer)
@@ -84,10 +85,12 @@ def scoring_s(shape: PretrainedConfig, rows: Lengths, speed: Speed, *, count: in
 
 def forward_flops(shape: PretrainedConfig, tokens: float, predicted: float, length: float) -> float:
     """Operations of one forward pass; the head sees only the `predicted` tokens."""
+    attention = 4 * shape.num_hidden_layers * shape.hidden_size * length
     table = shape.vocab_size * shape.hidden_size
+    if is_classifier(shape):  # ids are looked up, and the head is next to nothing
+        return tokens * (2 * (model_facts.parameters(shape) - table) + attention)
     tables = 1 if getattr(shape, "tie_word_embeddings", False) else 2
     body = model_facts.parameters(shape) - tables * table
-    attention = 4 * shape.num_hidden_layers * shape.hidden_size * length
     return tokens * (2 * body + attention) + predicted * 2 * table
 
 

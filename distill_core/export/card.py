@@ -14,19 +14,14 @@ import yaml
 
 from distill_core import files, models, recipe_yaml, runs
 from distill_core.errors import ModelError
+from distill_core.export.card_scores import eval_results, scores_table
 from distill_core.export.paths import is_local_path, last_part
 from distill_core.models.licences import licence_note
 from distill_core.models.weights import fingerprint
 from distill_core.plan import named_models
 from distill_core.recipe import DistillStage, Loss, Recipe, ScratchStudent
 from distill_core.runs import journal
-
-_ROWS = (
-    ("teacher", "Teacher"),
-    ("student", "**This student**"),
-    ("fine_tuned_on_labels", "Same student, labels only"),
-    ("untrained_student", "Same student, untrained"),
-)
+from distill_core.tasks import task_of
 
 
 def write_card(run_dir: Path, target: Path) -> None:
@@ -40,17 +35,17 @@ def write_card(run_dir: Path, target: Path) -> None:
         language=None,
         license=_student_licence(licences),
         library_name="transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag=task_of(recipe.task).pipeline_tag,
         tags=["distillation", "distill-studio"],
         base_model=_base_model(recipe),
         model_name=recipe.name,
-        eval_results=_eval_results(evaluation),
+        eval_results=eval_results(evaluation, task_of(recipe.task)),
     )
     sections = [
         f"# {recipe.name}",
         _what_it_is(recipe, evaluation),
         _use(recipe),
-        "## Scores\n\n" + (_scores(evaluation) or "This run has not been evaluated."),
+        "## Scores\n\n" + (scores_table(evaluation) or "This run has not been evaluated."),
         "## How it was made\n\n" + _making(run_dir, recipe),
         "## Data\n\n" + _data(run_dir, recipe),
         "## Licence\n\n" + _licence_chain(licences),
@@ -64,7 +59,8 @@ def _what_it_is(recipe: Recipe, evaluation: dict[str, Any]) -> str:
     names = [_shown(name) for name in named_models(recipe)]
     last = recipe.stages[-1]
     verb = "distilled from" if isinstance(last, DistillStage) else "fine-tuned from"
-    words = f"A small causal language model, {verb} {' and '.join(names)} with Distill Studio."
+    what = f"A small {task_of(recipe.task).title}"
+    words = f"{what}, {verb} {' and '.join(names)} with Distill Studio."
     student = evaluation.get("models", {}).get("student")
     if student:
         words += f" It has {student['parameters']:,} parameters"
@@ -74,6 +70,17 @@ def _what_it_is(recipe: Recipe, evaluation: dict[str, Any]) -> str:
 
 
 def _use(recipe: Recipe) -> str:
+    if recipe.task == "text_classification":
+        paired = bool(recipe.data.columns.text_pair)
+        text = '{"text": "…", "text_pair": "…"}' if paired else '"…"'
+        return f"""## Use
+
+```python
+from transformers import pipeline
+
+tell = pipeline("text-classification", model=".")  # this folder
+print(tell({text}, top_k=None))  # every class with its probability
+```"""
     template = recipe.data.prompt_template
     shaped = f"Prompts were given in this form:\n\n```text\n{template}\n```\n\n" if template else ""
     return f"""## Use
@@ -91,55 +98,6 @@ inputs = tokenizer.apply_chat_template(
 answer = model.generate(**inputs, max_new_tokens={recipe.evaluation.max_new_tokens})
 print(tokenizer.decode(answer[0][inputs["input_ids"].shape[1]:], skip_special_tokens=True))
 ```"""
-
-
-def _scores(evaluation: dict[str, Any]) -> str:
-    found = evaluation.get("models", {})
-    if not found:
-        return ""
-    lines = [
-        "| | parameters | exact match [95 % interval] | cross-entropy | KL to teacher | tokens/s |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for key, title in _ROWS:
-        if key in found:
-            lines.append(_score_row(title, found[key]))
-    rows = evaluation.get("data", {})
-    facts = [f"{rows.get('rows', 0):,} held-out rows"]
-    if evaluation.get("retention") is not None:
-        facts.append(f"keeps {evaluation['retention']:.1%} of the teacher's exact match")
-        interval = evaluation.get("retention_ci95")
-        if interval:
-            facts[-1] += f" [{interval[0]:.1%}, {interval[1]:.1%}]"
-    lines += ["", "; ".join(facts) + "."]
-    lines.append(
-        "Cross-entropy and KL in nats per token; KL(teacher ‖ student) at temperature 1; speed of "
-        "single answers on the machine that trained it."
-    )
-    if evaluation.get("verdict_reason"):
-        lines.append(f"\nVerdict: {evaluation['verdict']}. {evaluation['verdict_reason']}")
-    return "\n".join(lines)
-
-
-def _score_row(title: str, score: dict[str, Any]) -> str:
-    exact = "–"
-    if score.get("exact_match") is not None:
-        exact = f"{score['exact_match']:.1%}"
-        interval = score.get("exact_match_ci95")
-        exact += f" [{interval[0]:.1%}, {interval[1]:.1%}]" if interval else ""
-    cells = [
-        title,
-        f"{score['parameters']:,}",
-        exact,
-        _number(score.get("cross_entropy"), 3),
-        _number(score.get("kl_to_teacher"), 3),
-        _number(score.get("tokens_per_s"), 0),
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _number(value: Any, digits: int) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def _making(run_dir: Path, recipe: Recipe) -> str:
@@ -255,23 +213,6 @@ def _base_model(recipe: Recipe) -> list[str] | None:
 
 def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not Path(name).expanduser().exists() and name[0].isalnum()
-
-
-def _eval_results(evaluation: dict[str, Any]) -> list[Any] | None:
-    from huggingface_hub import EvalResult
-
-    score = evaluation.get("models", {}).get("student", {}).get("exact_match")
-    if score is None:
-        return None
-    return [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type="held-out",
-            dataset_name=f"{evaluation.get('data', {}).get('rows', 0)} held-out rows",
-            metric_type="exact_match",
-            metric_value=round(score, 4),
-        )
-    ]
 
 
 def _shown(name: str) -> str:

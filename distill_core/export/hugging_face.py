@@ -1,6 +1,6 @@
 """The student as a Hugging Face folder: weights, configuration, tokenizer, model card.
 
-In: a run's folder. Out: a folder for `AutoModelForCausalLM.from_pretrained`, written beside its
+In: a run's folder. Out: a folder for `from_pretrained`, written beside its
 place and renamed, so that it is whole or not there. Nothing in it names a folder of this machine.
 """
 
@@ -18,7 +18,8 @@ from distill_core import files
 from distill_core.errors import DiskFullError, DistillError, RunError
 from distill_core.export.card import write_card
 from distill_core.export.paths import is_local_path
-from distill_core.models import weights
+from distill_core.models import model_facts, weights
+from distill_core.models.classifiers import is_classifier
 
 MARKER = "distill_studio.json"
 """Says that a folder is an earlier export, and which files belong to it."""
@@ -66,6 +67,8 @@ def _add_template(student: Path, partial: Path) -> None:
     """Write down how prompts were framed in training where the tokenizer has no chat template."""
     from distill_core.data.tokenize import PLAIN_TEMPLATE
 
+    if is_classifier(model_facts.config(str(student))):
+        return  # it reads texts as they are
     tokenizer: Any = weights.load_tokenizer(student)
     if tokenizer.chat_template:
         return

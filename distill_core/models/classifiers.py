@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from distill_core.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -93,9 +95,56 @@ def in_head_order(labels: Sequence[str], config: PretrainedConfig) -> Labels | N
     return tuple(label for label in found if label is not None) if all(found) else None
 
 
+def head_spelled_as(labels: Iterable[str], config: PretrainedConfig) -> Labels:
+    """The classes of the checkpoint's head, written as in `labels` where they are there."""
+    known = head_labels(config)
+    numbers = {f"label_{label}": label for label in labels if label.isdecimal()}
+    spelled = {_plain(label): label for label in labels} | (numbers if is_unnamed(known) else {})
+    return tuple(spelled.get(_plain(name), name) for name in known)
+
+
 def is_unnamed(labels: Sequence[str]) -> bool:
     """Whether a head's classes are numbered only, as transformers does where nobody names them."""
     return bool(labels) and all(_UNNAMED.fullmatch(name) for name in labels)
+
+
+def fits(labels: Sequence[str], config: PretrainedConfig) -> bool:
+    """Whether the head's logits may be read as `labels`, in that order.
+
+    A head without names says nothing against it; `check_teacher` asks whether somebody vouches.
+    """
+    known = head_labels(config)
+    unnamed = is_unnamed(known) and len(known) == len(labels)
+    return unnamed or in_head_order(labels, config) == tuple(labels)
+
+
+def check_teacher(
+    labels: Sequence[str], config: PretrainedConfig, *, named: bool, name: str, field: str
+) -> None:
+    """Make sure that a teacher's logits mean the run's classes; `named`: the recipe orders them.
+
+    Raises:
+        ModelError: the model has no head, or one for other classes or in an unknown order.
+    """
+    known = head_labels(config)
+    if not known:
+        raise ModelError(
+            f"{name} has no head that tells classes apart, so it cannot teach that.\n"
+            "Put a fine_tune stage before this one, and name its outcome `previous`.",
+            field=field,
+        )
+    if is_unnamed(known) and in_head_order(labels, config) is None and not named:
+        raise ModelError(
+            f"{name} only numbers its classes (LABEL_0, …), so which of them is {labels[0]!r} is "
+            "not known.\nWrite the classes in its order in data.classes.",
+            field=field,
+        )
+    if not fits(labels, config):
+        raise ModelError(
+            f"{name} tells {', '.join(known[:6])} apart, the rows {', '.join(labels[:6])}.\n"
+            "Fine-tune it on these rows first, or write data.classes in its order.",
+            field=field,
+        )
 
 
 def _plain(label: str) -> str:

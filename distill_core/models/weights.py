@@ -18,8 +18,8 @@ from distill_core.models.cache_folder import cache_folder
 from distill_core.models.classifiers import (
     Labels,
     auto_class,
+    fits,
     head_labels,
-    in_head_order,
     with_labels,
 )
 
@@ -86,7 +86,7 @@ def _load_classifier(
 
     with quiet():
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    knows = in_head_order(labels, config) == tuple(labels)
+    knows = fits(labels, config)
     if not knows and new_head_seed is None:
         known = ", ".join(head_labels(config)[:6]) or "no classes"
         raise ModelError(

@@ -132,7 +132,10 @@ class Recipe(Settings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Names the run and the student; letters, digits, dot, dash, underscore.",
     )
-    task: Literal["causal_lm"] = Field("causal_lm", description="What the models do.")
+    task: Literal["causal_lm", "text_classification"] = Field(
+        "causal_lm",
+        description="What the models do: write text, or say which of a few classes a text is.",
+    )
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="Same recipe and seed: same student, on one machine."
     )

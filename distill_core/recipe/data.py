@@ -48,7 +48,15 @@ class ColumnSettings(Settings):
 
     prompt: str | None = Field(None, description="Column with the question or instruction.")
     response: str | None = Field(None, description="Column with the answer; may be missing.")
-    text: str | None = Field(None, description="Column with plain text, learnt from whole.")
+    text: str | None = Field(
+        None, description="Column with plain text: learnt from whole, or told apart by its label."
+    )
+    text_pair: str | None = Field(
+        None, description="text_classification: column with a second text, read after the first."
+    )
+    label: str | None = Field(
+        None, description="text_classification: column with the class; may be missing."
+    )
     messages: str | None = Field(None, description="Column with a chat as role and content.")
 
 
@@ -72,6 +80,11 @@ class DataSettings(Settings):
     )
     system_prompt: str | None = Field(
         None, description="A system message put before every conversation that has none."
+    )
+    classes: str | None = Field(
+        None,
+        description="text_classification: names of the classes in the order of the model's head, "
+        "separated by commas; empty: all labels of the training rows.",
     )
     max_seq_len: int = Field(
         256, ge=8, le=131072, description="Longest row in tokens; longer rows are cut and counted."

@@ -17,6 +17,7 @@ from distill_core.events import Event
 from distill_core.runs import journal, run_control
 from distill_core.runs import status as run_status
 from distill_core.runs.status import Status
+from distill_core.scores import TASK_METRICS
 
 HEARTBEAT_S = 1.0
 ENDS = frozenset({"run_finished", "run_stopped", "run_failed"})
@@ -199,8 +200,9 @@ def _step(recorder: Recorder, event: Event) -> bool:
 def _evaluation(recorder: Recorder, event: Event) -> bool:
     if recorder.status.get("baseline"):
         return False
-    exact = event.get("metrics", {}).get("held_out_exact_match")
-    recorder.write_summary({"held_out_exact_match": exact})
+    metrics = event.get("metrics", {})
+    names = [f"held_out_{name}" for name in TASK_METRICS]
+    recorder.write_summary({name: metrics.get(name) for name in names})
     return False
 
 
@@ -228,11 +230,16 @@ def _run_finished(recorder: Recorder, event: Event) -> bool:
         facts = {key: evaluation.get(key) for key in ratios}
         for role in ("teacher", "student"):
             facts[f"{role}_parameters"] = _get(models.get(role), "parameters")
-        for key in ("exact_match", "cross_entropy", "tokens_per_s", "bytes"):
+        metric = _get(evaluation.get("metric"), "name") or "exact_match"
+        for key in dict.fromkeys((metric, "exact_match", *_SUMMED_UP)):
             facts[key] = _get(models.get("student"), key)
-        facts["teacher_exact_match"] = _get(models.get("teacher"), "exact_match")
+        facts |= {"metric": metric, "score": facts[metric]}
+        facts["teacher_score"] = _get(models.get("teacher"), metric)
         recorder.write_summary(facts | {"seconds": event.get("seconds")})
     return recorder.end("finished", phase="")
+
+
+_SUMMED_UP = ("cross_entropy", "tokens_per_s", "rows_per_s", "bytes")
 
 
 def _run_stopped(recorder: Recorder, event: Event) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill_core.data.classes import TextRow
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import stop_token_ids
 from distill_core.generate import continuations
@@ -35,6 +36,8 @@ _WORDS = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_぀-ヿ㐀-䶿一-鿿�
 
 def choose_metric(wanted: str, rows: Sequence[Row]) -> tuple[str, str]:
     """The task metric for held-out rows, and why: `wanted` itself unless that is `auto`."""
+    if any(isinstance(row, TextRow) for row in rows):
+        return "accuracy", "the rows have classes"
     references = [row.response.strip() for row in rows if row.response is not None]
     if not references:
         if wanted in ("exact_match", "rouge_l"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,17 +93,10 @@ def measure_speed(model: Any, held_out: HeldOut) -> Timings:
 
 
 def peak_memory(model: Any, held_out: HeldOut) -> int:
-    """Bytes at the highest point of answering the longest of the timed prompts, weights included.
-
-    On CUDA the allocator counts; what lay there before the answer and is not this model's is taken
-    off. On a CPU the tensors themselves are counted as they come and go: the growth of the process
-    would tell what other libraries and earlier models have left behind.
-    """
-    place = next(model.parameters()).device
-    weights = _bytes_of([*model.parameters(), *model.buffers()])
+    """Bytes at the highest point of answering the longest timed prompt, weights included."""
     prompts = held_out.prompts[: ANSWERS_TIMED + WARM_UP]
     if not prompts:
-        return weights
+        return peak_bytes(model, ())
     prompt = max(prompts, key=len)
     steps = generate_steps(
         model,
@@ -112,6 +105,18 @@ def peak_memory(model: Any, held_out: HeldOut) -> int:
         max_new_tokens=held_out.max_new_tokens,
         vocab_size=len(held_out.tokenizer),
     )
+    return peak_bytes(model, steps)
+
+
+def peak_bytes(model: Any, steps: Iterable[Any]) -> int:
+    """Bytes that a model holds at the most while `steps` are taken, its weights included.
+
+    On CUDA the allocator counts; what lay there before and is not this model's is taken off. On a
+    CPU the tensors themselves are counted as they come and go: the growth of the process would
+    tell what other libraries and earlier models have left behind.
+    """
+    place = next(model.parameters()).device
+    weights = _bytes_of([*model.parameters(), *model.buffers()])
     if place.type == "cuda":
         before = torch.cuda.memory_allocated(place)
         torch.cuda.reset_peak_memory_stats(place)

@@ -5,6 +5,6 @@ the training of the teacher (`build`) are imported only by those who rebuild it.
 """
 
 from distill_core.starter.loader import teacher_dir
-from distill_core.starter.splits import SPLITS, WRONG_LABEL_SHARE, Split, rows
+from distill_core.starter.splits import SPLITS, WRONG_LABEL_SHARE, Split, action, rows
 
-__all__ = ["SPLITS", "WRONG_LABEL_SHARE", "Split", "rows", "teacher_dir"]
+__all__ = ["SPLITS", "WRONG_LABEL_SHARE", "Split", "action", "rows", "teacher_dir"]

@@ -20,6 +20,7 @@ __all__ = [
     "SPLITS",
     "WRONG_LABEL_SHARE",
     "Split",
+    "action",
     "bucket",
     "correct_rows",
     "rows",
@@ -144,3 +145,11 @@ def rows(split: str) -> list[dict[str, str]]:
         for index in sorted(wrong_label_indices()):
             found[index]["response"] = _mislabel(found[index]["response"], dice)
     return found
+
+
+def action(response: str | None) -> str | None:
+    """What an answer tells to do: `on`, `open`, …, or `several`; None where there is no answer."""
+    if response is None:
+        return None
+    parsed = json.loads(response)
+    return "several" if isinstance(parsed, list) else str(parsed["do"])

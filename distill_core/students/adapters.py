@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from distill_core.models.classifiers import is_classifier
 from distill_core.recipe import LoraSettings
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def with_adapter(model: PreTrainedModel, settings: LoraSettings | None, *, seed: int) -> Any:
     """Put LoRA matrices beside every linear layer but the head; None leaves the model as it is.
+
+    A classifier's head is small and often new: it is trained as a whole.
 
     Hu et al. 2021, arXiv 2106.09685. The first update is zero: before the first step the model
     answers as it did.
@@ -27,19 +30,45 @@ def with_adapter(model: PreTrainedModel, settings: LoraSettings | None, *, seed:
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
+    head = _class_head(model)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules="all-linear",
+        target_modules=_linear_layers(model) if head else "all-linear",
+        modules_to_save=head or None,
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),  # GPT-2
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if head else "CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft asks transformers by an attribute's old name
         warnings.simplefilter("ignore", FutureWarning)
         torch.manual_seed(seed)
         return get_peft_model(model, config).train()
+
+
+def _class_head(model: PreTrainedModel) -> list[str]:
+    """Names of the modules that stand on a classifier's body: small and new, so trained whole."""
+    if not is_classifier(model.config):
+        return []
+    return [
+        name
+        for name, part in model.named_children()
+        if part is not model.base_model and any(True for _ in part.parameters())
+    ]
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """Names of the linear layers of a classifier's body."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    prefix = model.base_model_prefix
+    return [
+        f"{prefix}.{name}"
+        for name, part in model.base_model.named_modules()
+        if isinstance(part, nn.Linear | Conv1D)
+    ]
 
 
 def merged(model: Any) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from distill_core import models
+from distill_core.models import Labels
 from distill_core.recipe import (
     LayerDropStudent,
     PretrainedStudent,
@@ -49,6 +50,7 @@ def choose_parts(
     seed: int,
     calibration: Calibration,
     stored: Path | None = None,
+    labels: Labels | None = None,
 ) -> Parts:
     """Choose what the student keeps of the model in `source`, on training rows where it must be.
 
@@ -64,7 +66,7 @@ def choose_parts(
     chosen = Parts()
     choose = CHOOSE.get(type(settings))
     if choose is not None:
-        teacher = _load(source)
+        teacher = _load(source, labels, seed)
         teacher.to(calibration.device)  # type: ignore[arg-type]
         count = settings.calibration_rows  # type: ignore[union-attr]
         chosen = choose(settings, teacher, calibration.batches(count, seed=seed))
@@ -74,28 +76,36 @@ def choose_parts(
 
 
 def build_student(
-    settings: Student, *, source: Path, seed: int, chosen: Parts | None = None
+    settings: Student,
+    *,
+    source: Path,
+    seed: int,
+    chosen: Parts | None = None,
+    labels: Labels | None = None,
 ) -> PreTrainedModel:
     """Build the student that `settings` describe, shaped from the model folder `source`.
 
-    The same settings, source, seed and choice give the same weights, bit for bit. Without
-    `chosen` only a student can be built whose parts are plain from its settings.
+    The same settings, source, seed, choice and labels give the same weights, bit for bit. Without
+    `chosen` only a student can be built whose parts are plain from its settings. With `labels` it
+    tells those classes apart, by the source's head where that does so already.
 
     Raises:
         ModelError: if the sizes do not fit the source's architecture.
     """
     choose = CHOOSE.get(type(settings))
     if choose is not None:
-        teacher = _load(source)
+        teacher = _load(source, labels, seed)
         chosen = chosen if chosen is not None else choose(settings, teacher, ())
         model: PreTrainedModel = BUILD[type(settings)](settings, teacher, chosen)
     else:
-        model = BUILD[type(settings)](settings, source=source, seed=seed)
+        model = BUILD[type(settings)](settings, source=source, seed=seed, labels=labels)
     model.config.use_cache = True
     return model.float().train()
 
 
-def _load(source: Path) -> PreTrainedModel:
+def _load(source: Path, labels: Labels | None, seed: int) -> PreTrainedModel:
     import torch
 
-    return models.load_model(source, dtype=torch.float32, device="cpu")
+    return models.load_model(
+        source, dtype=torch.float32, device="cpu", labels=labels, new_head_seed=seed
+    )

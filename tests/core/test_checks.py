@@ -702,7 +702,7 @@ def test_large_weights_ask_for_an_adapter(make: Make, monkeypatch: pytest.Monkey
     stage["optim"] = {"micro_batch_size": 1}  # type: ignore[assignment]
     # rows of known length: without the model's tokenizer on this disk, long ones are assumed
     short = row_facts.Lengths(60.0, 80, 59.0, 1.0)
-    monkeypatch.setattr(estimate, "lengths", lambda data, folder: short)
+    monkeypatch.setattr(estimate, "lengths", lambda data, folder, task: short)
     problem = _found(make("device=cpu", stages=[stage]), "stages.0.adapter")
     assert "LoRA" in problem.fix
 

@@ -12,8 +12,8 @@ import pytest
 from distill_core.events import event
 from distill_core.runs.recorder import Recorder
 from tests.ui.fake_run import events_of_stage, write_run
-from ui import plots
-from ui.follow import follow, forget
+from ui import plots, text
+from ui.follow import Followed, follow, forget
 
 
 def test_all_curves_at_first_then_only_new_points(tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ def test_facts_name_stages_baseline_terms_and_the_teachers_score(tmp_path: Path)
     assert {"forward_kl", "total_variation", "cross_entropy"} <= set(facts["terms"])
     assert "loss" not in facts["terms"]
     assert not any(term.startswith("held_out") for term in facts["terms"])
-    assert facts["teacher_exact_match"] == pytest.approx(0.991)
+    assert (facts["score"], facts["teacher_score"]) == ("exact_match", pytest.approx(0.991))
     assert facts["rows_scored"] == 128
     assert facts["final"] == {
-        "exact_match": 0.962,
+        "score": 0.962,
         "top1_agreement": 0.99,
         "teacher": 0.991,
         "baseline": 0.31,
@@ -52,6 +52,18 @@ def test_facts_name_stages_baseline_terms_and_the_teachers_score(tmp_path: Path)
     }
     assert facts["baseline_now"] is True
     assert facts["metrics"]["forward_kl"] == {"title": "forward KL", "unit": "nats per token"}
+
+
+def test_a_run_that_tells_classes_apart_is_judged_by_accuracy_per_text() -> None:
+    followed = Followed()
+    metrics = {"held_out_accuracy": 0.8, "held_out_macro_f1": 0.7, "held_out_teacher_accuracy": 0.9}
+    followed.take({"type": "evaluation", "stage": 0, "metrics": metrics, "rows": 50})
+    assert (followed.score, followed.teacher_score) == ("accuracy", 0.9)
+    models = {"student": {"accuracy": 0.85, "top1_agreement": 0.9}, "teacher": {"accuracy": 0.9}}
+    followed.take({"type": "run_finished", "evaluation": {"models": models}})
+    assert (followed.final["score"], followed.final["teacher"]) == (0.85, 0.9)
+    assert text.unit_of("nats per token", followed.score) == "nats per text"
+    assert text.unit_of("nats per token", "exact_match") == "nats per token"
 
 
 def test_a_long_run_stays_small(tmp_path: Path) -> None:

@@ -15,7 +15,18 @@ import gradio as gr
 import pytest
 
 from distill_core import api
-from ui import build_parts, data_view, draft, edits, form, models_drawn, review, row_drawn, summary
+from ui import (
+    build_parts,
+    data_view,
+    draft,
+    edits,
+    form,
+    models_drawn,
+    review,
+    row_drawn,
+    summary,
+    task_edits,
+)
 from ui import desk as desks
 
 SCHEMA = api.recipe_schema()
@@ -34,7 +45,7 @@ def desk() -> desks.Desk:
 def sized(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes, check and forecast without reading a model or a row."""
     facts = {**TEACHER, "title": "Pocket teacher", "license": "apache-2.0", "offline": True}
-    facts |= {"tasks": ["causal_lm"]}
+    facts |= {"tasks": ["causal_lm"], "labels": []}
     monkeypatch.setattr(api, "models", lambda: [{**facts, "name": "pocket-teacher"}])
     monkeypatch.setattr(api, "model_facts", lambda name: facts)
     monkeypatch.setattr(api, "student_facts", lambda teacher, student: STUDENT)
@@ -354,7 +365,7 @@ def test_slots_follow_the_stages(desk: desks.Desk, field: str, slot: str) -> Non
 
 
 def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
-    ready, name, teacher, init, layers, width, model, method = review.fill(desk)
+    ready, name, teacher, init, layers, width, model, task, method = review.fill(desk)
     assert ready["value"] == api.ready_recipes()[0]["name"]
     assert name["value"] == "pocket-student"
     assert (teacher["value"], teacher["label"]) == ("pocket-teacher", "Teacher")
@@ -362,6 +373,7 @@ def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
     assert (layers["value"], layers["maximum"], layers["visible"]) == (3, 5, True)
     assert (width["value"], width["maximum"]) == (64, 160)
     assert model["visible"] is False
+    assert task["value"] == "causal_lm"
     assert method["value"] == "Distill"
 
 
@@ -390,11 +402,55 @@ def test_layers_are_listed_with_commas(desk: desks.Desk) -> None:
     assert "keep_layers" not in now(desk)["stages"][0]["student"]
 
 
+def test_another_task_puts_aside_what_only_the_first_one_reads(
+    desk: desks.Desk, sized: None
+) -> None:
+    for path, value in (("columns", {"prompt": "q", "response": "a"}), ("system_prompt", "Hi.")):
+        desks.change(desk, "", lambda data, p=path, v=value: draft.put(data, f"data.{p}", v))
+    before = now(desk)
+    task_edits.edit_task("text_classification", "", desk, 0)
+    data = now(desk)
+    assert data["task"] == "text_classification"
+    assert "columns" not in data["data"]
+    assert "system_prompt" not in data["data"]
+    assert draft.method(data) == "Fine-tune → distill"  # the teacher has no head for classes yet
+    assert data["stages"][0]["model"] == "pocket-teacher"
+    desks.change(desk, "", lambda data: draft.put(data, "data.classes", "on, off"))
+    task_edits.edit_task("causal_lm", "", desk, 0)
+    back = now(desk)
+    assert back["data"] == before["data"]
+    assert "classes" not in back["data"]
+    task_edits.edit_task("text_classification", "", desk, 0)
+    assert now(desk)["data"]["classes"] == "on, off"
+    task_edits.edit_task("nonsense", "", desk, 0)
+    assert now(desk)["task"] == "text_classification"
+
+
+def test_a_teacher_that_tells_classes_apart_is_distilled_at_once(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "model_facts", lambda name: {"labels": ["a", "b"]})
+    task_edits.edit_task("text_classification", "", desk, 0)
+    assert draft.method(now(desk)) == "Distill"
+
+
+@pytest.mark.parametrize("task", list(draft.TASKS))
+def test_only_settings_that_the_task_reads_are_shown(task: str) -> None:
+    data = {"task": task}
+    writes = task == "causal_lm"
+    for path in ("data.columns.prompt", "data.system_prompt", "stages.1.teacher_answers"):
+        assert draft.is_read(data, path) is writes
+    for path in ("data.classes", "data.columns.label"):
+        assert draft.is_read(data, path) is not writes
+    assert draft.is_read(data, "data.columns.text")
+    assert draft.is_read(data, "data.max_seq_len")
+
+
 def test_odd_values_do_not_break_the_fields(desk: desks.Desk, sized: None) -> None:
     desks.lay(desk, "stages: [{kind: distill, teacher: [1], student: {init: 3, layers: many}}]")
-    assert len(review.fill(desk)) == 8
+    assert len(review.fill(desk)) == 9
     desks.lay(desk, "stages: nonsense")
-    assert len(review.fill(desk)) == 8
+    assert len(review.fill(desk)) == 9
     assert review.refresh(desk)[2]["interactive"] is False
 
 
@@ -402,7 +458,7 @@ def test_a_draft_of_a_few_letters_does_not_break_the_view(desk: desks.Desk, size
     desks.lay(desk, "a: [1")
     assert review.redraw(desk) == gr.skip()
     assert "1 problem" in review.refresh(desk)[0]
-    assert review.fill(desk) == (gr.skip(),) * 8
+    assert review.fill(desk) == (gr.skip(),) * 9
 
 
 # --- pictures ---------------------------------------------------------------------------------
@@ -463,6 +519,19 @@ def test_the_row_is_read_again_only_when_data_or_tokenizer_change(
 def test_long_rows_are_cut_for_the_page() -> None:
     tokens = [{"text": "x", "supervised": False}] * (row_drawn.MOST_TOKENS + 5)
     assert "… and 5 more" in row_drawn.row({**PREVIEW, "tokens": tokens})
+
+
+def test_a_row_of_a_class_names_it_and_the_data_counts_them() -> None:
+    facts = {"sources": [], "classes": {"<bad>": 12, "good": 30}}
+    preview = {**PREVIEW, "facts": facts, "label": "<bad>", "labelled": True}
+    drawn = row_drawn.row(preview)
+    assert "class of this row" in drawn
+    assert "&lt;bad&gt;" in drawn
+    assert "= learnt" not in drawn
+    assert "2 classes: &lt;bad&gt; 12 · good 30" in row_drawn.chips(facts)
+    blank = row_drawn.row({**preview, "label": None, "labelled": False})
+    assert "not in the data" in blank
+    assert "Only the teacher" in blank
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_phase_of_unknown_length_moves_without_a_number() -> None:
 def test_a_finished_run_tells_what_came_out(tmp_path: Path) -> None:
     write_run(tmp_path, ends="finished", steps=20)
     header = view(tmp_path)["header"]
-    assert "96.2 % right · 97.1 % of the teacher kept · 9.49 × smaller" in header
+    assert "96.2 % exact match · 97.1 % of the teacher kept · 9.49 × smaller" in header
     assert "5.3 × faster · 3 min 51 s" in header
     assert "step 20" not in header
 

@@ -369,6 +369,21 @@ def test_the_layers_of_a_known_teacher_size_the_student() -> None:
     assert told["recipe"]["stages"][0]["student"] == {"init": "layer_drop", "layers": 6}
 
 
+@pytest.mark.parametrize(
+    ("labels", "kinds"), [([], ["fine_tune", "distill"]), (["no", "yes"], ["distill"])]
+)
+def test_an_encoder_tells_classes_apart_and_needs_a_head_to_teach(
+    labels: list[str], kinds: list[str]
+) -> None:
+    answers = {**STARTER, "data.source": "rows.jsonl", "teacher.name": "minilm-l6"}
+    facts = {"layers": 6, "parameters": 2.3e7, "tasks": ["text_classification"], "labels": labels}
+    recipe = advise(answers, model_facts=lambda name: facts)["recipe"]
+    assert recipe["task"] == "text_classification"
+    assert [stage["kind"] for stage in recipe["stages"]] == kinds
+    assert recipe["stages"][0].get("model", recipe["stages"][0].get("teacher")) == "minilm-l6"
+    assert recipe["stages"][-1]["teacher"] == ("minilm-l6" if labels else "previous")
+
+
 def test_rows_without_a_test_set_are_split_by_share() -> None:
     told = advise({**LABELS, "data.labelled_rows": 1000, "data.held_out_rows": 0})
     assert told["recipe"]["data"]["held_out"] == pytest.approx(0.2)

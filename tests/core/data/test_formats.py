@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from distill_core.data.formats import Row, columns_read, guess_columns, to_row
+from distill_core.data.formats import Row, to_row
 from distill_core.errors import DataError
 from distill_core.recipe import ColumnSettings, DataSettings, StarterSource
 
@@ -94,10 +94,6 @@ def test_joined_columns_make_one_prompt() -> None:
     alone = row({"instruction": "Sing.", "input": "", "output": "la"}, columns)
     assert both.prompt_text == "Sort.\n\n3 1 2"
     assert alone.prompt_text == "Sing."
-    assert columns_read(columns, ["instruction", "input", "output"]) == [
-        *("instruction", "input", "output")
-    ]
-    assert columns_read(ColumnSettings(prompt="a + b"), ["a + b"]) == ["a + b"]
 
 
 def test_a_teachers_answer_takes_the_place_of_the_answer_but_is_no_label() -> None:
@@ -136,43 +132,6 @@ def test_message_borders_count(parts: list[str]) -> None:
         return Row(tuple({"role": "user", "content": text} for text in texts), None, "x:1")
 
     assert chat(parts).content_hash != chat(["".join(parts)]).content_hash
-
-
-# --- guessing -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("first", "guess"),
-    [
-        ({"prompt": "p", "response": "r"}, {"prompt": "prompt", "response": "response"}),
-        ({"question": "q", "answer": "a"}, {"prompt": "question", "response": "answer"}),
-        ({"Question": "q", "Answer": "a"}, {"prompt": "Question", "response": "Answer"}),
-        ({"text": "t", "label": 1}, {"prompt": "text", "response": "label"}),
-        ({"idx": 0, "sentence": "s", "label": 1}, {"prompt": "sentence", "response": "label"}),
-        ({"input": "i", "output": "o"}, {"prompt": "input", "response": "output"}),
-        (
-            {"instruction": "i", "input": "x", "output": "o"},
-            {"prompt": "instruction + input", "response": "output"},
-        ),
-        (
-            {"instruction": "i", "input": "", "output": "o"},
-            {"prompt": "instruction", "response": "output"},
-        ),
-        ({"prompt": "p"}, {"prompt": "prompt"}),
-        ({"text": "t"}, {"text": "text"}),
-        ({"text": "t", "url": "u"}, {"text": "text"}),
-        ({"content": "t"}, {"text": "content"}),
-        ({"messages": [USER, FOUR]}, {"messages": "messages"}),
-        ({"prompt": "p", "messages": [USER]}, {"messages": "messages"}),
-        ({"conversations": [{"from": "human", "value": "v"}]}, {"messages": "conversations"}),
-        ({"prompt": "p", "messages": 3}, {"prompt": "prompt"}),
-        ({"foo": "f", "bar": "b"}, {}),
-    ],
-)
-def test_columns_are_guessed_from_well_known_names(
-    first: dict[str, Any], guess: dict[str, str]
-) -> None:
-    assert guess_columns(list(first), [first]).model_dump(exclude_none=True) == guess
 
 
 # --- rows that cannot be used ---------------------------------------------------------------

@@ -104,6 +104,43 @@ def test_labels_take_the_order_of_the_head_or_are_other_ones(
     assert classifiers.in_head_order(labels, BertConfig()) is None
 
 
+def test_a_heads_classes_are_written_as_the_rows_write_them() -> None:
+    named = classifiers.with_labels(BertConfig(), ("NEGATIVE", "POSITIVE", "mixed"))
+    spelled = classifiers.head_spelled_as(["positive", "negative"], named)
+    assert spelled == ("negative", "positive", "mixed")
+    numbered = classifiers.with_labels(BertConfig(), ("LABEL_0", "LABEL_1"))
+    assert classifiers.head_spelled_as(["1", "0"], numbered) == ("0", "1")
+    assert classifiers.head_spelled_as(["good", "bad"], numbered) == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize(
+    ("known", "labels", "named", "message"),
+    [
+        (("a", "b"), ("a", "b"), False, ""),
+        (("a", "b"), ("b", "a"), False, "tells a, b apart, the rows b, a"),
+        (("a", "b"), ("a", "b", "c"), True, "tells a, b apart"),
+        (("LABEL_0", "LABEL_1"), ("a", "b"), True, ""),
+        (("LABEL_0", "LABEL_1"), ("a", "b"), False, "only numbers its classes"),
+        (("LABEL_0", "LABEL_1"), ("0", "1"), False, ""),
+        (("LABEL_0", "LABEL_1"), ("a", "b", "c"), True, "apart, the rows a, b, c"),
+        ((), ("a", "b"), True, "no head that tells classes apart"),
+    ],
+)
+def test_a_teacher_must_know_the_classes_in_their_order(
+    known: tuple[str, ...], labels: tuple[str, ...], named: bool, message: str
+) -> None:
+    config = classifiers.with_labels(BertConfig(), known) if known else BertConfig()
+
+    def check() -> None:
+        classifiers.check_teacher(labels, config, named=named, name="t", field="stages.0.teacher")
+
+    if not message:
+        return check()
+    with pytest.raises(ModelError, match=message) as raised:
+        check()
+    assert raised.value.field == "stages.0.teacher"
+
+
 # --- weights --------------------------------------------------------------------------------
 
 

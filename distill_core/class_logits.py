@@ -1,0 +1,50 @@
+"""Logits of a classifier: one row for each text.
+
+In: a model with a head that tells classes apart, and a `ClassBatch`. Out: logits (B, V), V classes.
+Knows nothing of losses or of what the classes are called.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from distill_core.data.batches import Batch
+from distill_core.data.class_batches import ClassBatch
+
+
+class ClassLogits(nn.Module):
+    """A classifier whose forward pass gives logits (B, V), all classes of each text.
+
+    Args:
+        model: An encoder or a decoder with such a head, with or without a LoRA adapter.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+        self._config = base.config
+        self._takes_segments = "token_type_ids" in inspect.signature(base.forward).parameters
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, V), in the order of the batch."""
+        return self.logits(self.outputs(batch), batch)
+
+    def outputs(self, batch: Batch, **wishes: bool) -> Any:
+        """What the model says of each text; `wishes` such as `output_hidden_states`."""
+        assert isinstance(batch, ClassBatch), "classifiers read texts"
+        # a decoder reads its class off the last token that is no padding, which it tells by this id
+        self._config.pad_token_id = batch.pad_token_id
+        has_segments = self._takes_segments and batch.token_type_ids is not None
+        more = {"token_type_ids": batch.token_type_ids} if has_segments else {}
+        return self.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, **more, **wishes
+        )
+
+    def logits(self, outputs: Any, batch: Batch) -> Tensor:
+        """Logits (B, V) from the model's outputs."""
+        logits: Tensor = outputs.logits
+        return logits
