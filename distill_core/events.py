@@ -163,7 +163,8 @@ METRICS: Mapping[str, Metric] = {
         "higher",
     ),
 }
-"""Every metric that an event can carry, raw terms first; `weighted_<term>` is weight × term."""
+"""Every metric that an event can carry, raw terms first. `weighted_<term>` is weight × term;
+`weight_<term>` and `temperature_<term>` are there where they follow a schedule."""
 
 
 def event(type: EventType, **fields: Any) -> Event:

@@ -57,7 +57,7 @@ class PlannedStage:
     def uses_unlabelled(self) -> bool:
         """Whether rows without labels take part: only a term that asks a teacher can use them."""
         return self.text_of is not None or any(
-            not loss.needs_labels and loss.weight > 0 for loss in self.losses
+            not loss.needs_labels and loss.is_active for loss in self.losses
         )
 
     def facts(self) -> dict[str, object]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from distill_core.errors import Problem
 from distill_core.recipe import Loss, Recipe, Source, Stage, Student
+from distill_core.recipe.losses import NUMBER, SCHEDULE
 
 OTHER_TOOLS = {
     "lr": "learning_rate",
@@ -172,6 +173,8 @@ def _walk(location: tuple[Any, ...]) -> tuple[list[Any], type[BaseModel] | None]
     here: Any = Recipe
     settings: type[BaseModel] | None = Recipe
     for part in location:
+        if part in (NUMBER, SCHEDULE):
+            continue
         fields = here.model_fields if _is_settings(here) else {}
         if isinstance(part, int) or part in fields:
             here = _inner(here) if isinstance(part, int) else fields[part].annotation

@@ -29,7 +29,7 @@ from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import LOSSES, Objective
 from distill_core.network import Network, View
 from distill_core.recipe import OptimSettings
-from distill_core.schedule import learning_rate_at
+from distill_core.schedule import learning_rate_at, progress_at
 from distill_core.teachers.base import Teacher
 
 REFUSED_STEPS_ALLOWED = 5
@@ -113,7 +113,8 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         batches = _batches(stage, order[step])
-        result = _one_step(stage, accelerator, wrapped, prepared_optimizer, batches)
+        objective = stage.objective.at(progress_at(step, total_steps=stage.total_steps))
+        result = _one_step(stage, objective, accelerator, wrapped, prepared_optimizer, batches)
         if result.problem is not None:
             refused += 1
             yield event("warning", stage=stage.index, step=step + 1, message=result.problem)
@@ -169,13 +170,13 @@ def _batches(stage: TrainingStage, rows: Sequence[int]) -> list[Batch]:
 
 def _one_step(
     stage: TrainingStage,
+    objective: Objective,
     accelerator: Accelerator,
     wrapped: torch.nn.Module,
     optimizer: Any,
     batches: list[Batch],
 ) -> _StepResult:
     """Forward and backward over all micro-batches, then one step of the optimiser."""
-    objective = stage.objective
     totals: dict[str, int] = {}
     for batch in batches:  # every process counts the whole step: no communication is needed
         for name, count in objective.token_counts(batch.counts()).items():
@@ -206,13 +207,14 @@ def _one_step(
             continue  # no row of this step has what the term needs
         mean = float(sums[settings.name]) / totals[settings.name]
         metrics[settings.name] = mean
-        metrics[f"weighted_{settings.name}"] = settings.weight * mean
-        metrics["loss"] += settings.weight * mean
+        metrics[f"weighted_{settings.name}"] = objective.weights[settings.name] * mean
+        metrics["loss"] += objective.weights[settings.name] * mean
+    metrics |= objective.scheduled()
     metrics["grad_norm"] = float(norm)
     tokens = sum(batch.real_tokens for batch in batches)
     if not all(math.isfinite(value) for value in metrics.values()):
         optimizer.zero_grad(set_to_none=True)
-        return _StepResult(metrics, tokens, _explain(stage, accelerator, wrapped, mine))
+        return _StepResult(metrics, tokens, _explain(stage, objective, accelerator, wrapped, mine))
     optimizer.step()
     return _StepResult(metrics, tokens)
 
@@ -258,14 +260,18 @@ def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict
 
 
 def _explain(
-    stage: TrainingStage, accelerator: Accelerator, wrapped: torch.nn.Module, batches: list[Batch]
+    stage: TrainingStage,
+    objective: Objective,
+    accelerator: Accelerator,
+    wrapped: torch.nn.Module,
+    batches: list[Batch],
 ) -> str:
     """Say which term was not finite, and which rows it came from."""
     for batch in batches:
         with torch.no_grad():
             placed = batch.to(accelerator.device)
-            rows = supervised_rows(wrapped, stage.teacher, placed, stage.objective, accelerator)
-            bad = stage.objective.non_finite(rows)
+            rows = supervised_rows(wrapped, stage.teacher, placed, objective, accelerator)
+            bad = objective.non_finite(rows)
         if bad is not None:
             name, positions = bad
             inside = LOSSES[name].applies_to == "features"

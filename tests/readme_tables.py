@@ -153,11 +153,21 @@ def _values(field: FieldInfo) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     bounds = [
         text.format(_number(getattr(item, name)))
-        for item in field.metadata
+        for item in [*field.metadata, *_limits(field.annotation)]
         for name, text in BOUNDS.items()
         if isinstance(getattr(item, name, None), int | float)
     ]
     return ", ".join(bounds)
+
+
+def _limits(annotation: Any) -> Iterator[Any]:
+    """Yield the limits of the plain numbers in a union."""
+    if typing.get_origin(annotation) is Annotated:
+        for note in typing.get_args(annotation)[1:]:
+            yield from note.metadata if isinstance(note, FieldInfo) else ()
+    elif typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+        for part in typing.get_args(annotation):
+            yield from _limits(part)
 
 
 def _number(value: float) -> str:

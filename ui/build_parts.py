@@ -16,7 +16,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import desk as desks
-from ui import draft, edits, form
+from ui import draft, edits, form, loss_edits
 
 STAGE_WORDS = {
     "distill": "Distill: learn the teacher's probabilities",
@@ -202,17 +202,23 @@ def _stage_rest(wires: Wires, data: draft.Mapping, node: form.Schema, path: str)
 
 def _losses(wires: Wires, data: draft.Mapping, stage: int, node: Any) -> None:
     listed = draft.get(data, f"stages.{stage}.losses")
-    present = listed if isinstance(listed, list) else edits.default_losses()
+    present = listed if isinstance(listed, list) else loss_edits.default_losses()
     chosen = {str(draft.get(loss, "name")): loss for loss in present}
     with gr.Column(elem_classes="ds-losses", elem_id=form.field_id(f"stages.{stage}.losses")):
         known = form.variants(schema(), node)
-        named = [name for name in chosen if name in known]
-        for name in [*named, *(name for name in known if name not in chosen)]:
-            _loss(wires, stage, name, known[name], chosen.get(name))
+        for name in chosen:
+            if name in known:
+                _loss(wires, stage, name, known[name], chosen[name])
+        others = [name for name in known if name not in chosen]
+        with gr.Accordion("More losses", open=not chosen, visible=bool(others)):
+            for name in others:
+                _loss(wires, stage, name, known[name], None)
 
 
 def _loss(wires: Wires, stage: int, name: str, variant: form.Schema, loss: Any) -> None:
     path = f"stages.{stage}.losses.{name}"
+    settings = form.settings(schema(), variant, path) if loss is not None else []
+    scheduled = [item for item in settings if isinstance(loss.get(item.key), dict)]
     with gr.Row(elem_classes="ds-loss"):
         tick = gr.Checkbox(
             value=loss is not None,
@@ -222,14 +228,47 @@ def _loss(wires: Wires, stage: int, name: str, variant: form.Schema, loss: Any) 
             scale=3,
             min_width=220,
         )
-        reshape(wires, tick.input, functools.partial(edits.toggle_loss, stage, name), tick)
-        if loss is None:
-            return
-        for setting in form.settings(schema(), variant, path):
-            plain = setting.key in {"weight", "temperature"}  # every term has them
-            made = form.component(setting, loss.get(setting.key), show_info=not plain)
-            edit = functools.partial(edits.edit_loss, stage, name, setting)
-            follow(wires, form.edited(made), edit, made)
+        reshape(wires, tick.input, functools.partial(loss_edits.toggle_loss, stage, name), tick)
+        for setting in settings:
+            may_move = setting.kind == "number" and setting.node is not None
+            with gr.Column(min_width=150):
+                if setting not in scheduled:
+                    value = loss.get(setting.key)
+                    _loss_field(wires, stage, name, setting, value, show_info=not may_move)
+                if may_move:
+                    _moves(wires, stage, name, setting, setting in scheduled)
+    for setting in scheduled:
+        value = loss[setting.key]
+        with gr.Row(elem_classes="ds-fields ds-schedule", elem_id=form.field_id(setting.path)):
+            for part in form.settings(schema(), setting.node, setting.path):
+                _loss_field(wires, stage, name, part, value.get(part.key), show_info=False)
+
+
+def _moves(wires: Wires, stage: int, name: str, setting: form.Setting, value: bool) -> None:
+    """Lay out the tick that lets a number follow a schedule."""
+    tick = gr.Checkbox(
+        value=value,
+        label=f"{setting.label} moves",
+        elem_id=f"{form.field_id(setting.path)}-moves",
+        elem_classes="ds-moves",
+        container=False,
+    )
+    edit = functools.partial(loss_edits.toggle_schedule, stage, name, setting)
+    reshape(wires, tick.input, edit, tick)
+
+
+def _loss_field(
+    wires: Wires,
+    stage: int,
+    name: str,
+    setting: form.Setting,
+    value: Any,
+    *,
+    show_info: bool = True,
+) -> None:
+    made = form.component(setting, value, show_info=show_info)
+    edit = functools.partial(loss_edits.edit_loss, stage, name, setting)
+    follow(wires, form.edited(made), edit, made)
 
 
 # --- the rest ---------------------------------------------------------------------------------

@@ -171,48 +171,6 @@ def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, 
     return changed(desk, stored, apply), version + 1
 
 
-def toggle_loss(
-    stage: int, name: str, on: bool, stored: str, desk: Desk, version: int
-) -> tuple[Any, int]:
-    """Add a loss to a stage, with its default weight, or take it out."""
-    path = f"stages.{stage}.losses"
-
-    def apply(data: draft.Mapping) -> draft.Mapping:
-        losses = _losses(data, stage)
-        old = next((loss for loss in losses if loss.get("name") == name), None)
-        kept = desks.swap(desk, f"loss:{name}", old, f"loss:{name}", {"name": name})
-        others = [loss for loss in losses if loss.get("name") != name]
-        return draft.put(data, path, [*others, kept] if on else others)
-
-    return changed(desk, stored, apply), version + 1
-
-
-def edit_loss(
-    stage: int, name: str, setting: form.Setting, value: Any, stored: str, desk: Desk
-) -> Any:
-    """Change a loss's weight or temperature; the loss is found by its name."""
-
-    def apply(data: draft.Mapping) -> draft.Mapping:
-        losses = [
-            {**loss, setting.key: form.parsed(setting, value)} if loss.get("name") == name else loss
-            for loss in _losses(data, stage)
-        ]
-        return draft.put(data, f"stages.{stage}.losses", losses)
-
-    return changed(desk, stored, apply)
-
-
-def _losses(data: draft.Mapping, stage: int) -> list[draft.Mapping]:
-    losses = draft.get(data, f"stages.{stage}.losses")
-    listed = losses if isinstance(losses, list) else default_losses()
-    return [loss for loss in listed if isinstance(loss, dict)]
-
-
-def default_losses() -> list[draft.Mapping]:
-    """The losses of a distil stage that names none."""
-    return [{"name": "forward_kl"}, {"name": "cross_entropy"}]
-
-
 def add_source(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
     """Add a source of rows, to be filled in."""
     return changed(desk, stored, lambda data: _with_source(data, FRESH_SOURCES[kind])), version + 1

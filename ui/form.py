@@ -39,6 +39,14 @@ WORDS = {
     "calibration_rows": "Rows to measure importance on",
     "optim": "Optimiser",
     "fine_tuned_on_labels": "fine-tuned on labels",
+    "weight.start": "Weight at first",
+    "weight.end": "Weight in the end",
+    "temperature.start": "Temperature at first",
+    "temperature.end": "Temperature in the end",
+    "weight.schedule": "How it gets there",
+    "temperature.schedule": "How it gets there",
+    "weight.fraction": "Share of the steps",
+    "temperature.fraction": "Share of the steps",
     "columns.text": "Text column",
     "columns.text_pair": "Second text column",
     "columns.label": "Class column",
@@ -60,7 +68,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     default: Any = None
     node: Any = None
-    """Schema of a group's own settings; None for single values."""
+    """Schema of a group's own settings, or of the group that a number may give way to."""
 
     @property
     def key(self) -> str:
@@ -121,9 +129,13 @@ def settings(schema: Schema, node: Any, path: str) -> list[Setting]:
 def _setting(schema: Schema, node: Schema, path: str) -> Setting | None:
     if "const" in node or "discriminator" in node:
         return None
-    branches = [resolve(schema, branch) for branch in node.get("anyOf", [])]
+    listed = node.get("anyOf") or node.get("oneOf") or []
+    branches = [resolve(schema, branch) for branch in listed]
     optional = any(branch.get("type") == "null" for branch in branches)
     solid = [branch for branch in branches if branch.get("type") != "null"]
+    instead = next((branch for branch in solid if branch.get("type") == "object"), None)
+    if [branch.get("type") for branch in solid] == ["number", "object"]:
+        solid = solid[:1]
     if branches and len(solid) != 1:
         return None
     value = solid[0] if solid else node
@@ -141,7 +153,7 @@ def _setting(schema: Schema, node: Schema, path: str) -> Setting | None:
         optional=optional,
         choices=tuple(str(option) for option in options),
         default=node.get("default"),
-        node=value if kind == "group" else None,
+        node=value if kind == "group" else instead,
     )
 
 

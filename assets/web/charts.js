@@ -305,6 +305,15 @@
       }), CONFIG);
     }
 
+    // Where a term's weight or temperature moves: what it is now, such as " (weight 0.4, T 1.5)".
+    momentOf(curve) {
+      const now = [["weight", "weight"], ["temperature", "T"]].flatMap(([setting, word]) => {
+        const points = this.joined(`${setting}_${curve.key}`, false);
+        return points ? [`${word} ${number(points.y[points.y.length - 1])}`] : [];
+      });
+      return now.length && !curve.baseline ? ` (${now.join(", ")})` : "";
+    }
+
     // "nats" where every curve is in nats, else the loss has no one unit.
     unitOf(curves) {
       const units = curves.map((curve) => this.facts.metrics[curve.key.replace("weighted_", "")])
@@ -352,7 +361,7 @@
           + `<svg width="26" height="8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" `
           + `stroke="var(${curve.ink})" stroke-width="2.4" `
           + `stroke-dasharray="${dashes[curve.dash]}"/></svg>`
-          + `${escapeHtml(curve.title)} <b>${number(last)}</b></button>`;
+          + `${escapeHtml(curve.title + this.momentOf(curve))} <b>${number(last)}</b></button>`;
       }).join("");
       const legend = this.find("legend");
       if (legend.innerHTML === html) return;

@@ -161,7 +161,7 @@ def layers_compared(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     from distill_core.students.shape import kept_layers
 
     for place, term in enumerate(stage.losses):
-        if not isinstance(term, HiddenStatesLoss | AttentionLoss) or term.weight == 0:
+        if not isinstance(term, HiddenStatesLoss | AttentionLoss) or not term.is_active:
             continue
         field = f"{shape.field}.losses.{place}"
         kept = None

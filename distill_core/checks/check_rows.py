@@ -40,9 +40,9 @@ def hard_labels_without_labels(recipe: Recipe, data: DataFacts) -> Iterator[Prob
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, DistillStage):
             continue
-        alone = all(loss.needs_labels for loss in stage.losses if loss.weight > 0)
+        alone = all(loss.needs_labels for loss in stage.losses if loss.is_active)
         for place, loss in enumerate(stage.losses):
-            if loss.needs_labels and loss.weight > 0:
+            if loss.needs_labels and loss.is_active:
                 yield Problem(
                     severity="error" if alone else "warning",
                     field=f"stages.{index}.losses.{place}",
@@ -59,9 +59,9 @@ def labels_put_aside(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
             continue
         if recipe.data.columns.text:
             continue
-        alone = all(loss.needs_labels for loss in stage.losses if loss.weight > 0)
+        alone = all(loss.needs_labels for loss in stage.losses if loss.is_active)
         for place, loss in enumerate(stage.losses):
-            if loss.needs_labels and loss.weight > 0:
+            if loss.needs_labels and loss.is_active:
                 yield Problem(
                     severity="error" if alone else "warning",
                     field=f"stages.{index}.losses.{place}",

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import StageShape
 from distill_core.models.classifiers import is_classifier
-from distill_core.recipe import DistillStage, JSDLoss, ScratchStudent
+from distill_core.recipe import DistillStage, JSDLoss, ScratchStudent, largest
+from distill_core.schedule import moving
 
 HOT_TEMPERATURE = 3.0
 """Above it a term warns: 1 suits language models, 2–4 a handful of classes (Hinton 2015)."""
@@ -27,7 +28,7 @@ _SMALL_MODEL = 10_000_000
 def weights_all_zero(shape: StageShape) -> Iterator[Problem]:
     """Nothing would be learnt."""
     stage = shape.stage
-    if isinstance(stage, DistillStage) and not any(loss.weight > 0 for loss in stage.losses):
+    if isinstance(stage, DistillStage) and not any(loss.is_active for loss in stage.losses):
         yield Problem(
             severity="error",
             field=f"{shape.field}.losses",
@@ -62,7 +63,7 @@ def hot_temperature(shape: StageShape) -> Iterator[Problem]:
     if shape.student is not None and is_classifier(shape.student):
         return
     for place, loss in enumerate(stage.losses):
-        temperature = getattr(loss, "temperature", 1.0)
+        temperature = largest(getattr(loss, "temperature", 1.0))
         if temperature > HOT_TEMPERATURE:
             yield Problem(
                 severity="warning",
@@ -100,6 +101,22 @@ def fading_mixture(shape: StageShape) -> Iterator[Problem]:
                 "hardly teaches.",
                 fix="Use 0.1 (arXiv 2402.03898), or a value well below 1.",
             )
+
+
+def schedule_that_stays(shape: StageShape) -> Iterator[Problem]:
+    """Something is to move and does not."""
+    stage = shape.stage
+    if not isinstance(stage, DistillStage):
+        return
+    for place, loss in enumerate(stage.losses):
+        for name, found in moving(loss).items():
+            if found.start == found.end:
+                yield Problem(
+                    severity="info",
+                    field=f"{shape.field}.losses.{place}.{name}",
+                    message=f"{name} goes from {found.start:g} to {found.end:g}: it does not move.",
+                    fix="Change its start or end, or write the number alone.",
+                )
 
 
 def micro_above_global(shape: StageShape) -> Iterator[Problem]:
@@ -173,7 +190,7 @@ def no_teacher_asked(shape: StageShape) -> Iterator[Problem]:
     stage = shape.stage
     if not isinstance(stage, DistillStage):
         return
-    active = [loss for loss in stage.losses if loss.weight > 0]
+    active = [loss for loss in stage.losses if loss.is_active]
     if active and all(loss.needs_labels for loss in active):
         yield Problem(
             severity="warning",
@@ -205,6 +222,7 @@ RULES: tuple[Callable[[StageShape], Iterator[Problem]], ...] = (
     named_twice,
     hot_temperature,
     fading_mixture,
+    schedule_that_stays,
     micro_above_global,
     fine_tune_from_scratch,
     lora_on_random_weights,

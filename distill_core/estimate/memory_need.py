@@ -118,7 +118,7 @@ def _training(
     if teacher is not None:  # one layer at a time, nothing is kept
         activations += tokens * teacher.hidden_size * width
     supervised = at_once * min(rows.longest, rows.answer * 1.5)
-    per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.weight > 0)
+    per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.is_active)
     return {
         "activations": round(activations * _WORKSPACE),
         "loss": round(supervised * model_facts.head_width(student) * per_entry * _WORKSPACE),
@@ -133,7 +133,7 @@ def _features(stage: PlannedStage, networks: Networks, at_once: int, rows: Lengt
     tokens, total = at_once * rows.longest, 0.0
     both = (networks.student, networks.teacher)
     for term in stage.losses:
-        if term.weight == 0:
+        if not term.is_active:
             continue
         if isinstance(term, HiddenStatesLoss):
             total += sum(tokens * one.hidden_size * one.num_hidden_layers for one in both)

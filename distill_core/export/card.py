@@ -21,6 +21,7 @@ from distill_core.models.weights import fingerprint
 from distill_core.plan import named_models
 from distill_core.recipe import DistillStage, Loss, Recipe, ScratchStudent
 from distill_core.runs import journal
+from distill_core.schedule import in_words
 from distill_core.tasks import task_of
 
 
@@ -123,12 +124,12 @@ def _making(run_dir: Path, recipe: Recipe) -> str:
 
 def _term(loss: Loss) -> str:
     """Such as `0.9 × jsd (temperature 2, beta 0.5)`."""
-    settings = loss.model_dump(exclude={"name", "weight"}, exclude_none=True)
     own = [
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in settings.items()
+        f"{name} {in_words(value)}"
+        for name, value in loss
+        if name not in {"name", "weight"} and value is not None
     ]
-    return f"{loss.weight:g} × {loss.name}" + (f" ({', '.join(own)})" if own else "")
+    return f"{in_words(loss.weight)} × {loss.name}" + (f" ({', '.join(own)})" if own else "")
 
 
 def _data(run_dir: Path, recipe: Recipe) -> str:

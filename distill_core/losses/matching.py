@@ -57,7 +57,7 @@ def match(
     }
     heads = 1
     for term in losses:
-        if not isinstance(term, HiddenStatesLoss | AttentionLoss) or term.weight == 0:
+        if not isinstance(term, HiddenStatesLoss | AttentionLoss) or not term.is_active:
             continue
         chosen = layer_pairs(
             student.num_hidden_layers,

@@ -18,6 +18,7 @@ from distill_core.losses import attention, cross_entropy, divergences, hidden_st
 from distill_core.losses.base import LossTerm, SupervisedRows
 from distill_core.losses.matching import Matching
 from distill_core.recipe import AttentionLoss, CrossEntropyLoss, HiddenStatesLoss, Loss
+from distill_core.schedule import moving, term_at, value_at
 
 
 def _divergence(
@@ -88,11 +89,35 @@ LOSSES: dict[str, LossTerm] = {
 
 
 class Objective:
-    """The terms of one stage, ready to be applied to micro-batches."""
+    """The terms of one stage at one moment of it, ready to be applied to micro-batches.
 
-    def __init__(self, losses: Sequence[Loss], matching: Matching | None = None) -> None:
-        self.losses = [loss for loss in losses if loss.weight > 0]
+    `progress` is 0 at the stage's first step and 1 at its last; `at` gives the same terms at
+    another moment. A term whose weight is 0 only for now goes along, so that its curve has no gaps.
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[Loss],
+        matching: Matching | None = None,
+        *,
+        progress: float = 0.0,
+    ) -> None:
         self.matching = matching or Matching()
+        self._given = [loss for loss in losses if loss.is_active]
+        self.losses = [term_at(loss, progress) for loss in self._given]
+        self.weights = {loss.name: value_at(loss.weight, progress) for loss in self._given}
+
+    def at(self, progress: float) -> Objective:
+        """The same terms with weights and temperatures as they are at `progress`."""
+        return Objective(self._given, self.matching, progress=progress)
+
+    def scheduled(self) -> dict[str, float]:
+        """What follows a schedule, as it is now: `{"weight_jsd": 0.4, "temperature_jsd": 1.5}`."""
+        return {
+            f"{name}_{given.name}": float(getattr(now, name))
+            for given, now in zip(self._given, self.losses, strict=True)
+            for name in moving(given)
+        }
 
     @property
     def needs_teacher(self) -> bool:
@@ -125,7 +150,7 @@ class Objective:
                 values = values[rows.labelled]
             total = values.sum()
             sums[settings.name] = total.detach()
-            loss = loss + settings.weight * total / max(1, totals[settings.name])
+            loss = loss + self.weights[settings.name] * total / max(1, totals[settings.name])
         return loss, sums
 
     def non_finite(self, rows: SupervisedRows) -> tuple[str, Tensor] | None:

@@ -31,10 +31,15 @@ from distill_core.recipe.losses import (
     JSDLoss,
     Loss,
     ReverseKLLoss,
+    Schedule,
     SkewedForwardKLLoss,
     SkewedReverseKLLoss,
     SoftTerm,
+    TemperatureSchedule,
+    Term,
     TotalVariationLoss,
+    WeightSchedule,
+    largest,
 )
 from distill_core.recipe.stages import (
     DistillStage,
@@ -74,6 +79,7 @@ __all__ = [
     "PretrainedStudent",
     "Recipe",
     "ReverseKLLoss",
+    "Schedule",
     "ScratchStudent",
     "Settings",
     "SkewedForwardKLLoss",
@@ -84,8 +90,12 @@ __all__ = [
     "StarterSource",
     "Student",
     "TeacherAnswerSettings",
+    "TemperatureSchedule",
+    "Term",
     "TotalVariationLoss",
+    "WeightSchedule",
     "WidthPruneStudent",
+    "largest",
 ]
 
 

@@ -7,9 +7,62 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from distill_core.recipe.base import Settings
+
+
+class Schedule(Settings):
+    """A number that moves while its stage is trained."""
+
+    start: float = Field(description="Value at the first step.")
+    end: float = Field(description="Value at the end of the way.")
+    schedule: Literal["linear", "cosine"] = Field(
+        "linear", description="How it moves: evenly, or slowly at both ends."
+    )
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="Share of the steps that the way takes; then it stays."
+    )
+
+
+class WeightSchedule(Schedule):
+    """A weight that moves while its stage is trained."""
+
+    start: float = Field(ge=0, le=1000, description="Weight at the first step.")
+    end: float = Field(ge=0, le=1000, description="Weight at the end of the way.")
+
+
+class TemperatureSchedule(Schedule):
+    """A temperature that moves while its stage is trained."""
+
+    start: float = Field(gt=0, le=100, description="Temperature at the first step.")
+    end: float = Field(gt=0, le=100, description="Temperature at the end of the way.")
+
+
+NUMBER, SCHEDULE = "<number>", "<schedule>"
+"""What a weight or temperature is; pydantic names it in the place of an error."""
+
+
+def _number_or_schedule(value: Any) -> str:
+    return SCHEDULE if isinstance(value, dict | Schedule) else NUMBER
+
+
+Weight = Annotated[
+    Annotated[float, Field(ge=0, le=1000), Tag(NUMBER)] | Annotated[WeightSchedule, Tag(SCHEDULE)],
+    Discriminator(_number_or_schedule),
+]
+Temperature = Annotated[
+    Annotated[float, Field(gt=0, le=100), Tag(NUMBER)]
+    | Annotated[TemperatureSchedule, Tag(SCHEDULE)],
+    Discriminator(_number_or_schedule),
+]
+
+_WEIGHT = "Share of this term in the sum: a number, or start and end of a schedule."
+
+
+def largest(value: float | Schedule) -> float:
+    """The highest that a number or a schedule gets."""
+    return max(value.start, value.end) if isinstance(value, Schedule) else value
 
 
 class Term(Settings):
@@ -19,18 +72,21 @@ class Term(Settings):
     """Whether it learns from hard labels; all other terms ask the teacher."""
 
     name: str
-    weight: float = Field(0.9, ge=0, le=1000, description="Share of this term in the sum.")
+    weight: Weight = Field(0.9, description=_WEIGHT)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has a weight at any step."""
+        return largest(self.weight) > 0
 
 
 class SoftTerm(Term):
     """What every term has that compares the two models' probabilities."""
 
-    temperature: float = Field(
+    temperature: Temperature = Field(
         1.0,
-        gt=0,
-        le=100,
         description="Softens both distributions; the term is multiplied by its square, so that "
-        "gradients keep their size.",
+        "gradients keep their size. A number, or start and end of a schedule.",
     )
 
 
@@ -97,7 +153,7 @@ class CrossEntropyLoss(Term):
     needs_labels: ClassVar[bool] = True
 
     name: Literal["cross_entropy"] = "cross_entropy"
-    weight: float = Field(0.1, ge=0, le=1000, description="Share of this term in the sum.")
+    weight: Weight = Field(0.1, description=_WEIGHT)
 
 
 def _as_text(value: Any) -> Any:
@@ -125,7 +181,7 @@ class HiddenStatesLoss(Term):
     """Hidden states: pass through the same intermediate results, layer by layer."""
 
     name: Literal["hidden_states"] = "hidden_states"
-    weight: float = Field(1.0, ge=0, le=1000, description="Share of this term in the sum.")
+    weight: Weight = Field(1.0, description=_WEIGHT)
     distance: Literal["mse", "cosine"] = Field(
         "mse", description="Mean squared difference, or the angle between the vectors alone."
     )
@@ -142,7 +198,7 @@ class AttentionLoss(Term):
     """Attention transfer: look where the teacher looks."""
 
     name: Literal["attention"] = "attention"
-    weight: float = Field(1.0, ge=0, le=1000, description="Share of this term in the sum.")
+    weight: Weight = Field(1.0, description=_WEIGHT)
     compares: Literal["maps", "values"] = Field(
         "maps",
         description="Attention maps (averaged over heads where their counts differ), or MiniLM's "

@@ -458,6 +458,22 @@ def test_a_hot_temperature_of_any_term(make: Make, name: str) -> None:
     assert "flattens" in _found(recipe, "stages.0.losses.0.temperature").message
 
 
+def test_a_schedule_is_judged_by_its_highest_value(make: Make) -> None:
+    recipe = make("stages.0.losses.0.temperature={start: 1, end: 6}")
+    assert "Temperature 6" in _found(recipe, "stages.0.losses.0.temperature").message
+    zero = make("stages.0.losses=[{name: forward_kl, weight: {start: 0, end: 0}}]")
+    assert "weight 0" in _found(zero, "stages.0.losses").message
+    later = make("stages.0.losses=[{name: forward_kl, weight: {start: 0, end: 1}}]")
+    assert not [p for p in checks.check(later) if p.field == "stages.0.losses"]
+
+
+def test_a_schedule_that_stays(make: Make) -> None:
+    recipe = make("stages.0.losses.0.weight={start: 0.5, end: 0.5}")
+    assert "does not move" in _found(recipe, "stages.0.losses.0.weight").message
+    recipe = make("stages.0.losses.0.weight={start: 0.5, end: 0.4}")
+    assert not [p for p in checks.check(recipe) if p.field == "stages.0.losses.0.weight"]
+
+
 @pytest.mark.parametrize(("temperature", "warns"), [(3.0, False), (3.5, True)])
 def test_a_hot_temperature(make: Make, temperature: float, warns: bool) -> None:
     recipe = make(f"stages.0.losses.0.temperature={temperature}")

@@ -173,6 +173,35 @@ def test_what_is_missing_inside_a_variant(path: str, value: Any, field: str, fix
     assert fix in found.fix
 
 
+SCHEDULES = [
+    ("weight", "abc", "weight", "it must be a number"),
+    ("weight", -1, "weight", "greater than or equal to 0"),
+    ("weight", None, "weight", "it must be a number"),
+    ("weight", {"start": 1}, "weight.end", "missing"),
+    ("weight", {"start": -1, "end": 1}, "weight.start", "greater than or equal to 0"),
+    ("weight", {"start": 1, "end": 0, "schedule": "sine"}, "weight.schedule", "not allowed"),
+    ("weight", {"start": 1, "end": 0, "fraction": 0}, "weight.fraction", "greater than 0"),
+    ("weight", {"start": 1, "end": 0, "over": 1}, "weight.over", "no setting called 'over'"),
+    ("temperature", {"start": 0, "end": 1}, "temperature.start", "greater than 0"),
+    ("temperature", 0, "temperature", "greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "field", "why"), SCHEDULES)
+def test_a_schedule_that_is_wrong(key: str, value: Any, field: str, why: str) -> None:
+    found = problem(changed(f"stages.0.losses.0.{key}", value))
+    assert found.field == f"stages.0.losses.0.{field}"
+    assert why in found.message
+
+
+def test_a_schedule_is_set_part_by_part_and_written_again() -> None:
+    place = "stages.0.losses.0.weight"
+    made = recipe_yaml.loads(TEXT, [f"{place}.start=1", f"{place}.end=0.2"])
+    assert made.stages[0].losses[0].weight == recipe.WeightSchedule(start=1, end=0.2)
+    assert recipe_yaml.loads(recipe_yaml.dumps(made)) == made
+    assert recipe_yaml.loads(TEXT, [f"{place}=0.5"]).stages[0].losses[0].weight == 0.5
+
+
 def test_all_problems_are_told_at_once() -> None:
     data = changed("seed", -1) | {"nmae": "x", "stages": []}
     assert {found.field for found in problems(data)} == {"seed", "nmae", "stages"}

@@ -25,6 +25,8 @@ from distill_core.recipe import (
     HiddenStatesLoss,
     LoraSettings,
     OptimSettings,
+    TemperatureSchedule,
+    WeightSchedule,
 )
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.teachers.local import LocalTeacher
@@ -40,6 +42,13 @@ TERMS = {name: [term] for name, term in ALL_TERMS.items()} | {
     ],
     "both": [ForwardKLLoss(weight=0.6, temperature=2.0), CrossEntropyLoss(weight=0.4)],
 }
+MOVING = [
+    ForwardKLLoss(
+        weight=WeightSchedule(start=1.0, end=0.2),
+        temperature=TemperatureSchedule(start=3.0, end=1.0, schedule="cosine", fraction=0.5),
+    ),
+    CrossEntropyLoss(weight=WeightSchedule(start=0.0, end=0.8)),
+]
 Make = Callable[..., Any]
 
 
@@ -360,17 +369,18 @@ def losses_of(events: list[Any]) -> dict[int, float]:
     return {e["step"]: e["metrics"]["loss"] for e in events if e["type"] == "step"}
 
 
-@pytest.mark.parametrize("name", ["both", "three at once"])
+@pytest.mark.parametrize("name", ["both", "moving", "three at once"])
 @pytest.mark.parametrize("adapter", [None, LoraSettings(rank=4, dropout=0.3)], ids=["full", "lora"])
 def test_resuming_gives_the_losses_of_the_run_that_never_stopped(
     tmp_path: Path, tiny_llama: Make, adapter: Any, name: str
 ) -> None:
-    teacher = tiny_llama(layers=3, hidden_size=32 if name == "both" else 48, seed=1)
+    losses = MOVING if name == "moving" else TERMS[name]
+    teacher = tiny_llama(layers=3, hidden_size=48 if name == "three at once" else 32, seed=1)
 
     def make(folder: str) -> TrainingStage:
         torch.manual_seed(0)
         student = with_adapter(tiny_llama(), adapter, seed=0)
-        return stage(tmp_path / folder, student, teacher, TERMS[name], rows=encoded(20), steps=12)
+        return stage(tmp_path / folder, student, teacher, losses, rows=encoded(20), steps=12)
 
     whole = make("whole")
     expected = losses_of(list(train(whole)))
@@ -422,6 +432,42 @@ def test_the_same_seed_gives_the_same_student(tmp_path: Path, tiny_llama: Make) 
         states.append(made.student.state_dict())
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name])
+
+
+def test_what_moves_is_recorded_and_weighs_as_it_says(tmp_path: Path, tiny_llama: Make) -> None:
+    made = stage(tmp_path, tiny_llama(), tiny_llama(seed=1), MOVING, rows=encoded(20), steps=5)
+    seen = [e["metrics"] for e in train(made) if e["type"] == "step"]
+    weights = [metrics["weight_forward_kl"] for metrics in seen]
+    assert weights == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert [metrics["weight_cross_entropy"] for metrics in seen] == pytest.approx(
+        [0.0, 0.2, 0.4, 0.6, 0.8]
+    )
+    assert [metrics["temperature_forward_kl"] for metrics in seen] == pytest.approx([3, 2, 1, 1, 1])
+    for metrics in seen:
+        for term in ("forward_kl", "cross_entropy"):
+            expected = metrics[f"weight_{term}"] * metrics[term]
+            assert metrics[f"weighted_{term}"] == pytest.approx(expected, rel=1e-6)
+        both = metrics["weighted_forward_kl"] + metrics["weighted_cross_entropy"]
+        assert metrics["loss"] == pytest.approx(both, rel=1e-6)
+
+
+def test_a_step_takes_weights_and_temperatures_of_its_moment(
+    tmp_path: Path, tiny_llama: Make
+) -> None:
+    """The last of five steps, from the same weights, equals a step with the plain numbers."""
+    plain = [ForwardKLLoss(weight=0.2, temperature=1.0), CrossEntropyLoss(weight=0.8)]
+    found = []
+    for name, losses, steps, at in (("moving", MOVING, 5, 5), ("plain", plain, 1, 1)):
+        student = tiny_llama()
+        made = stage(
+            tmp_path / name, student, tiny_llama(seed=1), losses, steps=steps, warmup_fraction=0.0
+        )
+        for happening in train(made):
+            if happening["type"] == "step" and happening["step"] == at - 1:
+                student.load_state_dict(tiny_llama().state_dict())
+            if happening["type"] == "step" and happening["step"] == at:
+                found.append(happening["metrics"]["loss"])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 # --- C20: no dead switch ------------------------------------------------------------------------

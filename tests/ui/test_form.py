@@ -155,3 +155,20 @@ def test_lists_of_numbers_are_written_with_commas() -> None:
     assert form.parsed(doors, "1, 2 30") == [1, 2, 30]
     assert form.parsed(doors, " ") is None
     assert form.parsed(doors, "1, two") == "1, two"
+
+
+def test_a_number_may_give_way_to_a_group() -> None:
+    schema = {
+        "$defs": {"Moving": {"type": "object", "properties": {"start": {"type": "number"}}}},
+        "properties": {
+            "weight": {
+                "default": 0.9,
+                "oneOf": [{"type": "number", "minimum": 0}, {"$ref": "#/$defs/Moving"}],
+            }
+        },
+    }
+    weight = form.settings(schema, schema, "loss")[0]
+    assert (weight.kind, weight.default, weight.info) == ("number", 0.9, "(at least 0)")
+    assert [item.path for item in form.settings(schema, weight.node, weight.path)] == [
+        "loss.weight.start"
+    ]

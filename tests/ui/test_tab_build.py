@@ -21,6 +21,7 @@ from ui import (
     draft,
     edits,
     form,
+    loss_edits,
     models_drawn,
     review,
     row_drawn,
@@ -188,7 +189,7 @@ def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
         lambda desk: edits.edit_init("layer_drop", "", desk, 0),
         lambda desk: edits.edit_held_out("share", "", desk, 0),
         lambda desk: edits.edit_method("Fine-tune", "", desk, 0),
-        lambda desk: edits.toggle_loss(0, "forward_kl", False, "", desk, 0),
+        lambda desk: loss_edits.toggle_loss(0, "forward_kl", False, "", desk, 0),
     ],
 )
 def test_going_away_and_back_loses_nothing(
@@ -202,7 +203,7 @@ def test_going_away_and_back_loses_nothing(
     edits.edit_init("scratch", "", desk, 0)
     edits.edit_held_out("starter", "", desk, 0)
     edits.edit_method("Distill", "", desk, 0)
-    edits.toggle_loss(0, "forward_kl", True, "", desk, 0)
+    loss_edits.toggle_loss(0, "forward_kl", True, "", desk, 0)
     after = now(desk)
     key = functools.partial(sorted, key=lambda loss: loss["name"])
     assert key(after["stages"][0].pop("losses")) == key(before["stages"][0].pop("losses"))
@@ -226,18 +227,45 @@ def test_the_teacher_is_changed_where_the_stages_name_it(desk: desks.Desk) -> No
     assert now(desk)["stages"][1]["teacher"] == "previous"
 
 
-def test_a_loss_is_edited_by_its_name(desk: desks.Desk) -> None:
+def loss_setting(name: str, key: str) -> form.Setting:
     node = form.find(SCHEMA, "stages")["items"]
     losses = form.variants(SCHEMA, node)["distill"]["properties"]["losses"]["items"]
-    variant = form.variants(SCHEMA, losses)["forward_kl"]
-    temperature = next(
-        item for item in form.settings(SCHEMA, variant, "x") if item.key == "temperature"
-    )
-    edits.edit_loss(0, "forward_kl", temperature, -1, "", desk)
+    found = form.settings(SCHEMA, form.variants(SCHEMA, losses)[name], f"stages.0.losses.{name}")
+    return next(item for item in found if item.key == key)
+
+
+def test_a_loss_is_edited_by_its_name(desk: desks.Desk) -> None:
+    loss_edits.edit_loss(0, "forward_kl", loss_setting("forward_kl", "temperature"), -1, "", desk)
     problems, _ = review.review(desk)
     assert review.slot(now(desk), problems[0].field) == (
         "ds-field-stages-0-losses-forward_kl-temperature"
     )
+
+
+def test_a_weight_follows_a_schedule_and_stays_again(desk: desks.Desk) -> None:
+    weight = loss_setting("forward_kl", "weight")
+    loss_edits.edit_loss(0, "forward_kl", weight, 0.7, "", desk)
+    loss_edits.toggle_schedule(0, "forward_kl", weight, True, "", desk, 0)
+    loss = next(x for x in now(desk)["stages"][0]["losses"] if x["name"] == "forward_kl")
+    assert loss["weight"] == {"start": 0.7, "end": 0.7}
+    parts = {item.key: item for item in form.settings(SCHEMA, weight.node, weight.path)}
+    assert list(parts) == ["start", "end", "schedule", "fraction"]
+    loss_edits.edit_loss(0, "forward_kl", parts["end"], 0.1, "", desk)
+    loss_edits.edit_loss(0, "forward_kl", parts["schedule"], "cosine", "", desk)
+    made = api.load_recipe(desks.current(desk)).stages[0].losses
+    moved = next(loss for loss in made if loss.name == "forward_kl")
+    assert moved.weight.model_dump() == {
+        "start": 0.7,
+        "end": 0.1,
+        "schedule": "cosine",
+        "fraction": 1.0,
+    }
+    loss_edits.edit_loss(0, "forward_kl", parts["end"], -1, "", desk)
+    problems, _ = review.review(desk)
+    assert review.slot(now(desk), problems[0].field) == form.field_id(parts["end"].path)
+    loss_edits.toggle_schedule(0, "forward_kl", weight, False, "", desk, 0)
+    loss = next(x for x in now(desk)["stages"][0]["losses"] if x["name"] == "forward_kl")
+    assert loss["weight"] == 0.7
 
 
 def test_sources_are_added_and_removed(desk: desks.Desk) -> None:

@@ -16,6 +16,8 @@ from distill_core.recipe import (
     JSDLoss,
     SkewedForwardKLLoss,
     SkewedReverseKLLoss,
+    TemperatureSchedule,
+    WeightSchedule,
 )
 from tests.core.terms import LOGIT_TERMS, TERMS, reference
 
@@ -182,3 +184,41 @@ def test_cross_entropy_equals_minus_log_probability() -> None:
         float(probabilities[place, target].log()) for place, target in enumerate(given.targets)
     )
     assert sums["cross_entropy"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_and_temperatures_are_those_of_the_moment() -> None:
+    given = rows()
+    moving = Objective(
+        [
+            ForwardKLLoss(
+                weight=WeightSchedule(start=1.0, end=0.0),
+                temperature=TemperatureSchedule(start=3.0, end=1.0),
+            ),
+            CrossEntropyLoss(weight=WeightSchedule(start=0.0, end=0.5)),
+        ]
+    )
+    totals = moving.token_counts(counts(given))
+    assert list(totals) == ["forward_kl", "cross_entropy"]  # also where a weight is 0 for now
+    for progress, soft, temperature, hard in ((0.0, 1.0, 3.0, 0.0), (0.5, 0.5, 2.0, 0.25)):
+        now = moving.at(progress)
+        plain = Objective(
+            [
+                ForwardKLLoss(weight=soft, temperature=temperature),
+                CrossEntropyLoss(weight=hard),
+            ]
+        )
+        loss, sums = now(given, totals=totals)
+        expected, _ = plain(given, totals=totals)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+        assert set(sums) == {"forward_kl", "cross_entropy"}
+        assert now.scheduled() == {
+            "weight_forward_kl": soft,
+            "temperature_forward_kl": temperature,
+            "weight_cross_entropy": hard,
+        }
+    assert Objective([ForwardKLLoss()]).scheduled() == {}
+
+
+def test_a_term_that_never_has_a_weight_is_left_out() -> None:
+    never = WeightSchedule(start=0.0, end=0.0)
+    assert Objective([ForwardKLLoss(weight=never), CrossEntropyLoss()]).needs_teacher is False
