@@ -84,6 +84,11 @@ def _problem(detail: Any) -> Problem:
         if kind == "union_tag_not_found" or value.get(tag) is None:
             message = f"{tag} is missing."
         return _error(field, message, _choices(location, str(context.get("tag", ""))))
+    if kind == "string_pattern_mismatch" and location[-1] == "layer_map":
+        why = "which layer learns from which is said in numbers"
+        return _error(
+            field, f"{shown} is not allowed: {why}.", "Write pairs of layers, such as 1:2, 2:4."
+        )
     if kind in _KINDS:
         why, fix = _KINDS[kind]
         return _error(field, f"{shown} is not allowed: {why}.", fix)

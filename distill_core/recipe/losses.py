@@ -163,11 +163,10 @@ def _as_text(value: Any) -> Any:
     return value
 
 
-LayerMap = Annotated[
-    str | None,
-    BeforeValidator(_as_text),
-    Field(pattern=r"^\s*[1-9]\d*\s*:\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*:\s*[1-9]\d*\s*)*$"),
+_Pairs = Annotated[
+    str, Field(pattern=r"^\s*[1-9]\d*\s*:\s*[1-9]\d*\s*(,\s*[1-9]\d*\s*:\s*[1-9]\d*\s*)*$")
 ]
+LayerMap = Annotated[_Pairs | None, BeforeValidator(_as_text)]
 """Which layers are compared, as text such as "1:2, 2:4", or as a mapping of numbers."""
 
 _LAYERS = "Which layers are compared: each of the student's, or the last one only."

@@ -402,3 +402,24 @@ def test_the_schema_has_ranges_and_descriptions() -> None:
     assert (rate["exclusiveMinimum"], rate["maximum"], rate["default"]) == (0, 1, 3e-4)
     assert rate["description"]
     assert isinstance(Recipe.model_validate(BASE), Recipe)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(None, None), ("1:2, 2:4", "1:2, 2:4"), ({1: 2, 2: 4}, "1:2, 2:4")],
+    ids=["empty", "text", "mapping"],
+)
+@pytest.mark.parametrize("name", ["hidden_states", "attention"])
+def test_a_layer_map_is_text_a_mapping_or_empty(name: str, given: Any, kept: str | None) -> None:
+    stage = {
+        "kind": "distill",
+        "teacher": "pocket-teacher",
+        "student": {"init": "scratch"},
+        "losses": [{"name": name, "layer_map": given}],
+    }
+    made = recipe_yaml.parse({"data": {"sources": [{"kind": "starter"}]}, "stages": [stage]})
+    assert made.stages[0].losses[0].layer_map == kept
+    assert recipe_yaml.parse(made.model_dump(mode="json")) == made
+    stage["losses"] = [{"name": name, "layer_map": "one with two"}]
+    with pytest.raises(RecipeError, match="Write pairs of layers, such as 1:2, 2:4"):
+        recipe_yaml.parse({"data": {"sources": [{"kind": "starter"}]}, "stages": [stage]})
