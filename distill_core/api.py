@@ -85,6 +85,36 @@ def student_facts(teacher: str, student: dict[str, Any]) -> dict[str, Any]:
     return student_size.student_facts(teacher, ready_recipes.parse_student(student))
 
 
+def pair_report(
+    teacher: str, student: dict[str, Any], *, task: str = "causal_lm"
+) -> dict[str, Any]:
+    """Tell whether two models can be compared, and how, no weights loaded (`student` as above).
+
+    `{"verdict": "Same tokenizer, 128 padded rows: cut.", "comparable": bool | None: not known yet,
+    "loss": "forward_kl | cross_tokenizer", "findings": [{"topic", "state": "good | note | warning |
+    error", "text", "fix"}], "teacher": {"name", "architecture", "layers", "hidden_size", "context",
+    "rows", "tokens", "bos", "eos", "pad", "turn_end", "template", "licence"}, "student": {…}}`.
+    Raises `RecipeError`.
+    """
+    from distill_core import pair_doctor, ready_recipes
+
+    return pair_doctor.pair_report(teacher, ready_recipes.parse_student(student), task=task)
+
+
+def pair_reports(recipe: Recipe) -> list[dict[str, Any]]:
+    """Do so for every distil stage of a recipe: `pair_report`'s keys and `"stage"`, its index."""
+    from distill_core import pair_doctor
+
+    return pair_doctor.pair_reports(recipe)
+
+
+def fitting_losses(comparable: bool | None, losses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Exchange the terms of a stage that cannot serve its pair (`comparable` of its report)."""
+    from distill_core.pair_doctor import fitting
+
+    return fitting.fitting_losses(comparable, losses)
+
+
 def ready_recipes() -> list[dict[str, Any]]:
     """List the recipes that come with the studio: `{"name", "title", "description", "yaml"}`."""
     from distill_core import ready_recipes
@@ -336,7 +366,8 @@ def compare(
     `{"type": "answer", "model", "text", "tokens", "tokens_per_s", "latency_ms"}`, then per model
     other than the teacher `{"type": "tokens", "model", "mean_kl", "top1_agreement", "tokens":
     [{"text", "kl": nats, "agree": bool, "student_top": [{"text", "probability"}×5],
-    "teacher_top": […]}]}`: both distributions after the same prefix, the student's own answer.
+    "teacher_top": […]}]}`: both distributions after the same prefix, the student's own answer; no
+    tokens and a `"note"` that says why where the two have different tokenizers.
     Models that tell classes apart give no `token`s: their `answer` is the class, with
     `"probability", "classes": [{"text", "probability"}], "rows_per_s"`, and their `tokens` are one,
     for the whole text.

@@ -20,6 +20,7 @@ from distill_core import compare_classes, device, lineup, runs
 from distill_core.data.batches import collate
 from distill_core.data.sources import prepare
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, encode_prompt, stop_token_ids
+from distill_core.data.vocabularies import compare_maps
 from distill_core.errors import RunError
 from distill_core.generate import generate_steps
 from distill_core.losses.divergences import forward_kl
@@ -237,8 +238,10 @@ def _answer(pane: _Pane) -> dict[str, Any]:
 def _tokens(pane: _Pane, teacher: _Pane) -> dict[str, Any]:
     """How far the model's distribution is from the teacher's at each token of its own answer."""
     result: dict[str, Any] = {"type": "tokens", "model": pane.key}
-    if not pane.ids or pane.loaded.tokenizer.get_vocab() != teacher.loaded.tokenizer.get_vocab():
-        note = "" if not pane.ids else "another tokenizer: tokens cannot be compared one by one"
+    maps = teacher.loaded.tokenizer.get_vocab(), pane.loaded.tokenizer.get_vocab()
+    same = compare_maps(*maps).comparable
+    if not pane.ids or not same:
+        note = "" if same else "Another tokenizer than the teacher's: no KL token by token."
         return result | {"mean_kl": None, "top1_agreement": None, "tokens": [], "note": note}
     mine, theirs = _answer_logits(pane, pane), _answer_logits(teacher, pane)
     divergence = forward_kl(mine, theirs)
@@ -262,9 +265,9 @@ def _tokens(pane: _Pane, teacher: _Pane) -> dict[str, Any]:
 
 @torch.no_grad()
 def _answer_logits(judge: _Pane, pane: _Pane) -> torch.Tensor:
-    """`judge`'s logits (N, V) before each of the N tokens of `pane`'s answer."""
-    ids = pane.prompt + pane.ids
-    labels = [IGNORE_INDEX] * len(pane.prompt) + pane.ids
+    """`judge`'s logits (N, V) before each of the N tokens of `pane`'s answer, in its own chat."""
+    ids = judge.prompt + pane.ids
+    labels = [IGNORE_INDEX] * len(judge.prompt) + pane.ids
     row = Encoded(input_ids=ids, labels=labels, labelled=False, truncated=False)
     model = judge.loaded.model
     batch = collate([row], pad_token_id=0, rows=[0]).to(next(model.parameters()).device)

@@ -52,8 +52,7 @@ class _Scored:
     timed: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
     """Tokens and seconds of the timed answers."""
     teacher: LocalTeacher | None = None
-    vocabulary: dict[str, int] = field(default_factory=dict)
-    """The teacher's tokens."""
+    teacher_tokenizer: Any = None
 
 
 def evaluate_members(
@@ -93,6 +92,7 @@ def evaluate_members(
             max_seq_len=recipe.data.max_seq_len,
             max_new_tokens=recipe.evaluation.max_new_tokens,
             metric=metric,
+            teacher_tokenizer=scored.teacher_tokenizer,
         )
         _score_member(scored, loaded, held_out, validity)
     yield progress("evaluating", "all models", done=len(members), total=len(members))
@@ -119,8 +119,7 @@ def _score_member(
     """Score one member; the teacher stays in memory for those that come after it."""
     found = loaded.member
     is_teacher = found.key == lineup.TEACHER
-    tokens_of = loaded.tokenizer.get_vocab()
-    teacher = scored.teacher if tokens_of == scored.vocabulary else None
+    teacher = scored.teacher if held_out.comparable else None
     tokens = score_tokens(loaded.model, held_out, teacher=teacher)
     answers = answer_prompts(loaded.model, held_out)
     timings = measure_speed(loaded.model, held_out)
@@ -145,7 +144,7 @@ def _score_member(
     scored.scores[found.key] = score
     if is_teacher:
         stops = stop_token_ids(loaded.tokenizer)
-        scored.vocabulary = tokens_of
+        scored.teacher_tokenizer = loaded.tokenizer
         scored.teacher = LocalTeacher(
             loaded.model, vocab_size=len(loaded.tokenizer), stop_ids=stops
         )
@@ -159,11 +158,12 @@ def _score_classifier(
     assert labels is not None, "the line-up knows the classes"
     longest = recipe.data.max_seq_len
     texts = HeldOutTexts.make(rows, loaded.tokenizer, max_seq_len=longest, classes=labels)
-    teacher = scored.teacher if loaded.tokenizer.get_vocab() == scored.vocabulary else None
+    tokens_of, theirs = loaded.tokenizer.get_vocab(), scored.teacher_tokenizer
+    teacher = scored.teacher if theirs and tokens_of == theirs.get_vocab() else None
     found, scored.rows[key], scored.timed[key] = score_whole(loaded.model, texts, teacher)
     scored.scores[key] = _facts(loaded) | found
     if key == lineup.TEACHER:
-        scored.vocabulary = loaded.tokenizer.get_vocab()
+        scored.teacher_tokenizer = loaded.tokenizer
         scored.teacher = LocalTeacher(loaded.model, vocab_size=0, stop_ids=set())
 
 

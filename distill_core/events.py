@@ -16,7 +16,8 @@ Event = dict[str, Any]
 
 EventType = Literal[
     "run_started",  # recipe, stages: [{"index", "title", "kind", "total_steps", "baseline"}]
-    "stage_started",  # stage, title, kind, baseline, total_steps, rows, student, teacher, answers
+    "stage_started",  # stage, title, kind, baseline, total_steps, rows, student, teacher, answers,
+    # layer_map, alignment
     "progress",  # phase, message, done, total (work that is not a training step)
     "step",  # stage, step, metrics
     "evaluation",  # stage, step, metrics (names begin with held_out_), rows, final
@@ -98,6 +99,14 @@ METRICS: Mapping[str, Metric] = {
         "lower",
         is_term=True,
     ),
+    "cross_tokenizer": Metric(
+        "cross-tokenizer",
+        "nats or probability per span",
+        "KL where one token is the same for both tokenizers, ULD elsewhere; times the "
+        "temperature's square.",
+        "lower",
+        is_term=True,
+    ),
     "cross_entropy": Metric(
         "cross-entropy",
         "nats per token",
@@ -155,6 +164,15 @@ METRICS: Mapping[str, Metric] = {
     ),
     "held_out_teacher_rouge_l": Metric(
         "teacher's ROUGE-L", "0–1", "The teacher on the same held-out prompts.", "higher"
+    ),
+    "held_out_bits_per_byte": Metric(
+        "bits per byte",
+        "bits/byte",
+        "Cross-entropy by bytes of held-out text; where teacher and student have other tokens.",
+        "lower",
+    ),
+    "held_out_teacher_bits_per_byte": Metric(
+        "teacher's bits per byte", "bits/byte", "The teacher on the same held-out text.", "lower"
     ),
     "held_out_top1_agreement": Metric(
         "agrees with teacher",

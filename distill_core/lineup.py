@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from distill_core import files, models
 from distill_core.errors import RunError
-from distill_core.recipe import Student
+from distill_core.recipe import PretrainedStudent, Student
 
 if TYPE_CHECKING:
     import torch
@@ -162,7 +162,15 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
         ).eval()
         model.to(device)  # type: ignore[arg-type]
         mark = _fingerprint(model)
-    return Loaded(found, model.requires_grad_(False), models.load_tokenizer(source), mark)
+    tokenizer = models.load_tokenizer(own_folder(found.build, source))
+    return Loaded(found, model.requires_grad_(False), tokenizer, mark)
+
+
+def own_folder(student: Student | None, source: Path) -> Path:
+    """The folder of a student's tokenizer: a published student keeps its own, others `source`'s."""
+    if isinstance(student, PretrainedStudent) and student.model:
+        return models.resolve(student.model, field="student.model")
+    return source
 
 
 def _fingerprint(model: PreTrainedModel) -> str:

@@ -15,7 +15,14 @@ from distill_core.data.classes import TextRow, encode_text
 from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared, prepare
 from distill_core.data.tokenize import IGNORE_INDEX, encode
-from distill_core.recipe import PREVIOUS, DataSettings, DistillStage, FileSource, Recipe
+from distill_core.recipe import (
+    PREVIOUS,
+    DataSettings,
+    DistillStage,
+    FileSource,
+    PretrainedStudent,
+    Recipe,
+)
 
 
 def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
@@ -34,6 +41,8 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
     stage = recipe.stages[0]
     key = "teacher" if isinstance(stage, DistillStage) else "model"
     name = getattr(stage, key)
+    if isinstance(stage.student, PretrainedStudent) and stage.student.model:
+        key, name = "student.model", stage.student.model  # it reads rows with its own tokenizer
     folder = None
     if name != PREVIOUS:
         folder = models.local_folder(name, field=f"stages.0.{key}")

@@ -1,22 +1,24 @@
 """How a recipe's task reads rows, in training and while it is watched.
 
-In: rows, a tokenizer, the classes where texts are told apart. Out: encoded rows, and who looks at
-the network on held-out rows. The one place where a stage asks which task it is.
+In: rows, the tokenizers of student and teacher, the classes where texts are told apart. Out:
+encoded rows, with the teacher's side where it reads them otherwise, and who looks at the network on
+held-out rows. The one place where a stage asks which task it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from distill_core.class_watcher import ClassWatcher
+from distill_core.data.alignment import reader, reads_alike
 from distill_core.data.classes import encode_text
 from distill_core.data.formats import Row
-from distill_core.data.tokenize import encode
-from distill_core.errors import DataError
+from distill_core.errors import DataError, ModelError
+from distill_core.losses.objective import Objective
 from distill_core.models import Labels, model_facts
 from distill_core.models.classifiers import check_teacher
 from distill_core.plan import PlannedStage
@@ -31,30 +33,54 @@ if TYPE_CHECKING:
 
 
 def encode_rows(
-    rows: list[Row],
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: Recipe,
-    classes: Labels | None,
+    rows: Sequence[Row],
+    student: PreTrainedTokenizerBase,
+    *,
+    teacher: PreTrainedTokenizerBase,
+    objective: Objective,
+    max_seq_len: int,
+    classes: Labels | None = None,
 ) -> tuple[list[Row], list[Any]]:
-    """Rows that have something to learn, and their tokens."""
-    longest = recipe.data.max_seq_len
-    pairs: list[tuple[Row, Any]] = [
-        (
-            row,
-            encode(row, tokenizer, longest)
-            if classes is None
-            else encode_text(row, tokenizer, longest, classes),
-        )
-        for row in rows
-    ]
-    pairs = [(row, item) for row, item in pairs if item.supervised_tokens]
-    if not pairs:
+    """Rows that have something to learn, in the student's tokens and, where asked, the teacher's.
+
+    Raises:
+        DataError: if no row is left.
+        ModelError: if the terms cannot compare such a pair.
+    """
+    read = (
+        reader(student, teacher, by_text=objective.by_text, by_id=objective.by_id)
+        if classes is None
+        else _reader_of_texts(student, teacher, objective, classes)
+    )
+    pairs = [(row, read(row, max_seq_len)) for row in rows]
+    found = [(row, item) for row, item in pairs if item is not None and item.supervised_tokens]
+    if not found:
         raise DataError(
-            f"No row has a supervised token left within max_seq_len = {recipe.data.max_seq_len}. "
+            f"No row has a supervised token left within max_seq_len = {max_seq_len}. "
             "Raise it, or give rows with answers.",
             field="data.max_seq_len",
         )
-    return [row for row, _ in pairs], [item for _, item in pairs]
+    return [row for row, _ in found], [item for _, item in found]
+
+
+def _reader_of_texts(
+    student: PreTrainedTokenizerBase,
+    teacher: PreTrainedTokenizerBase,
+    objective: Objective,
+    classes: Labels,
+) -> Callable[[Row, int], Any]:
+    """How texts are read whose classes are told apart: both models get the same ids."""
+    if objective.by_text:
+        raise ModelError(
+            "cross_tokenizer compares pieces of written text, and these models tell classes apart."
+            "\nUse forward_kl, which compares their classes."
+        )
+    if objective.needs_teacher and student.get_vocab() != teacher.get_vocab():
+        raise ModelError(
+            "Teacher and student have different tokenizers, and both have to read the same ids.\n"
+            "Choose a student of the same family, or a smaller copy of the teacher."
+        )
+    return lambda row, max_seq_len: encode_text(row, student, max_seq_len, classes)
 
 
 def watcher_of(
@@ -66,21 +92,40 @@ def watcher_of(
     teacher: LocalTeacher | None,
     held_out: Sequence[Row],
     tokenizer: PreTrainedTokenizerBase,
+    teacher_tokenizer: PreTrainedTokenizerBase,
 ) -> Watcher | ClassWatcher:
-    """Who scores the network on the first held-out rows while it is trained."""
+    """Who scores the network on the first held-out rows while it is trained.
+
+    A teacher that writes text reads them with its own tokenizer and chat template.
+    """
     settings, longest = recipe.evaluation, recipe.data.max_seq_len
     rows = held_out[: max(settings.rows, settings.samples)]
     if classes is not None:
         texts = HeldOutTexts.make(rows, tokenizer, max_seq_len=longest, classes=classes)
         return ClassWatcher(stage, network, teacher, texts, samples=settings.samples)
-    asked = HeldOut.make(
-        rows,
-        tokenizer,
-        max_seq_len=longest,
-        max_new_tokens=settings.max_new_tokens,
-        metric=choose_metric(settings.metric, held_out)[0],
+
+    def read_by(
+        own: PreTrainedTokenizerBase, taught_by: PreTrainedTokenizerBase | None = None
+    ) -> HeldOut:
+        return HeldOut.make(
+            rows,
+            own,
+            max_seq_len=longest,
+            max_new_tokens=settings.max_new_tokens,
+            metric=choose_metric(settings.metric, held_out)[0],
+            teacher_tokenizer=taught_by,
+        )
+
+    asked = read_by(tokenizer, teacher_tokenizer if teacher else None)
+    reads_apart = teacher is not None and not reads_alike(tokenizer, teacher_tokenizer)
+    return Watcher(
+        stage,
+        network,
+        teacher,
+        asked,
+        samples=settings.samples,
+        teacher_held_out=read_by(teacher_tokenizer) if reads_apart else None,
     )
-    return Watcher(stage, network, teacher, asked, samples=settings.samples)
 
 
 def check_teacher_of(stage: PlannedStage, source: Path, classes: Labels, *, named: bool) -> None:

@@ -6,17 +6,17 @@ checkpoint. Knows nothing of the other stages but where they left their models.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from distill_core import casting, files, lineup, models
+from distill_core import casting, lineup, models
 from distill_core.checkpoints import Checkpoints
+from distill_core.data.alignment import alignment_facts
 from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared
 from distill_core.data.tokenize import pad_token_id, stop_token_ids
@@ -88,10 +88,19 @@ def run_stage(
     teacher = _teacher(this, stage, source, tokenizer)
     rows, answered = yield from _rows(this, stage, teacher, tokenizer, source)
     yield progress("preparing", "tokenizing")
-    kept, encoded = encode_rows(rows, tokenizer, this.recipe, this.classes)
     student_settings = _student_settings(stage.settings.student, this.folder, before)
+    own = lineup.own_folder(student_settings, source)
+    student_tokenizer = tokenizer if own == source else models.load_tokenizer(own)
+    kept, encoded = encode_rows(
+        rows,
+        student_tokenizer,
+        teacher=tokenizer,
+        objective=Objective(stage.losses),
+        max_seq_len=this.recipe.data.max_seq_len,
+        classes=this.classes,
+    )
     yield progress("preparing", "building the student")
-    calibration = Calibration(encoded, pad_token_id(tokenizer), this.device)
+    calibration = Calibration(encoded, pad_token_id(student_tokenizer), this.device)
     parts = choose_parts(
         student_settings,
         source=source,
@@ -137,7 +146,8 @@ def run_stage(
         network=network.to(this.device),
         teacher=teacher,
         held_out=this.data.held_out,
-        tokenizer=tokenizer,
+        tokenizer=student_tokenizer,
+        teacher_tokenizer=tokenizer,
     )
     shot = max(1, stage.total_steps // SHOTS_PER_STAGE)
     yield event(
@@ -156,6 +166,7 @@ def run_stage(
         if teacher
         else None,
         layer_map=matching.words,
+        alignment=alignment_facts(encoded) if this.classes is None else None,
     )
     training = TrainingStage(
         index=stage.index,
@@ -166,8 +177,8 @@ def run_stage(
         optim=stage.settings.optim,
         total_steps=stage.total_steps,
         seed=seed,
-        vocab_size=len(tokenizer),
-        pad_token_id=pad_token_id(tokenizer),
+        vocab_size=len(student_tokenizer),
+        pad_token_id=pad_token_id(student_tokenizer),
         checkpoints=Checkpoints(
             this.folder / "checkpoints" / f"stage_{stage.index}",
             keep=this.recipe.checkpoints.keep,
@@ -184,7 +195,7 @@ def run_stage(
         if happening["type"] == "run_stopped":
             return True
     yield progress("saving", stage.output)
-    _save(merged(network), tokenizer, this.folder / stage.output)
+    models.save(merged(network), student_tokenizer, this.folder / stage.output)
     training.checkpoints.clear()
     yield event(
         "stage_finished",
@@ -275,20 +286,3 @@ def _student_settings(student: Student, folder: Path, before: PlannedStage | Non
 
 def _trained(network: torch.nn.Module) -> int:
     return sum(value.numel() for value in network.parameters() if value.requires_grad)
-
-
-def _save(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
-    """Write the model beside its place, then rename: a folder there is a whole model."""
-    partial = target.with_name(f".partial_{target.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with files.disk_full_told(target.parent):
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-            partial.rename(target)
-    except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if files.is_disk_full(error):
-            raise files.disk_full(target.parent) from error
-        raise

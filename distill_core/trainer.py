@@ -240,6 +240,8 @@ def supervised_rows(
         student=ours.features,
         teacher=theirs.features if theirs else None,
         layer_pairs=objective.matching.pairs,
+        teacher_targets=batch.for_teacher.targets,
+        spans=batch.spans,
     )
 
 
@@ -274,9 +276,7 @@ def _explain(
             bad = objective.non_finite(rows)
         if bad is not None:
             name, positions = bad
-            inside = LOSSES[name].applies_to == "features"
-            compared = placed.feature_positions if inside else placed.supervised
-            row_of = compared.nonzero()[:, 0].cpu()
+            row_of = placed.lines(LOSSES[name].applies_to).cpu()
             origins = sorted({batch.rows[int(row_of[place])] for place in positions.cpu()})
             shown = ", ".join(stage.origin(row) for row in origins[:3])
             more = f" and {len(origins) - 3} more" if len(origins) > 3 else ""

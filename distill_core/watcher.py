@@ -18,6 +18,7 @@ from distill_core.scoring import (
     row_scores,
     score_tokens,
 )
+from distill_core.scoring.tokens import TokenScores
 from distill_core.teachers.local import LocalTeacher
 
 
@@ -32,25 +33,33 @@ class Watcher:
         held_out: HeldOut,
         *,
         samples: int,
+        teacher_held_out: HeldOut | None = None,
     ) -> None:
+        """`teacher_held_out`: the same rows as a teacher with a tokenizer of its own reads them."""
         self.stage = stage
         self.network = network
         self.teacher = teacher
         self.held_out = held_out
+        self.teacher_held_out = teacher_held_out or held_out
         self.asked = [row for row in held_out.rows if row.response is not None][:samples]
         self.last: dict[str, float] = {}
         self._teacher_texts: list[str] = []
+        self._teacher_bits: float | None = None
 
     def look(self, step: int) -> Iterator[Event]:
         """Yield one `evaluation` event, then one `sample` event for each fixed prompt."""
         if not self.held_out.rows:
             return
-        metrics = score_tokens(self.network, self.held_out, teacher=self.teacher).as_metrics()
+        scores = score_tokens(self.network, self.held_out, teacher=self.teacher)
+        metrics = scores.as_metrics()
+        if not self.held_out.comparable and self.teacher is not None:
+            metrics |= self._bits_per_byte(scores, self.teacher)
         texts = answer_prompts(self.network, self.held_out).texts
         metrics |= self._answer_metrics("held_out", texts)
         if texts and self.teacher is not None:
             if not self._teacher_texts:  # the same every time: asked once a stage
-                self._teacher_texts = answer_prompts(self.teacher.model, self.held_out).texts
+                asked = answer_prompts(self.teacher.model, self.teacher_held_out)
+                self._teacher_texts = asked.texts
             metrics |= self._answer_metrics("held_out_teacher", self._teacher_texts)
         self.last = {name: float(f"{value:.9g}") for name, value in metrics.items()}
         yield event(
@@ -72,6 +81,15 @@ class Watcher:
                 reference=self.held_out.references[place],
                 match=texts[place] == self.held_out.references[place],
             )
+
+    def _bits_per_byte(self, scores: TokenScores, teacher: LocalTeacher) -> dict[str, float]:
+        """What two tokenizers can be compared by, in the place of a KL token by token."""
+        if self._teacher_bits is None:
+            self._teacher_bits = score_tokens(teacher.model, self.teacher_held_out).bits_per_byte
+        return {
+            "held_out_bits_per_byte": scores.bits_per_byte,
+            "held_out_teacher_bits_per_byte": self._teacher_bits,
+        }
 
     def _answer_metrics(self, who: str, texts: list[str]) -> dict[str, float]:
         """Exact match, and the task's own metric where that is another one."""

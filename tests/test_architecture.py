@@ -27,7 +27,7 @@ GROUPS = {
     "loop": "trainer pipeline stage reading watcher class_watcher checkpoints scoring evaluate "
     "conclusions lineup casting compare compare_classes preview softening self_test reference "
     "export starter.build starter.tokenizer",
-    "advice": "checks advisor estimate progressive",
+    "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",
     "cli": "cli",

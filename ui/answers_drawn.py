@@ -121,7 +121,8 @@ def _speed(answer: Answer, teacher: Answer | None) -> str:
 
 def _agreement(answer: Answer) -> str:
     if answer.get("mean_kl") is None:
-        return ""
+        note = str(answer.get("note") or "")
+        return f"<br>{escape(note)}" if note else ""
     if answer.get("unit") == "class":
         agrees = "agrees with it" if answer.get("top1_agreement") else "tells another class"
         return f"<br>KL to the teacher {float(answer['mean_kl']):.2f} nats · {agrees}"

@@ -16,7 +16,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import desk as desks
-from ui import draft, edits, form, loss_edits
+from ui import draft, edits, form, loss_edits, pair_edits, pair_fit
 
 STAGE_WORDS = {
     "distill": "Distill: learn the teacher's probabilities",
@@ -153,7 +153,7 @@ def student(wires: Wires, desk: desks.Desk) -> None:
         for setting in rest:
             made = form.component(setting, draft.get(data, setting.path))
             made.elem_id = f"ds-field-student-{setting.key}"
-            edit = functools.partial(edits.edit_student_setting, setting)
+            edit = functools.partial(pair_edits.edit_student_setting, setting)
             follow(wires, form.edited(made), edit, made)
 
 
@@ -202,7 +202,7 @@ def _stage_rest(wires: Wires, data: draft.Mapping, node: form.Schema, path: str)
 
 def _losses(wires: Wires, data: draft.Mapping, stage: int, node: Any) -> None:
     listed = draft.get(data, f"stages.{stage}.losses")
-    present = listed if isinstance(listed, list) else loss_edits.default_losses()
+    present = listed if isinstance(listed, list) else pair_fit.default_losses()
     chosen = {str(draft.get(loss, "name")): loss for loss in present}
     with gr.Column(elem_classes="ds-losses", elem_id=form.field_id(f"stages.{stage}.losses")):
         known = form.variants(schema(), node)

@@ -236,6 +236,7 @@ def take(answer: Answer | None, event: dict[str, Any]) -> None:
             unit=event.get("unit", "token"),
             mean_kl=event["mean_kl"],
             top1_agreement=event["top1_agreement"],
+            note=event.get("note", ""),
         )
 
 

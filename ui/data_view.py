@@ -40,7 +40,8 @@ def data_key(desk: Desk) -> str:
     except draft.BrokenYaml:
         return ""
     pair = draft.pair(data)
-    parts = [data.get("data"), draft.get(data, pair.teacher_path), draft.kinds(data)]
+    models = [draft.get(data, path) for path in (pair.teacher_path, "stages.0.student.model")]
+    parts = [data.get("data"), draft.task(data), models, draft.kinds(data)]
     return json.dumps(parts, sort_keys=True, default=str)
 
 

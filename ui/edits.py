@@ -99,66 +99,6 @@ def edit_name(value: str, stored: str, desk: Desk) -> Any:
     return changed(desk, stored, lambda data: draft.put(data, "name", value))
 
 
-def edit_teacher(value: str | None, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
-    """Change the teacher, or the model that is tuned, wherever the stages name it."""
-    name = (value or "").strip()
-    text = changed(desk, stored, lambda data: draft.put(data, draft.pair(data).teacher_path, name))
-    return text, version + 1
-
-
-def edit_student(key: str, value: Any, stored: str, desk: Desk) -> Any:
-    """Change one setting of the student, such as its layers."""
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
-
-    def apply(data: draft.Mapping) -> draft.Mapping:
-        path = f"{draft.pair(data).student_path}.{key}"
-        return draft.drop(data, path) if whole in (None, "") else draft.put(data, path, whole)
-
-    return changed(desk, stored, apply)
-
-
-def edit_student_setting(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
-    """Change another setting of the student, wherever the stages now have it."""
-    return edit_student(setting.key, form.parsed(setting, value), stored, desk)
-
-
-def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
-    """Change what the student starts from; its size stays where it can."""
-
-    def apply(data: draft.Mapping) -> draft.Mapping:
-        path = draft.pair(data).student_path
-        old = draft.get(data, path)
-        fresh: draft.Mapping = {"init": init}
-        if init in {"scratch", "layer_drop"}:
-            fresh["layers"] = draft.get(data, f"{path}.layers", 2)
-        if init == "width_prune":
-            fresh["hidden_size"] = narrower(str(draft.get(data, draft.pair(data).teacher_path)))
-        if init == "scratch":
-            fresh["hidden_size"] = draft.get(data, f"{path}.hidden_size", 80)
-        key = f"student:{draft.get(old, 'init', '')}"
-        return draft.put(data, path, desks.swap(desk, key, old, f"student:{init}", fresh))
-
-    return changed(desk, stored, apply), version + 1
-
-
-def narrower(teacher: str) -> int | None:
-    """About three quarters of a teacher's width that fits its heads; None where none is known."""
-    try:
-        facts = api.model_facts(teacher)
-    except (api.DistillError, OSError):
-        return None
-    whole, heads = int(facts["hidden_size"] or 0), int(facts["attention_heads"] or 1)
-    # all heads on less each, or fewer heads as wide as before: architectures differ
-    for part in (heads, max(1, whole // heads)):
-        width = max(1, round(0.75 * whole / part)) * part
-        try:
-            api.student_facts(teacher, {"init": "width_prune", "hidden_size": width})
-        except api.DistillError:
-            continue
-        return width
-    return None
-
-
 def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
     """Change the list of stages to a method's."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ui import desk as desks
-from ui import draft, form
+from ui import draft, form, pair_fit
 from ui.desk import Desk
 from ui.edits import changed
 
@@ -76,10 +76,5 @@ def _with_loss_setting(
 
 def _losses(data: draft.Mapping, stage: int) -> list[draft.Mapping]:
     losses = draft.get(data, f"stages.{stage}.losses")
-    listed = losses if isinstance(losses, list) else default_losses()
+    listed = losses if isinstance(losses, list) else pair_fit.default_losses()
     return [loss for loss in listed if isinstance(loss, dict)]
-
-
-def default_losses() -> list[draft.Mapping]:
-    """The losses of a distil stage that names none."""
-    return [{"name": "forward_kl"}, {"name": "cross_entropy"}]

@@ -16,7 +16,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import desk as desks
-from ui import draft, form, models_drawn, summary, theme
+from ui import draft, form, models_drawn, pair_drawn, pair_fit, summary, theme
 from ui.desk import Desk
 
 INITS = {
@@ -76,7 +76,7 @@ def redraw(desk: Desk) -> Any:
         return gr.skip()
     teacher, student = pair_facts(data)
     drawing = models_drawn.draw(teacher, student, tuned=not draft.pair(data).has_teacher)
-    return drawing + pair_chips(data, teacher, student)
+    return drawing + pair_chips(data, teacher)
 
 
 def show(desk: Desk) -> tuple[Any, str, str, Any]:
@@ -136,21 +136,17 @@ def _facts(read: Any) -> dict[str, Any] | None:
         return None
 
 
-def pair_chips(
-    data: draft.Mapping, teacher: dict[str, Any] | None, student: dict[str, Any] | None
-) -> str:
+def pair_chips(data: draft.Mapping, teacher: dict[str, Any] | None) -> str:
     """Say what the two share, and what the teacher's licence is."""
-    path = draft.pair(data).student_path
-    own = draft.get(data, f"{path}.init") in {"scratch", "layer_drop", "width_prune"}
     chips = []
-    if teacher and student and own:
-        chips.append(theme.chip("same tokenizer", "good", "✓"))
-        chips.append(theme.chip("same template", "good", "✓"))
     if teacher and teacher.get("license"):
         chips.append(theme.chip(f"licence: {teacher['license']}"))
     if teacher and not teacher.get("offline", True):
         chips.append(theme.chip("will be downloaded", "warn", "⇩"))
-    return f'<div class="ds-chips">{"".join(chips)}</div>'
+    report = pair_fit.report_of(data)
+    if report is None:
+        return f'<div class="ds-chips">{"".join(chips)}</div>'
+    return pair_drawn.draw(report, chips)
 
 
 def in_a_sentence(data: draft.Mapping, estimate: dict[str, Any] | None) -> str:

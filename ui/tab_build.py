@@ -15,7 +15,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import build_parts as parts
-from ui import data_parts, data_view, draft, edits, review, task_edits
+from ui import data_parts, data_view, draft, edits, pair_edits, review, task_edits
 from ui import desk as desks
 from ui.state import Page
 
@@ -183,9 +183,10 @@ def _pair_card(
     parts.reshape(whole, ready.input, edits.pick_recipe, ready)
     parts.follow(wires, name.change, edits.edit_name, name)
     parts.reshape(whole, task.input, task_edits.edit_task, task)
-    parts.reshape(wires, teacher.input, edits.edit_teacher, teacher)
-    parts.reshape(wires, init.input, edits.edit_init, init)
-    for key, component in (("layers", layers), ("hidden_size", width), ("model", model)):
+    parts.reshape(whole, teacher.input, pair_edits.edit_teacher, teacher)
+    parts.reshape(whole, init.input, pair_edits.edit_init, init)
+    parts.reshape(whole, model.input, pair_edits.edit_student_model, model)
+    for key, component in (("layers", layers), ("hidden_size", width)):
         edit = functools.partial(_edit_student, key)
         parts.follow(wires, component.input, edit, component, drawing)
     return [ready, name, teacher, init, layers, width, model, task]
@@ -193,7 +194,7 @@ def _pair_card(
 
 def _edit_student(key: str, value: Any, stored: str, desk: desks.Desk) -> tuple[Any, Any]:
     """Change the student and draw it in one go, so that the drawing follows the hand."""
-    return edits.edit_student(key, value, stored, desk), review.redraw(desk)
+    return pair_edits.edit_student(key, value, stored, desk), review.redraw(desk)
 
 
 def _data_card(wires: parts.Wires, *versions: gr.State) -> None:

@@ -5,15 +5,14 @@ In: a stage with its networks' configurations. Out: problems. Reads tokenizers, 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from distill_core.errors import ModelError, Problem
-from distill_core.estimate.shapes import StageShape, tokenizer_folder
+from distill_core.errors import ModelError, Problem, Severity
+from distill_core.estimate.shapes import StageShape
 from distill_core.models import model_facts
 from distill_core.models.licences import licence_note
+from distill_core.pair_doctor import ACROSS_TOKENIZERS, TOKEN_BY_TOKEN, PairReport, examine
 from distill_core.plan import named_models
 from distill_core.recipe import (
     AttentionLoss,
@@ -25,9 +24,6 @@ from distill_core.recipe import (
     ScratchStudent,
     WidthPruneStudent,
 )
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 WIDE_GAP = 10.0
 """Teacher this many times larger: a step in between may help (Mirzadeh 2020)."""
@@ -95,61 +91,96 @@ def context_too_short(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
             return
 
 
-def tokenizers_differ(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
-    """Logits can only be compared where the same id means the same token."""
-    pair = _pair(shape)
-    if pair is None:
+def losses_for_the_pair(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
+    """Probabilities are compared id by id only where the same id means the same token."""
+    report = examine(shape)
+    if report is None or not isinstance(shape.stage, DistillStage):
         return
-    teacher, student = pair
-    if teacher.get_vocab() == student.get_vocab():
-        return
-    shared = len(teacher.get_vocab().items() & student.get_vocab().items())
-    yield Problem(
-        severity="error",
-        field=f"{shape.field}.student.model",
-        message=f"{shape.student_name} and its teacher have different tokenizers: {shared:,} of "
-        f"{len(teacher):,} tokens have the same id, so their probabilities cannot be compared.",
-        fix="Choose a student of the same family, or a smaller copy of the teacher.",
-    )
+    for place, loss in enumerate(shape.stage.losses):
+        field = f"{shape.field}.losses.{place}"
+        if not loss.is_active:
+            continue
+        if report.tells_classes_apart:
+            if loss.name == ACROSS_TOKENIZERS:
+                yield Problem(
+                    severity="error",
+                    field=field,
+                    message=f"{loss.name} compares pieces of written text, and these models tell "
+                    "classes apart.",
+                    fix=f"Use {TOKEN_BY_TOKEN}, which compares their classes.",
+                )
+        elif report.comparable is False and not loss.across_tokenizers:
+            yield Problem(
+                severity="error",
+                field=field,
+                message=f"{loss.name} compares the two models token by token, but "
+                f"{_difference(report)}.",
+                fix="Use cross_tokenizer in its place, or choose a student of the same family.",
+            )
+        elif report.comparable and loss.name == ACROSS_TOKENIZERS:
+            yield Problem(
+                severity="info",
+                field=field,
+                message="Teacher and student have the same tokenizer, so that all their "
+                "probabilities can be compared; cross_tokenizer is made for those that have not.",
+                fix=f"{TOKEN_BY_TOKEN} does so directly.",
+            )
 
 
-def templates_differ(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
-    """The student would be shown prompts in its teacher's form."""
-    pair = None if recipe.task == "text_classification" else _pair(shape)
-    if pair is None or pair[0].get_vocab() != pair[1].get_vocab():
+def attention_across_templates(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
+    """Attention is compared over the same keys: both must read the same text."""
+    report = examine(shape)
+    if report is None or not isinstance(shape.stage, DistillStage) or not report.other_template:
         return
-    teacher, student = pair
-    if (teacher.chat_template or "") != (student.chat_template or ""):
-        yield Problem(
-            severity="warning",
-            field=f"{shape.field}.student.model",
-            message=f"{shape.student_name} has another chat template than its teacher; the "
-            "student is trained, and saved, with the teacher's.",
-            fix="Nothing to do if you use it from here; elsewhere use the saved template.",
-        )
+    for place, loss in enumerate(shape.stage.losses):
+        if isinstance(loss, AttentionLoss) and loss.is_active and report.comparable:
+            yield Problem(
+                severity="error",
+                field=f"{shape.field}.losses.{place}",
+                message="attention compares where both look in the same text, but teacher and "
+                "student read each row in chat templates of their own.",
+                fix="Leave attention out, or give the student's tokenizer its teacher's template.",
+            )
 
 
-def padded_vocabulary(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
-    """Embedding rows without a token: cut before any softmax, so only worth knowing."""
-    tokenizer = _tokenizer(tokenizer_folder(shape.source_name))
-    if tokenizer is None or shape.source is None or not shape.is_distill:
+def pair_as_found(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
+    """What is worth knowing about the pair's tokens and templates."""
+    report = examine(shape)
+    if report is None:
         return
-    rows, tokens = shape.source.vocab_size, len(tokenizer)
-    if rows > tokens and recipe.task == "causal_lm":
-        yield Problem(
-            severity="info",
-            field=shape.source_field,
-            message=f"The teacher's vocabulary is padded: {rows:,} rows for {tokens:,} tokens. "
-            "Both sides are cut to the tokens before they are compared.",
-        )
-    elif rows < tokens:
-        yield Problem(
-            severity="error",
-            field=shape.source_field,
-            message=f"The teacher's tokenizer has {tokens:,} tokens, but the model only "
-            f"{rows:,} rows for them.",
-            fix="The folder mixes two models; copy or download it again.",
-        )
+    own = f"{shape.field}.student.model"
+    for finding in report.findings:
+        wanted = finding.topic == "padded vocabulary" or finding.state in {"warning", "error"}
+        other = finding.topic == "chat template" and report.other_template
+        if not (wanted or other):
+            continue
+        severity: Severity = "error" if finding.state == "error" else "info"
+        field = shape.source_field if finding.about == "teacher" else own
+        told = f"{report.verdict} " if finding.topic == "token → id map" else ""
+        # a loss that does not fit is told at the loss; where all do, there is nothing to mend
+        about_losses = report.comparable is False and (finding.about, finding.state)
+        fix = "" if about_losses == ("pair", "warning") else finding.fix
+        yield Problem(severity=severity, field=field, message=told + finding.text, fix=fix)
+
+
+def slow_tokenizer(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
+    """Spans are found by where tokens stand in the text."""
+    report = examine(shape)
+    if report is None or not isinstance(shape.stage, DistillStage) or report.tells_classes_apart:
+        return
+    for place, loss in enumerate(shape.stage.losses):
+        if loss.name != ACROSS_TOKENIZERS or not loss.is_active:
+            continue
+        for role, side in (("teacher", report.teacher), ("student", report.student)):
+            if side.tokenizer is not None and not side.tokenizer.is_fast:
+                yield Problem(
+                    severity="error",
+                    field=f"{shape.field}.losses.{place}",
+                    message=f"The {role}'s tokenizer cannot tell where its tokens stand in a text, "
+                    "so they cannot be matched.",
+                    fix="Save it as a fast tokenizer (tokenizer.json), or learn from the teacher's "
+                    "text.",
+                )
 
 
 def layers_compared(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
@@ -210,38 +241,24 @@ RULES: tuple[Callable[[StageShape, Recipe], Iterator[Problem]], ...] = (
     larger_than_teacher,
     wide_gap,
     context_too_short,
-    tokenizers_differ,
-    templates_differ,
-    padded_vocabulary,
+    losses_for_the_pair,
+    slow_tokenizer,
+    attention_across_templates,
+    pair_as_found,
     layers_compared,
     licences,
 )
 
 
-def _pair(shape: StageShape) -> tuple[Any, Any] | None:
-    """Tokenizers of teacher and student, where both are here and the student has its own."""
-    own = isinstance(shape.stage.student, PretrainedStudent) and shape.stage.student.model
-    if not shape.is_distill or not own or shape.source_name == shape.student_name:
-        return None
-    teacher = _tokenizer(tokenizer_folder(shape.source_name))
-    student = _tokenizer(tokenizer_folder(shape.student_name))
-    return (teacher, student) if teacher is not None and student is not None else None
-
-
-def _tokenizer(folder: Path | None) -> PreTrainedTokenizerBase | None:
-    if folder is None:
-        return None
-    try:
-        return _loaded(folder, (folder / "config.json").stat().st_mtime_ns)
-    except (ModelError, OSError):
-        return None  # told when it is loaded
-
-
-@functools.lru_cache(maxsize=8)
-def _loaded(folder: Path, stamp: int) -> PreTrainedTokenizerBase:
-    from distill_core.models.weights import load_tokenizer
-
-    return load_tokenizer(folder)
+def _difference(report: PairReport) -> str:
+    match, teacher, student = report.match, report.teacher, report.student
+    assert match is not None, "the two have been compared"
+    if match.comparable:
+        return f"they end an answer with {teacher.turn_end} and {student.turn_end}"
+    return (
+        f"they have different tokenizers ({match.shared:,} of {teacher.tokens:,} tokens have the "
+        "same id)"
+    )
 
 
 def _licence(name: str) -> Any:

@@ -6,7 +6,7 @@ In: arguments. Out: what `cli` says. Plain functions; `cli` puts them into the c
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,21 +77,23 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = F
 
     Exits with 1 if any problem is an error. With --json: an array of severity, field, message, fix.
     """
+    pairs: list[dict[str, Any]] = []
     try:
         with stdout_kept_clean():
-            problems = api.check(api.load_recipe(recipe, overrides))
+            read = api.load_recipe(recipe, overrides)
+            problems, pairs = api.check(read), api.pair_reports(read)
     except RecipeError as error:
         if not as_json:
             raise
         problems = error.problems
     if as_json:
         say_json([problem.model_dump() for problem in problems])
-    for problem in [] if as_json else problems:
-        say(f"{problem.severity}: {problem}")
+    else:
+        lines = [f"pair of stage {pair['stage'] + 1}: {pair['verdict']}" for pair in pairs]
+        lines += [f"{problem.severity}: {problem}" for problem in problems]
+        say("\n".join(lines if problems else [*lines, "No problems. Ready to run."]))
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(1)
-    if not problems and not as_json:
-        say("No problems. Ready to run.")
 
 
 def estimate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:

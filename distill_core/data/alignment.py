@@ -7,12 +7,13 @@ own ids and its own chat template. Knows nothing of batches or torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distill_core.data.chat import conventions_of
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import (
     ANSWER_END,
@@ -21,15 +22,98 @@ from distill_core.data.tokenize import (
     Place,
     Span,
     TeacherSide,
+    encode,
     encode_with_places,
 )
-from distill_core.data.vocabularies import student_ids
+from distill_core.data.vocabularies import compare_maps, student_ids
 from distill_core.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Alignment", "meet"]
+__all__ = ["Alignment", "Reader", "alignment_facts", "meet", "reader", "reads_alike"]
+
+Reader = Callable[[Row, int], Encoded | None]
+"""Encodes a row within a longest length; None where the two sides have nothing to compare."""
+
+
+def reader(
+    student: PreTrainedTokenizerBase,
+    teacher: PreTrainedTokenizerBase | None,
+    *,
+    by_text: bool,
+    by_id: bool,
+) -> Reader:
+    """How rows are read for a stage.
+
+    Args:
+        student: The student's tokenizer.
+        teacher: The teacher's, where a teacher is asked about the rows.
+        by_text: Whether a term compares spans of text, so that the rows need them.
+        by_id: Whether a term compares position by position: both sides must supervise the same
+            ids. Rows that two templates write with different ids are then left out.
+
+    Raises:
+        ModelError: if positions are compared but the same id means different tokens, or spans are
+            wanted and a tokenizer cannot tell the places of its tokens.
+    """
+    if teacher is None or not (by_text or by_id):
+        return lambda row, max_seq_len: encode(row, student, max_seq_len)
+    if by_id and not compare_maps(teacher.get_vocab(), student.get_vocab()).comparable:
+        raise ModelError(
+            "Teacher and student have different tokenizers, so their probabilities cannot be "
+            "compared token by token. Use cross_tokenizer in the place of such terms."
+        )
+    if by_text:
+        alignment = Alignment(student=student, teacher=teacher)
+        if not by_id:
+            return alignment.encode
+        return lambda row, max_seq_len: _if_same(alignment.encode(row, max_seq_len))
+    if reads_alike(student, teacher):
+        return lambda row, max_seq_len: encode(row, student, max_seq_len)
+
+    def side_by_side(row: Row, max_seq_len: int) -> Encoded | None:
+        item, theirs = encode(row, student, max_seq_len), encode(row, teacher, max_seq_len)
+        item.teacher = TeacherSide(theirs.input_ids, theirs.labels)
+        item.truncated |= theirs.truncated
+        return _if_same(item)
+
+    return side_by_side
+
+
+def reads_alike(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> bool:
+    """Whether both write every conversation with the same ids: one map, one template, one BOS."""
+    return student is teacher or (
+        student.chat_template == teacher.chat_template
+        and conventions_of(student) == conventions_of(teacher)
+        and student.get_vocab() == teacher.get_vocab()
+    )
+
+
+def alignment_facts(encoded: Sequence[Encoded]) -> dict[str, Any] | None:
+    """How much text two tokenizers have in common in these rows; None where it is not asked.
+
+    `{"spans", "same_token": share of spans that are one token for both, "tokens_in_spans": share
+    of the student's supervised tokens}`.
+    """
+    sides = [item.teacher for item in encoded if item.teacher is not None]
+    if not any(side.spans is not None for side in sides):
+        return None
+    spans = [span for side in sides for span in side.spans or ()]
+    tokens = sum(item.supervised_tokens for item in encoded)
+    return {
+        "spans": len(spans),
+        "same_token": sum(span.coincides for span in spans) / max(1, len(spans)),
+        "tokens_in_spans": sum(span.student_tokens for span in spans) / tokens,
+    }
+
+
+def _if_same(item: Encoded) -> Encoded | None:
+    """The row, if both sides supervise the same ids."""
+    assert item.teacher is not None, "both sides have been read"
+    ours = [label for label in item.labels if label != IGNORE_INDEX]
+    theirs = [label for label in item.teacher.labels if label != IGNORE_INDEX]
+    return item if ours == theirs else None
 
 
 class Alignment:

@@ -75,7 +75,17 @@ class Batch:
             "supervised": int(self.supervised.sum()),
             "labelled": int(self.target_labelled.sum()),
             "features": int(self.feature_positions.sum()),
+            "spans": len(self.spans) if self.spans else 0,
         }
+
+    def lines(self, applies_to: str) -> Tensor:
+        """Long (n,): the line of the batch that each row of a loss term comes from."""
+        if applies_to == "features":
+            return self.feature_positions.nonzero()[:, 0]
+        lines = self.supervised.nonzero()[:, 0]
+        if applies_to == "spans" and self.spans is not None:
+            return lines[self.spans.student_first]
+        return lines
 
     @property
     def real_tokens(self) -> int:

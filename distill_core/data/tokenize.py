@@ -223,7 +223,8 @@ def _joined(
         ids, supervised = ids + whole[done:], supervised + [segment.supervised] * len(whole[done:])
         if places is not None:
             spots = [(left - before, right - before) for left, right in offsets[done:]]
-            places += _places(segment, spots, answers, ends=bool(conventions.turn_end))
+            ends = {conventions.turn_end, tokenizer.eos_token or ""} - {""}
+            places += _places(segment, spots, answers, ends=segment.text.endswith(tuple(ends)))
         answers += segment.supervised
     if not supervised or not supervised[-1]:
         start = len(ids)

@@ -37,6 +37,8 @@ class MapMatch:
     kind: Literal["same", "extended", "different"]
     shared: int
     """Ids from 0 that both have; if `different`, how many tokens have the same id in both."""
+    named: int
+    """How many tokens both have by name, under whatever id."""
 
     @property
     def comparable(self) -> bool:
@@ -47,14 +49,14 @@ class MapMatch:
 def compare_maps(teacher: Mapping[str, int], student: Mapping[str, int]) -> MapMatch:
     """Compare two vocabularies by their token → id maps, never by their sizes."""
     if teacher == student:
-        return MapMatch("same", id_count(teacher))
+        return MapMatch("same", id_count(teacher), len(teacher))
     fewer, more = sorted((teacher, student), key=len)
     common = len(teacher.items() & student.items())
-    limit = id_count(fewer)
+    named, limit = len(teacher.keys() & student.keys()), id_count(fewer)
     beyond = all(number >= limit for token, number in more.items() if token not in fewer)
     if common == len(fewer) and beyond:
-        return MapMatch("extended", limit)
-    return MapMatch("different", common)
+        return MapMatch("extended", limit, named)
+    return MapMatch("different", common, named)
 
 
 def id_count(vocabulary: Mapping[str, int]) -> int:

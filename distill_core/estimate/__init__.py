@@ -91,8 +91,8 @@ class Work:
         return asked * settings.teacher_answers.best_of
 
     def rows(self, stage: PlannedStage) -> Lengths:
-        """Lengths of the rows, by the tokenizer of the stage."""
-        folder = tokenizer_folder(self._shape(stage).source_name)
+        """Lengths of the rows, by the tokenizer of the stage's student."""
+        folder = tokenizer_folder(self._shape(stage).student_name)
         return lengths(self.recipe.data, folder, self.recipe.task)
 
     def memory(self) -> dict[str, int]:
@@ -203,7 +203,7 @@ class Work:
     def _final_scores(self, speed: Speed) -> float:
         """Seconds of the last evaluation: every member answers every held-out row."""
         last = self.shapes[-1]
-        rows = lengths(self.recipe.data, tokenizer_folder(last.source_name), self.recipe.task)
+        rows = lengths(self.recipe.data, tokenizer_folder(last.student_name), self.recipe.task)
         members = [last.source, last.student, last.student]
         members += [last.student] * len(self.recipe.evaluation.baselines)
         count = min(self.recipe.evaluation.final_rows, max(1, self.data.held_out))

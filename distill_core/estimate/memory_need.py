@@ -34,6 +34,7 @@ LOSS_BYTES = {
     "skewed_forward_kl": 40,
     "skewed_reverse_kl": 44,
     "total_variation": 28,
+    "cross_tokenizer": 56,
     "cross_entropy": 12,
     "hidden_states": 0,
     "attention": 0,
@@ -121,9 +122,15 @@ def _training(
     per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.is_active)
     return {
         "activations": round(activations * _WORKSPACE),
-        "loss": round(supervised * model_facts.head_width(student) * per_entry * _WORKSPACE),
+        "loss": round(supervised * _entries(networks) * per_entry * _WORKSPACE),
         "features": round(_features(stage, networks, at_once, rows) * _WORKSPACE),
     }
+
+
+def _entries(networks: Networks) -> int:
+    """Logits that a term goes over: those of the larger vocabulary, where the two differ."""
+    both = (networks.student, networks.teacher)
+    return max(model_facts.head_width(one) for one in both if one is not None)
 
 
 def _features(stage: PlannedStage, networks: Networks, at_once: int, rows: Lengths) -> float:

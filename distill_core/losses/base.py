@@ -12,11 +12,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from distill_core.losses.cross_tokenizer import Spans
+
 LayerPairs = Sequence[tuple[int, int]]
 """(student's layer, teacher's layer), both counted from 1."""
 
-Applies = Literal["supervised", "labelled", "features"]
-"""To which rows a term applies: all supervised ones, those with a hard label, feature positions."""
+Applies = Literal["supervised", "labelled", "features", "spans"]
+"""To which rows a term applies: all supervised ones, those with a hard label, feature positions, or
+the spans of text that two tokenizers share."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class SupervisedRows:
     `student_logits` (N, V), `teacher_logits` (N, V) or None, `targets` (N,) ids of the next
     tokens, `labelled` (N,) bool: whether that token is a hard label, or a teacher's own answer.
     `student` and `teacher` hold features where a term compares them, layer by layer as
-    `layer_pairs` says for each such term.
+    `layer_pairs` says for each such term. Where a teacher has tokens of its own, `teacher_logits`
+    are (M, W), before its own next tokens `teacher_targets` (M,), and `spans` says how the two
+    sides meet.
     """
 
     student_logits: Tensor
@@ -50,6 +55,8 @@ class SupervisedRows:
     student: Features | None = None
     teacher: Features | None = None
     layer_pairs: Mapping[str, LayerPairs] = field(default_factory=dict)
+    teacher_targets: Tensor | None = None
+    spans: Spans | None = None
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,12 @@ def total_variation(
 def _log_probabilities(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Log p, without gradient, and log q, (N, V) each, fp32."""
+    """Log p, without gradient, and log q, (N, V) each, fp32.
+
+    Where one side has tokens that the other has not, both are cut to the ids that they share.
+    """
+    shared = min(student_logits.shape[-1], teacher_logits.shape[-1])
+    teacher_logits, student_logits = teacher_logits[..., :shared], student_logits[..., :shared]
     log_p = functional.log_softmax(teacher_logits.detach().float() / temperature, dim=-1)
     log_q = functional.log_softmax(student_logits.float() / temperature, dim=-1)
     return log_p, log_q

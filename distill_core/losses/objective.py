@@ -14,10 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_core.losses import attention, cross_entropy, divergences, hidden_states
+from distill_core.losses import (
+    attention,
+    cross_entropy,
+    cross_tokenizer,
+    divergences,
+    hidden_states,
+)
 from distill_core.losses.base import LossTerm, SupervisedRows
 from distill_core.losses.matching import Matching
-from distill_core.recipe import AttentionLoss, CrossEntropyLoss, HiddenStatesLoss, Loss
+from distill_core.recipe import (
+    AttentionLoss,
+    CrossEntropyLoss,
+    HiddenStatesLoss,
+    Loss,
+)
 from distill_core.schedule import moving, term_at, value_at
 
 
@@ -36,6 +47,22 @@ def _divergence(
 
 def _cross_entropy(rows: SupervisedRows, settings: CrossEntropyLoss) -> Tensor:
     return cross_entropy.cross_entropy(rows.student_logits, rows.targets)
+
+
+def _cross_tokenizer(rows: SupervisedRows, settings: Any) -> Tensor:
+    assert rows.teacher_logits is not None
+    assert rows.teacher_targets is not None
+    assert rows.spans is not None
+    return cross_tokenizer.cross_tokenizer(
+        rows.student_logits,
+        rows.teacher_logits,
+        student_targets=rows.targets,
+        teacher_targets=rows.teacher_targets,
+        spans=rows.spans,
+        temperature=settings.temperature,
+        hybrid=settings.hybrid,
+        uld_weight=settings.uld_weight,
+    )
 
 
 def _hidden_states(rows: SupervisedRows, settings: HiddenStatesLoss) -> Tensor:
@@ -82,6 +109,7 @@ LOSSES: dict[str, LossTerm] = {
         _divergence(divergences.skewed_reverse_kl, "skew"), frozenset({"dense"})
     ),
     "total_variation": LossTerm(_divergence(divergences.total_variation), frozenset({"dense"})),
+    "cross_tokenizer": LossTerm(_cross_tokenizer, frozenset({"dense"}), "spans"),
     "cross_entropy": LossTerm(_cross_entropy, applies_to="labelled"),
     "hidden_states": LossTerm(_hidden_states, frozenset({"hidden_states"}), "features"),
     "attention": LossTerm(_attention, frozenset({"attention"}), "features"),
@@ -128,6 +156,17 @@ class Objective:
     def needs(self) -> frozenset[str]:
         """All that the terms together ask of a teacher."""
         return frozenset().union(*(LOSSES[loss.name].needs for loss in self.losses))
+
+    @property
+    def by_text(self) -> bool:
+        """Whether any term compares spans of text."""
+        return any(LOSSES[loss.name].applies_to == "spans" for loss in self.losses)
+
+    @property
+    def by_id(self) -> bool:
+        """Whether any term compares teacher and student position by position."""
+        terms = (LOSSES[loss.name] for loss in self.losses)
+        return any(term.needs and term.applies_to != "spans" for term in terms)
 
     def token_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
         """How many rows each term applies to, from a batch's `counts()`."""

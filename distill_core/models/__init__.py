@@ -7,6 +7,7 @@ here. Facts are read by `model_facts.py`, weights by `weights.py`; knows nothing
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from distill_core.models.weights import (
     load_model,
     load_tokenizer,
     new_model,
+    save,
     weight_files,
 )
 
@@ -38,6 +40,8 @@ __all__ = [
     "names",
     "new_model",
     "resolve",
+    "save",
+    "tokenizer_folder",
 ]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -168,6 +172,31 @@ def local_folder(name: str, *, field: str = "") -> Path | None:
             field=field,
         )
     return hub.cached(name)
+
+
+@functools.lru_cache(maxsize=32)
+def _hub_tokenizer(hub_id: str, field: str) -> Path:
+    return hub.tokenizer(hub_id, field=field)
+
+
+def tokenizer_folder(name: str, *, field: str = "") -> Path:
+    """A folder with the model's tokenizer and configuration.
+
+    Of a hub model those few files are fetched alone; a built-in model is left to its download.
+
+    Raises:
+        HubUnreachable: if it is not on this disk and the hub does not answer within seconds.
+        ModelError: if there is no such model, or a built-in one is not on this disk yet.
+    """
+    folder = local_folder(name, field=field)
+    if folder is not None:
+        return folder
+    if name in BUILT_IN:
+        raise ModelError(
+            f"{name} is not on this machine yet.\nIt is downloaded when a run needs it.",
+            field=field,
+        )
+    return _hub_tokenizer(name, field)
 
 
 def facts(name: str, *, field: str = "") -> dict[str, Any]:

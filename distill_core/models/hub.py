@@ -17,6 +17,10 @@ from distill_core.errors import HubUnreachable, ModelError
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt", "LICENSE*"]
 UNWANTED = ["*/*", "consolidated*", "training_args*", "trainer_state.json", "pytorch_model*"]
+_TOKENIZER_MORE = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
+    *("chat_template.jinja", "config.json"),
+)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _TIMEOUT_S = 5.0
@@ -116,6 +120,14 @@ def small_file(hub_id: str, name: str, *, sha: str, field: str) -> Path:
         return Path(hf_hub_download(hub_id, name, revision=sha, etag_timeout=_TIMEOUT_S))
     except Exception as error:
         _explain(error, hub_id, field)
+
+
+def tokenizer(hub_id: str, *, field: str) -> Path:
+    """Bring a model's tokenizer to this disk, without its weights; raises as `look_up` does."""
+    info = look_up(hub_id, field=field)
+    wanted = {*TOKENIZER_FILES, *_TOKENIZER_MORE} & {*info["files"]}
+    files = [small_file(hub_id, name, sha=info["sha"], field=field) for name in sorted(wanted)]
+    return files[0].parent
 
 
 def reachable() -> bool:

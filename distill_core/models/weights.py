@@ -1,4 +1,4 @@
-"""Weights on disk: reading a model folder into memory, and telling its contents apart.
+"""Weights on disk: reading a model folder, writing one, and telling its contents apart.
 
 In: a local folder with config.json, safetensors and a tokenizer. Out: the model, its tokenizer, or
 a fingerprint of the weights. Reads no pickles, runs no code from the folder, asks no network.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill_core import files
 from distill_core.errors import ModelError
 from distill_core.models.cache_folder import cache_folder
 from distill_core.models.classifiers import (
@@ -180,6 +182,23 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
                 f"The tokenizer in {folder} cannot be loaded: {first_line(error)}\n"
                 "A model folder needs tokenizer.json and tokenizer_config.json beside its weights."
             ) from error
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """Write the model beside its place, then rename: a folder there is a whole model."""
+    partial = target.with_name(f".partial_{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        with files.disk_full_told(target.parent):
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            partial.rename(target)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if files.is_disk_full(error):
+            raise files.disk_full(target.parent) from error
+        raise
 
 
 def fingerprint(folder: str | Path) -> str:

@@ -26,6 +26,7 @@ from distill_core.recipe.data import (
 from distill_core.recipe.losses import (
     AttentionLoss,
     CrossEntropyLoss,
+    CrossTokenizerLoss,
     ForwardKLLoss,
     HiddenStatesLoss,
     JSDLoss,
@@ -63,6 +64,7 @@ __all__ = [
     "CheckpointSettings",
     "ColumnSettings",
     "CrossEntropyLoss",
+    "CrossTokenizerLoss",
     "DataSettings",
     "DistillStage",
     "EvaluationSettings",

@@ -70,6 +70,8 @@ class Term(Settings):
 
     needs_labels: ClassVar[bool] = False
     """Whether it learns from hard labels; all other terms ask the teacher."""
+    across_tokenizers: ClassVar[bool] = False
+    """Whether it makes sense for a teacher and a student with different tokenizers."""
 
     name: str
     weight: Weight = Field(0.9, description=_WEIGHT)
@@ -147,10 +149,27 @@ class TotalVariationLoss(SoftTerm):
     name: Literal["total_variation"] = "total_variation"
 
 
+class CrossTokenizerLoss(SoftTerm):
+    """For two tokenizers: compares both models on the pieces of text that both cut alike."""
+
+    across_tokenizers: ClassVar[bool] = True
+
+    name: Literal["cross_tokenizer"] = "cross_tokenizer"
+    hybrid: bool = Field(
+        True,
+        description="Where one token is the same on both sides, KL(teacher ‖ student), and ULD "
+        "elsewhere; off: ULD everywhere, which compares sorted probabilities and no tokens.",
+    )
+    uld_weight: float = Field(
+        1.0, ge=0, le=1000, description="Share of the pieces compared by ULD beside the others."
+    )
+
+
 class CrossEntropyLoss(Term):
     """Cross-entropy on the labels: match the answers that the data gives."""
 
     needs_labels: ClassVar[bool] = True
+    across_tokenizers: ClassVar[bool] = True
 
     name: Literal["cross_entropy"] = "cross_entropy"
     weight: Weight = Field(0.1, description=_WEIGHT)
@@ -224,6 +243,7 @@ Loss = Annotated[
     | SkewedForwardKLLoss
     | SkewedReverseKLLoss
     | TotalVariationLoss
+    | CrossTokenizerLoss
     | CrossEntropyLoss
     | HiddenStatesLoss
     | AttentionLoss,

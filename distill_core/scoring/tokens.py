@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from distill_core import intervals
-from distill_core.data.tokenize import IGNORE_INDEX, Encoded, stop_token_ids
+from distill_core.data.tokenize import IGNORE_INDEX, Encoded, TeacherSide, stop_token_ids
 from distill_core.generate import continuations
 from distill_core.losses.cross_entropy import cross_entropy
 from distill_core.losses.divergences import forward_kl
@@ -70,6 +70,11 @@ class TokenScores:
         """Bits by the mean row's bytes (R,): their mean is the bits per byte of the whole text."""
         return self.nats / math.log(2) / max(1e-9, float(self.text_bytes.mean()))
 
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of the text scored."""
+        return float(self.nats.sum() / math.log(2) / max(1.0, float(self.text_bytes.sum())))
+
     def as_metrics(self) -> dict[str, float]:
         """Under the names of events."""
         metrics = {"held_out_cross_entropy": self.cross_entropy}
@@ -106,9 +111,11 @@ def score_tokens(
 ) -> TokenScores:
     """Cross-entropy on labels, confidence, and KL(teacher ‖ model) at temperature 1, in nats.
 
-    `teacher` must share the model's tokens: the same ids mean the same text.
+    The teacher reads rows in its own chat template if `held_out` has been made with its tokenizer;
+    where that has other tokens it is not asked.
     """
-    scores = _score(model, held_out.encoded, held_out.tokenizer, teacher)
+    asked = teacher if held_out.comparable else None
+    scores = _score(model, held_out.encoded, held_out.tokenizer, asked)
     scores.text_bytes = np.array(held_out.text_bytes(), float)
     return scores
 
@@ -132,11 +139,15 @@ def score_own_samples(model: Any, held_out: HeldOut, *, teacher: Teacher) -> dic
         batch_size=128,
     )
     model.train(was_training)
+    theirs = (held_out.teacher_prompts or prompts)[:OWN_SAMPLES]
     sampled = []
-    for prompt, answer in zip(prompts, answers, strict=True):
+    for prompt, their_prompt, answer in zip(prompts, theirs, answers, strict=True):
         row = answer.with_stop
-        labels = [IGNORE_INDEX] * len(prompt) + row
-        sampled.append(Encoded([*prompt, *row], labels, labelled=False, truncated=False))
+        ids, labels = _after(prompt, row)
+        item = Encoded(ids, labels, labelled=False, truncated=False)
+        if held_out.teacher_prompts is not None:
+            item.teacher = TeacherSide(*_after(their_prompt, row))
+        sampled.append(item)
     sampled = [item for item in sampled if item.supervised_tokens]
     if not sampled:
         return {}
@@ -148,6 +159,11 @@ def score_own_samples(model: Any, held_out: HeldOut, *, teacher: Teacher) -> dic
             scores.divergence, scores.counts
         ),
     }
+
+
+def _after(prompt: list[int], answer: list[int]) -> tuple[list[int], list[int]]:
+    """Ids and labels (T,) of an answer after a prompt."""
+    return [*prompt, *answer], [IGNORE_INDEX] * len(prompt) + answer
 
 
 @torch.no_grad()
@@ -179,7 +195,8 @@ def _score(
             theirs = teacher.logits(placed)
             apart = forward_kl(logits, theirs).double().cpu().numpy()
             np.add.at(divergence, places, apart)
-            same = theirs.argmax(-1) == top.indices
+            shared = min(logits.shape[1], theirs.shape[1])
+            same = theirs[:, :shared].argmax(-1) == logits[:, :shared].argmax(-1)
             np.add.at(agreed, places, same.double().cpu().numpy())
     model.train(was_training)
     return TokenScores(

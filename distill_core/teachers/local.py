@@ -43,9 +43,12 @@ class LocalTeacher:
 
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
-        """Logits (N, V) and wanted features of `batch`; two calls agree bit for bit."""
+        """Logits (N, V) and wanted features of `batch`; two calls agree bit for bit.
+
+        Where the batch has a teacher's side, that is what is read.
+        """
         self.model.eval()
-        view: View = self._network.eval()(batch)
+        view: View = self._network.eval()(batch.for_teacher)
         return view
 
     @property
@@ -57,7 +60,7 @@ class LocalTeacher:
     def logits(self, batch: Batch) -> Tensor:
         """Logits (N, V) at the supervised positions of `batch`; two calls agree bit for bit."""
         self.model.eval()
-        return self._network.supervised.eval()(batch)
+        return self._network.supervised.eval()(batch.for_teacher)
 
     @torch.no_grad()
     def answers(

@@ -15,6 +15,7 @@ from torch import Tensor
 from distill_core.recipe import (
     AttentionLoss,
     CrossEntropyLoss,
+    CrossTokenizerLoss,
     ForwardKLLoss,
     HiddenStatesLoss,
     JSDLoss,
@@ -32,6 +33,8 @@ TERMS: dict[str, Any] = {
     "skewed_forward_kl": SkewedForwardKLLoss(weight=1.0, skew=0.2, temperature=2.0),
     "skewed_reverse_kl": SkewedReverseKLLoss(weight=1.0, skew=0.2),
     "total_variation": TotalVariationLoss(weight=1.0),
+    "cross_tokenizer": CrossTokenizerLoss(weight=1.0, temperature=2.0),
+    "cross_tokenizer by ULD alone": CrossTokenizerLoss(hybrid=False, uld_weight=0.7),
     "cross_entropy": CrossEntropyLoss(weight=1.0),
     "hidden_states": HiddenStatesLoss(weight=1.0),
     "hidden_states by angle, last layer": HiddenStatesLoss(distance="cosine", layers="last"),
@@ -41,10 +44,9 @@ TERMS: dict[str, Any] = {
 }
 """Settings of every term; what a test calls them."""
 
-LOGIT_TERMS = {
-    name: term for name, term in TERMS.items() if term.name not in ("hidden_states", "attention")
-}
-"""Those that see logits alone: `reference` knows them."""
+_OTHERS = ("hidden_states", "attention", "cross_tokenizer")
+LOGIT_TERMS = {name: term for name, term in TERMS.items() if term.name not in _OTHERS}
+"""Those that see the logits of one position alone: `reference` knows them."""
 
 
 def reference(settings: Any, student: Tensor, teacher: Tensor, target: int) -> Tensor:
@@ -74,3 +76,41 @@ _DIVERGENCES: dict[str, Callable[[Tensor, Tensor, Any], Tensor]] = {
     "skewed_reverse_kl": lambda p, q, s: _kl(q, s.skew * q + (1 - s.skew) * p),
     "total_variation": lambda p, q, settings: (p - q).abs().sum() / 2,
 }
+
+
+def span_reference(
+    settings: Any, student: Tensor, teacher: Tensor, own: list[int], their: list[int], known: Any
+) -> Tensor:
+    """Value of `cross_tokenizer` at one span: logits `student[k, V]`, `teacher[m, W]`, its tokens.
+
+    `known`: for each teacher's id the student's id of the same text, or -1, where the span is one
+    and the same token on both sides; None where it is not.
+    """
+    t = settings.temperature
+    p, q = torch.softmax(teacher.double() / t, -1), torch.softmax(student.double() / t, -1)
+    if settings.hybrid and known is not None:
+        target = torch.zeros_like(q[0])
+        for number, match in enumerate(known[: p.shape[1]]):
+            if match >= 0:
+                target[match] += p[0, number]
+        target = target / target.sum()
+        value = sum(a * (a / b).log() for a, b in zip(target, q[0], strict=True) if a > 0)
+        return t * t * value
+    others, spans = [], []
+    for rows, tokens in ((q, own), (p, their)):
+        reached, found = torch.ones((), dtype=torch.double), []
+        for row, token in zip(rows, tokens, strict=True):
+            found.append(reached * torch.cat([row[:token], row[token + 1 :]]))
+            reached = reached * row[token]
+        others.append(torch.cat(found))
+        spans.append(reached)
+    apart = torch.zeros((), dtype=torch.double)
+    if settings.hybrid:
+        apart = (spans[0] - spans[1]).abs()
+    else:
+        others = [torch.cat([o, s[None]]) for o, s in zip(others, spans, strict=True)]
+    longest = max(map(len, others))
+    first, second = (
+        torch.cat([o.sort(descending=True).values, o.new_zeros(longest - len(o))]) for o in others
+    )
+    return t * t * settings.uld_weight * (apart + (first - second).abs().sum())

@@ -316,12 +316,44 @@ def test_other_tokenizers_are_told_by_their_map_not_their_size(
 
     other = _retokenized(tiny_student_dir, tmp_path / "other", swap)
     recipe = make(f"stages.0.student={{init: pretrained, model: {other}}}")
-    problem = _found(recipe, "stages.0.student.model")
+    problem = _found(recipe, "stages.0.losses.0")
     assert problem.severity == "error"
-    assert "different tokenizers" in problem.message
-    assert "same family" in problem.fix
+    assert problem.message.startswith("forward_kl compares the two models token by token")
+    assert "different tokenizers (47 of 49 tokens have the same id)" in problem.message
+    assert "Use cross_tokenizer" in problem.fix
+    problem = _found(recipe, "stages.0.student.model")
+    assert problem.severity == "info"
+    assert problem.message.startswith("Different tokenizers: cross-tokenizer loss or text.")
+    assert problem.fix == ""  # told once, at the loss
     same = make(f"stages.0.student={{init: pretrained, model: {tiny_student_dir}}}")
     assert checks.check(same) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("forward_kl", "reverse_kl", "jsd", "skewed_forward_kl", "skewed_reverse_kl"),
+        "total_variation",
+    ],
+)
+def test_c5_no_term_compares_ids_across_tokenizers(
+    make: Make, tiny_student_dir: Path, tmp_path: Path, name: str
+) -> None:
+    def shift(vocabulary: dict[str, int]) -> None:
+        vocabulary.update({word: (number + 1) % 49 for word, number in vocabulary.items()})
+
+    other = _retokenized(tiny_student_dir, tmp_path / "other", shift)
+    student = f"stages.0.student={{init: pretrained, model: {other}}}"
+    both = f"stages.0.losses=[{{name: {name}}}, {{name: cross_tokenizer}}]"
+    assert _found(make(student, both), "stages.0.losses.0").severity == "error"
+    off = f"stages.0.losses=[{{name: {name}, weight: 0}}, {{name: cross_tokenizer}}]"
+    assert not any(p.severity == "error" for p in checks.check(make(student, off)))
+
+
+def test_one_tokenizer_needs_no_loss_across_tokenizers(make: Make) -> None:
+    problem = _found(make("stages.0.losses=[{name: cross_tokenizer}]"), "stages.0.losses.0")
+    assert problem.severity == "info"
+    assert "forward_kl" in problem.fix
 
 
 def test_other_chat_templates(make: Make, tiny_student_dir: Path, tmp_path: Path) -> None:
@@ -330,8 +362,12 @@ def test_other_chat_templates(make: Make, tiny_student_dir: Path, tmp_path: Path
     (other / "chat_template.jinja").write_text(template)
     recipe = make(f"stages.0.student={{init: pretrained, model: {other}}}")
     problem = _found(recipe, "stages.0.student.model")
-    assert problem.severity == "warning"
+    assert problem.severity == "info"
     assert "another chat template" in problem.message
+    student = f"stages.0.student={{init: pretrained, model: {other}}}"
+    problem = _found(make(student, "stages.0.losses=[{name: attention}]"), "stages.0.losses.0")
+    assert problem.severity == "error"
+    assert "chat templates of their own" in problem.message
 
 
 def test_c15_says_which_layer_learns_from_which(make: Make) -> None:
@@ -367,6 +403,23 @@ def test_layers_and_heads_that_are_not_there(
     assert found.severity == "error"
     assert message in found.message
     assert found.fix
+
+
+def test_other_ends_of_an_answer(
+    make: Make, tiny_student_dir: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(tiny_student_dir, tmp_path / "other"))
+    template = "{% for message in messages %}{{ message['content'] }}<unk>{% endfor %}"
+    (other / "chat_template.jinja").write_text(template)
+    recipe = make(f"stages.0.student={{init: pretrained, model: {other}}}")
+    problem = _found(recipe, "stages.0.losses.0")
+    assert problem.severity == "error"
+    assert "they end an answer with <eos> and <unk>" in problem.message
+    mended = make(
+        f"stages.0.student={{init: pretrained, model: {other}}}",
+        "stages.0.losses=[{name: cross_tokenizer}]",
+    )
+    assert not any(problem.severity == "error" for problem in checks.check(mended))
 
 
 def test_a_padded_vocabulary_is_only_worth_knowing(make: Make, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,40 @@ def test_a_teacher_of_its_own_gives_its_order_to_the_student(
     assert list(config["id2label"].values()) == ["on", "dim", "off"]
     mine = load_file(run_dir / "student" / "model.safetensors")["classifier.weight"]
     assert mine.shape == (3, 32)
+
+
+def published(source: Path, folder: Path, swap: bool) -> dict[str, Any]:
+    """A published student: a copy of a model, perhaps with two tokens exchanged."""
+    shutil.copytree(source, folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    words = content["model"]["vocab"]
+    if swap:
+        words["turn"], words["on"] = words["on"], words["turn"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return {"init": "pretrained", "model": str(folder)}
+
+
+def test_a_published_student_reads_the_ids_of_its_teacher(
+    rows_file: Path, tiny_encoder_dir: Path, run_dir: Path, tmp_path: Path
+) -> None:
+    tuned = tune(str(tiny_encoder_dir))
+    same = published(tiny_encoder_dir, tmp_path / "same", swap=False)
+    go(recipe(rows_file, [tuned, distill("previous", student=same)]), run_dir)
+    found = json.loads((run_dir / "evaluation.json").read_text())
+    assert found["models"]["student"]["kl_to_teacher"] >= 0
+    other = published(tiny_encoder_dir, tmp_path / "other", swap=True)
+    folder = run_dir.parent / "two"
+    folder.mkdir()
+    with pytest.raises(ModelError, match="have different tokenizers"):
+        go(recipe(rows_file, [tuned, distill("previous", student=other)]), folder)
+
+
+def test_losses_about_text_stop_the_run(
+    rows_file: Path, tiny_encoder_dir: Path, run_dir: Path
+) -> None:
+    across = distill("previous", losses=[{"name": "cross_tokenizer"}])
+    with pytest.raises(ModelError, match="these models tell classes apart"):
+        go(recipe(rows_file, [tune(str(tiny_encoder_dir)), across]), run_dir)
 
 
 # --- after training ---------------------------------------------------------------------------

@@ -128,12 +128,13 @@ def test_init_into_a_folder_that_is_not_there(call: Callable[..., Told]) -> None
 def test_check_tells_problems_and_fails_on_errors_alone(
     call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert call("check", "r.yaml").out == "No problems. Ready to run.\n"
+    pair = "pair of stage 1: Same tokenizer.\n"
+    assert call("check", "r.yaml").out == pair + "No problems. Ready to run.\n"
     assert call("check", "r.yaml", "--json").document == []
     warning = Problem(severity="warning", field="data", message="Few rows.", fix="Add some.")
     monkeypatch.setattr(api, "check", lambda recipe: [warning])
     told = call("check", "r.yaml")
-    assert (told.code, told.out) == (0, "warning: data: Few rows. Add some.\n")
+    assert (told.code, told.out) == (0, pair + "warning: data: Few rows. Add some.\n")
     error = Problem(severity="error", field="seed", message="Bad.")
     monkeypatch.setattr(api, "check", lambda recipe: [warning, error])
     told = call("check", "r.yaml", "--json")

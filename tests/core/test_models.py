@@ -234,6 +234,29 @@ def test_the_hub_clients_own_cache_is_read(tmp_path: Path, tiny_teacher_dir: Pat
         models.resolve("org/tiny")
 
 
+def test_a_tokenizer_comes_from_the_hub_without_the_weights(
+    monkeypatch: pytest.MonkeyPatch, tiny_teacher_dir: Path
+) -> None:
+    _fake_hub(
+        monkeypatch,
+        {"config.json": 1, "tokenizer.json": 1, "model.safetensors": 9, "merges.txt": 1},
+        tiny_teacher_dir,
+    )
+    fetched: list[str] = []
+
+    def one(hub_id: str, name: str, **options: Any) -> str:
+        fetched.append(name)
+        return str(tiny_teacher_dir / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", one)
+    assert models.tokenizer_folder("a/tokenizer") == tiny_teacher_dir
+    assert fetched == ["config.json", "merges.txt", "tokenizer.json"]
+    assert models.tokenizer_folder(str(tiny_teacher_dir)) == tiny_teacher_dir
+    monkeypatch.setattr(hub, "look_up", lambda *a, **k: pytest.fail("asked the hub"))
+    with pytest.raises(ModelError, match="not on this machine yet"):
+        models.tokenizer_folder(SMOLLM2)
+
+
 def test_half_a_download_does_not_count_as_on_this_disk(
     monkeypatch: pytest.MonkeyPatch, copy: Path
 ) -> None:

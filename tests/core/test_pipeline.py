@@ -245,10 +245,10 @@ def test_the_text_baseline_learns_what_the_teacher_answers_and_nothing_else(
     learnt: list[list[str]] = []
     real = stage.encode_rows
 
-    def kept(rows: Any, *rest: Any) -> Any:
+    def kept(rows: Any, *rest: Any, **more: Any) -> Any:
         learnt.append([row.response for row in rows])
         assert learnt[1:] == [] or all(row.labelled for row in rows)
-        return real(rows, *rest)
+        return real(rows, *rest, **more)
 
     monkeypatch.setattr(stage, "encode_rows", kept)
     evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_teacher_text"]}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from distill_core import trainer
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, collate
-from distill_core.data.tokenize import IGNORE_INDEX, Encoded
+from distill_core.data.tokenize import IGNORE_INDEX, Encoded, Span, TeacherSide
 from distill_core.errors import NonFiniteError
 from distill_core.losses.matching import match
 from distill_core.losses.objective import Objective
@@ -32,7 +34,7 @@ from distill_core.students.adapters import merged, with_adapter
 from distill_core.teachers.local import LocalTeacher
 from distill_core.trainer import TrainingStage, train
 from tests.core.terms import TERMS as ALL_TERMS
-from tests.core.terms import reference
+from tests.core.terms import reference, span_reference
 
 TERMS = {name: [term] for name, term in ALL_TERMS.items()} | {
     "three at once": [
@@ -69,6 +71,40 @@ def encoded(count: int, *, seed: int = 0) -> list[Encoded]:
     return made
 
 
+STUDENT_IDS = np.array([(5 * number + 2) % 64 for number in range(64)])
+STUDENT_IDS[[7, 20]] = -1
+"""For each teacher's token the student's of the same text; two have none."""
+
+
+def rows_for(losses: list[Any], rows: list[Encoded]) -> list[Encoded]:
+    """The rows as the terms need them: with a teacher's side where one compares spans."""
+    across = any(term.name == "cross_tokenizer" for term in losses)
+    return [two_sided(row) for row in rows] if across else rows
+
+
+def two_sided(row: Encoded) -> Encoded:
+    """The same row for a teacher with other tokens: one for one, one for two, or two for one."""
+    own = [label for label in row.labels if label != IGNORE_INDEX]
+    ids, labels, spans = [9, 8, 7, 6][: 2 + len(own) % 3], [], []
+    labels = [IGNORE_INDEX] * len(ids)
+    place = turn = 0
+    while place < len(own):
+        matches = np.flatnonzero(own[place] == STUDENT_IDS)
+        kind = turn % 3
+        if kind == 0 and len(matches):
+            taken, theirs, same = 1, [int(matches[0])], True
+        elif kind == 1 and place + 1 < len(own):
+            taken, theirs, same = 2, [(own[place] + 11) % 64], False
+        else:
+            taken, theirs, same = 1, [(own[place] + 5) % 64, (own[place] + 9) % 64], False
+        first = sum(label != IGNORE_INDEX for label in labels)
+        spans.append(Span(place, taken, first, len(theirs), same))
+        ids, labels = [*ids, *theirs], [*labels, *theirs]
+        place, turn = place + taken, turn + 1
+    side = TeacherSide(ids, labels, spans, STUDENT_IDS)
+    return replace(row, teacher=side)
+
+
 def stage(
     folder: Path,
     student: torch.nn.Module,
@@ -89,7 +125,7 @@ def stage(
         student=student,
         teacher=asked,
         objective=Objective(losses, matching),
-        rows=rows or encoded(8),
+        rows=rows_for(losses, rows or encoded(8)),
         optim=OptimSettings(**settings),
         total_steps=steps,
         seed=0,
@@ -123,22 +159,52 @@ def step_gradient(
 def naive_loss(student: Any, teacher: Any, rows: list[Encoded], losses: list[Any]) -> torch.Tensor:
     """The step's loss, row by row without padding or batches, straight from its definition."""
     values: dict[str, list[torch.Tensor]] = {term.name: [] for term in losses}
-    for row in rows:
+    for row in rows_for(losses, rows):
         ids = torch.tensor([row.input_ids])
         mine = inside(student, ids)
         with torch.no_grad():
             theirs = inside(teacher, ids)
+        for term in losses:
+            if term.name == "cross_tokenizer":
+                values[term.name] += naive_spans(term, student, teacher, row)
         for place, label in enumerate(row.labels):
             if label == IGNORE_INDEX:
                 continue
             before = place - 1  # the position whose next token is this one
             for term in losses:
+                if term.name == "cross_tokenizer":
+                    continue
                 if term.name != "cross_entropy" or row.labelled:
                     value = naive_value(term, mine, theirs, before, label)
                     values[term.name].append(value)
     return sum(
         (term.weight * torch.stack(values[term.name]).mean() for term in losses), torch.zeros(())
     )
+
+
+def naive_spans(term: Any, student: Any, teacher: Any, row: Encoded) -> list[torch.Tensor]:
+    """The values of one row's spans, each side read by itself in its own ids."""
+    assert row.teacher is not None
+    mine = student(input_ids=torch.tensor([row.input_ids])).logits[0]
+    with torch.no_grad():
+        theirs = teacher(input_ids=torch.tensor([row.teacher.input_ids])).logits[0]
+    own = [n for n, label in enumerate(row.labels) if label != IGNORE_INDEX]
+    their = [n for n, label in enumerate(row.teacher.labels) if label != IGNORE_INDEX]
+    found = []
+    for span in row.teacher.spans or ():
+        a = own[span.student_first :][: span.student_tokens]
+        b = their[span.teacher_first :][: span.teacher_tokens]
+        found.append(
+            span_reference(
+                term,
+                torch.stack([mine[place - 1] for place in a]),
+                torch.stack([theirs[place - 1] for place in b]),
+                [row.labels[place] for place in a],
+                [row.teacher.labels[place] for place in b],
+                STUDENT_IDS.tolist() if span.coincides else None,
+            )
+        )
+    return found
 
 
 def inside(model: Any, ids: torch.Tensor) -> dict[str, Any]:
@@ -258,7 +324,8 @@ def loss_of(student: Any, teacher: Any, batch: Batch, losses: list[Any]) -> torc
 def test_c1_padding_changes_neither_loss_nor_gradient(
     tiny_llama: Make, terms: Any, side: Any, pad: int
 ) -> None:
-    student, teacher, rows = tiny_llama(), tiny_llama(layers=3, seed=1), encoded(4)
+    student, teacher = tiny_llama(), tiny_llama(layers=3, seed=1)
+    rows = rows_for(terms, encoded(4))
     longest = max(len(row.input_ids) for row in rows)
     plain = collate(rows, pad_token_id=0, rows=range(4))
     padded = collate(rows, pad_token_id=0, rows=range(4), padding_side=side, pad_to=longest + pad)
@@ -281,7 +348,7 @@ def test_c1_what_stands_after_the_supervised_tokens_changes_nothing(
     values = []
     for tail in ([20, 21], [40, 5]):
         row = Encoded([7, 8, 9, 11, *tail], labels, labelled=True, truncated=False)
-        batch = collate([row], pad_token_id=0, rows=[0])
+        batch = collate(rows_for(terms, [row]), pad_token_id=0, rows=[0])
         values.append(loss_of(student, teacher, batch, terms).item())
     assert values[0] == pytest.approx(values[1], abs=1e-6)
 
@@ -291,7 +358,7 @@ def test_c2_exactly_the_positions_whose_next_token_is_labelled_contribute(
 ) -> None:
     student, teacher = tiny_llama(), tiny_llama(layers=3, seed=1)
     row = Encoded([5, 6, 7, 8, 9], [IGNORE_INDEX, IGNORE_INDEX, 7, 8, IGNORE_INDEX], True, False)
-    batch = collate([row], pad_token_id=0, rows=[0])
+    batch = collate(rows_for(terms, [row]), pad_token_id=0, rows=[0])
     assert batch.supervised.tolist() == [[False, True, True, False, False]]
     assert batch.targets.tolist() == [7, 8]
     expected = naive_loss(student, teacher, [row], terms).item()
@@ -301,8 +368,8 @@ def test_c2_exactly_the_positions_whose_next_token_is_labelled_contribute(
 def test_c5_padded_rows_of_the_embedding_never_change_the_loss(
     tiny_llama: Make, terms: Any
 ) -> None:
-    student, teacher, rows = tiny_llama(), tiny_llama(layers=3, seed=1), encoded(4)
-    batch = collate(rows, pad_token_id=0, rows=range(4))
+    student, teacher = tiny_llama(), tiny_llama(layers=3, seed=1)
+    batch = collate(rows_for(terms, encoded(4)), pad_token_id=0, rows=range(4))
     before = loss_of(student, teacher, batch, terms).item()
     for model, size in ((student, 72), (teacher, 96)):
         model.resize_token_embeddings(size, mean_resizing=False)

@@ -23,6 +23,7 @@ from ui import (
     form,
     loss_edits,
     models_drawn,
+    pair_edits,
     review,
     row_drawn,
     summary,
@@ -179,14 +180,14 @@ def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
     assert edits.edit_yaml(text, "", desk, 4) == (text, 5)
     layers = review.fill(desk)[4]
     assert layers["value"] == 4
-    edits.edit_student("layers", 3.0, "", desk)
+    pair_edits.edit_student("layers", 3.0, "", desk)
     assert "layers: 3," in review.refresh(desk)[1]
 
 
 @pytest.mark.parametrize(
     "apply",
     [
-        lambda desk: edits.edit_init("layer_drop", "", desk, 0),
+        lambda desk: pair_edits.edit_init("layer_drop", "", desk, 0),
         lambda desk: edits.edit_held_out("share", "", desk, 0),
         lambda desk: edits.edit_method("Fine-tune", "", desk, 0),
         lambda desk: loss_edits.toggle_loss(0, "forward_kl", False, "", desk, 0),
@@ -195,12 +196,12 @@ def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
 def test_going_away_and_back_loses_nothing(
     desk: desks.Desk, apply: Callable[[desks.Desk], Any]
 ) -> None:
-    edits.edit_student("layers", 3, "", desk)
+    pair_edits.edit_student("layers", 3, "", desk)
     before = now(desk)
     apply(desk)
     api.load_recipe(desks.current(desk))  # what stands between is a valid recipe, too
     assert now(desk) != before
-    edits.edit_init("scratch", "", desk, 0)
+    pair_edits.edit_init("scratch", "", desk, 0)
     edits.edit_held_out("starter", "", desk, 0)
     edits.edit_method("Distill", "", desk, 0)
     loss_edits.toggle_loss(0, "forward_kl", True, "", desk, 0)
@@ -222,7 +223,7 @@ def test_an_optional_group_is_switched_on_with_its_tag(desk: desks.Desk) -> None
 
 def test_the_teacher_is_changed_where_the_stages_name_it(desk: desks.Desk) -> None:
     edits.edit_method("Fine-tune → distill", "", desk, 0)
-    edits.edit_teacher(" org/name ", "", desk, 0)
+    pair_edits.edit_teacher(" org/name ", "", desk, 0)
     assert now(desk)["stages"][0]["model"] == "org/name"
     assert now(desk)["stages"][1]["teacher"] == "previous"
 
@@ -345,7 +346,7 @@ def test_the_same_upload_is_kept_once_and_another_content_beside_it(tmp_path: Pa
 
 def test_a_ready_recipe_can_be_started(desk: desks.Desk, sized: None) -> None:
     card, text, start = review.refresh(desk)
-    assert "same tokenizer" in review.redraw(desk)
+    assert "Same tokenizer" in review.redraw(desk)
     assert "no problems" in card
     assert "2–5 min" in card
     assert "1,200 steps × 32 rows" in card
@@ -406,7 +407,7 @@ def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
 
 
 def test_a_narrower_student_opens_with_a_width_that_fits(desk: desks.Desk) -> None:
-    edits.edit_init("width_prune", "", desk, 0)
+    pair_edits.edit_init("width_prune", "", desk, 0)
     assert now(desk)["stages"][0]["student"] == {"init": "width_prune", "hidden_size": 120}
     _, _, _, init, layers, width, *_ = review.fill(desk)
     assert init["value"] == "width_prune"
@@ -418,15 +419,15 @@ def test_a_narrower_student_opens_with_a_width_that_fits(desk: desks.Desk) -> No
 
 
 def test_layers_are_listed_with_commas(desk: desks.Desk) -> None:
-    edits.edit_init("layer_drop", "", desk, 0)
+    pair_edits.edit_init("layer_drop", "", desk, 0)
     path = "stages.0.student"
     node = build_parts._student_variants()["layer_drop"]
     found = form.settings(api.recipe_schema(), node, path)
     listed = next(setting for setting in found if setting.key == "keep_layers")
-    edits.edit_student_setting(listed, "1, 3", "", desk)
+    pair_edits.edit_student_setting(listed, "1, 3", "", desk)
     assert now(desk)["stages"][0]["student"]["keep_layers"] == [1, 3]
     assert "layers 1, 3 of 5" in review.redraw(desk)
-    edits.edit_student_setting(listed, "", "", desk)
+    pair_edits.edit_student_setting(listed, "", "", desk)
     assert "keep_layers" not in now(desk)["stages"][0]["student"]
 
 
@@ -541,7 +542,11 @@ def test_the_row_is_read_again_only_when_data_or_tokenizer_change(
     edits.edit(setting("", "seed"), 7, "", desk)
     assert data_view.follow_data(desk, 0, key) == (gr.skip(),) * 4
     edits.remove_source(0, "", desk, 0)
-    assert data_view.follow_data(desk, 0, key)[3] != key
+    fewer = data_view.follow_data(desk, 0, key)[3]
+    assert fewer != key
+    pair_edits.edit_init("pretrained", "", desk, 0)
+    pair_edits.edit_student_model("pocket-teacher", "", desk, 0)
+    assert data_view.follow_data(desk, 0, fewer)[3] != fewer
 
 
 def test_long_rows_are_cut_for_the_page() -> None:

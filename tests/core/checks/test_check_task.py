@@ -228,3 +228,51 @@ def test_an_architecture_without_such_a_head(make: Make, tmp_path: Path) -> None
 def test_a_temperature_for_a_few_classes_may_be_higher(make: Make) -> None:
     losses = "stages.1.losses=[{name: forward_kl, weight: 1, temperature: 4}]"
     assert worse_than_info(make(losses)) == []
+
+
+# --- the pair -------------------------------------------------------------------------------
+
+
+def copied(source: Path, folder: Path, change: Callable[[dict[str, int]], None]) -> str:
+    """A copy of a model whose vocabulary is changed."""
+    shutil.copytree(source, folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    change(content["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return f"stages.1.student={{init: pretrained, model: {folder}}}"
+
+
+def swapped(vocabulary: dict[str, int]) -> None:
+    vocabulary["turn"], vocabulary["on"] = vocabulary["on"], vocabulary["turn"]
+
+
+def test_both_read_the_same_ids(make: Make, tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    other = copied(tiny_encoder_dir, tmp_path / "other", swapped)
+    recipe = make(other)
+    problems = [one for one in checks.check(recipe) if one.severity == "error"]
+    assert [one.field for one in problems] == ["stages.1.student.model"]
+    assert problems[0].message.startswith("Different tokenizers: the two cannot read the same")
+    assert "same family" in problems[0].fix
+    same = copied(tiny_encoder_dir, tmp_path / "same", lambda vocabulary: None)
+    assert not any(one.severity == "error" for one in checks.check(make(same)))
+
+
+def test_chat_templates_are_nothing_to_classes(
+    make: Make, tiny_encoder_dir: Path, tmp_path: Path
+) -> None:
+    same = copied(tiny_encoder_dir, tmp_path / "same", lambda vocabulary: None)
+    before = checks.check(make(same))
+    template = "{% for m in messages %}{{ m['content'] }}<unk>{% endfor %}"
+    (tmp_path / "same" / "chat_template.jinja").write_text(template)
+    attention = "stages.1.losses=[{name: forward_kl}, {name: attention}]"
+    assert checks.check(make(same)) == before
+    assert not any(one.severity == "error" for one in checks.check(make(same, attention)))
+
+
+def test_there_is_no_text_to_compare_across_tokenizers(make: Make) -> None:
+    problem = found(make("stages.1.losses=[{name: cross_tokenizer}]"), "stages.1.losses.0")
+    assert problem.severity == "error"
+    assert "tell classes apart" in problem.message
+    assert "forward_kl" in problem.fix
+    off = "stages.1.losses=[{name: cross_tokenizer, weight: 0}, {name: forward_kl}]"
+    assert not any(one.severity == "error" for one in checks.check(make(off)))

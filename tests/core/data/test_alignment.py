@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_core.data.alignment import Alignment, meet
+from distill_core.data.alignment import Alignment, meet, reader, reads_alike
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import ANSWER_END, IGNORE_INDEX, Encoded, Place, encode
 from distill_core.errors import ModelError
@@ -198,3 +198,51 @@ def test_a_tokenizer_that_tells_no_places_is_refused() -> None:
 
     with pytest.raises(ModelError, match=r"student's tokenizer cannot tell where"):
         Alignment(student=Slow(), teacher=TEACHER)  # type: ignore[arg-type]
+
+
+# --- how a stage reads its rows -------------------------------------------------------------
+
+ROW = chat("turn the lights on", "the kitchen light is on")
+
+
+def test_one_tokenizer_and_template_is_read_once() -> None:
+    again = tokenizers.byte_level()
+    for student in (TEACHER, again):
+        read = reader(student, TEACHER, by_text=False, by_id=True)
+        assert read(ROW, 256) == encode(ROW, student, 256)
+    assert reads_alike(again, TEACHER)
+    assert not reads_alike(tokenizers.byte_level(tokenizers.TRIMMED), TEACHER)
+    assert not reads_alike(tokenizers.byte_level(size=270), TEACHER)
+
+
+def test_c13_one_vocabulary_under_two_templates_is_read_twice() -> None:
+    template = tokenizers.CHATML.replace("<|im_start|>", "<bos>")
+    student = tokenizers.byte_level(template)
+    item = reader(student, TEACHER, by_text=False, by_id=True)(ROW, 256)
+    assert item is not None
+    assert item.input_ids == encode(ROW, student, 256).input_ids
+    assert item.teacher is not None
+    assert item.teacher.input_ids == encode(ROW, TEACHER, 256).input_ids
+    assert item.teacher.spans is None
+    assert item.input_ids != item.teacher.input_ids
+
+
+def test_rows_that_templates_write_with_other_ids_are_left_out_of_comparisons_by_id() -> None:
+    student = tokenizers.byte_level(tokenizers.TRIMMED)  # ends with <eos>
+    assert reader(student, TEACHER, by_text=False, by_id=True)(ROW, 256) is None
+    assert reader(student, TEACHER, by_text=True, by_id=True)(ROW, 256) is None
+    item = reader(student, TEACHER, by_text=True, by_id=False)(ROW, 256)
+    assert item is not None
+    assert item.teacher is not None
+
+
+def test_where_nothing_is_compared_the_teacher_reads_nothing() -> None:
+    student = STUDENTS["metaspace"]
+    for teacher in (TEACHER, None):
+        item = reader(student, teacher, by_text=False, by_id=False)(ROW, 256)
+        assert item == encode(ROW, student, 256)
+
+
+def test_c5_other_maps_are_never_compared_by_id() -> None:
+    with pytest.raises(ModelError, match=r"different tokenizers.*Use cross_tokenizer"):
+        reader(STUDENTS["metaspace"], TEACHER, by_text=False, by_id=True)

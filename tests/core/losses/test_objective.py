@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from distill_core.losses.base import Features, SupervisedRows
+from distill_core.losses.cross_tokenizer import Spans
 from distill_core.losses.objective import LOSSES, Objective
 from distill_core.recipe import (
     CrossEntropyLoss,
+    CrossTokenizerLoss,
     ForwardKLLoss,
     JSDLoss,
     SkewedForwardKLLoss,
@@ -35,7 +37,7 @@ def rows(count: int = 6, labelled: int = 4, vocabulary: int = 9) -> SupervisedRo
 
 def counts(given: SupervisedRows) -> dict[str, int]:
     every, hard = len(given.targets), int(given.labelled.sum())
-    return {"supervised": every, "labelled": hard, "features": every}
+    return {"supervised": every, "labelled": hard, "features": every, "spans": every}
 
 
 def expected_sum(given: SupervisedRows) -> float:
@@ -105,7 +107,7 @@ def test_every_term_is_tried_here() -> None:
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
 def test_c14_says_which_term_and_where(term: Any) -> None:
     objective = Objective([term])
-    given = with_features(rows())
+    given = with_all(rows())
     assert objective.non_finite(given) is None
     with torch.no_grad():
         given.student_logits[3] = float("nan")
@@ -142,6 +144,8 @@ def test_c8_each_term_is_the_mean_of_its_reference(term: Any) -> None:
         (JSDLoss(), JSDLoss(beta=0.2)),
         (SkewedForwardKLLoss(), SkewedForwardKLLoss(skew=0.5)),
         (SkewedReverseKLLoss(), SkewedReverseKLLoss(skew=0.5)),
+        (CrossTokenizerLoss(), CrossTokenizerLoss(hybrid=False)),
+        (CrossTokenizerLoss(), CrossTokenizerLoss(uld_weight=0.5)),
         *[
             (term, term.model_copy(update={"temperature": 7.0}))
             for term in TERMS.values()
@@ -152,7 +156,7 @@ def test_c8_each_term_is_the_mean_of_its_reference(term: Any) -> None:
     ids=str,
 )
 def test_c20_every_setting_of_a_term_changes_the_loss(plain: Any, changed: Any) -> None:
-    given = with_features(rows())
+    given = with_all(rows())
     values = []
     for settings in (plain, changed):
         objective = Objective([settings])
@@ -161,8 +165,8 @@ def test_c20_every_setting_of_a_term_changes_the_loss(plain: Any, changed: Any) 
     assert values[0] != pytest.approx(values[1], rel=1e-3)
 
 
-def with_features(given: SupervisedRows) -> SupervisedRows:
-    """The same rows with one layer of each kind on both sides."""
+def with_all(given: SupervisedRows) -> SupervisedRows:
+    """The same rows with one layer of each kind on both sides, and each a span of its own."""
     count = len(given.targets)
     made = [
         Features(
@@ -173,7 +177,16 @@ def with_features(given: SupervisedRows) -> SupervisedRows:
         for _ in range(2)
     ]
     pairs = {"hidden_states": [(1, 1)], "attention": [(1, 1)]}
-    return replace(given, student=made[0], teacher=made[1], layer_pairs=pairs)
+    places, single = torch.arange(count), torch.ones(count, dtype=torch.long)
+    spans = Spans(places, single, places, single, places % 2 == 0, torch.arange(9).roll(1))
+    return replace(
+        given,
+        student=made[0],
+        teacher=made[1],
+        layer_pairs=pairs,
+        teacher_targets=given.targets,
+        spans=spans,
+    )
 
 
 def test_cross_entropy_equals_minus_log_probability() -> None:

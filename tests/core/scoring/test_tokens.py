@@ -123,3 +123,79 @@ def test_a_model_is_at_no_distance_from_itself(
     assert scores.top1_agreement == 1
     own = score_own_samples(model, held_out(tiny_tokenizer), teacher=teacher)
     assert own["kl_to_teacher_on_own_samples"] == pytest.approx(0, abs=1e-9)
+
+
+# --- teachers that read otherwise -----------------------------------------------------------
+
+
+def templated(tokenizer: Any, template: str) -> Any:
+    import copy
+
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = template
+    return other
+
+
+MARKED = (
+    "{% for m in messages %}please {{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+)
+
+
+def test_c13_the_teacher_is_compared_in_its_own_template(
+    tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    """Each row by itself, the teacher after its own prompt, the student after its own."""
+    other = templated(
+        tiny_tokenizer,
+        "{% for m in messages %}{% if m['role'] == 'user' %}please {{ m['content'] }} : "
+        "{% else %}{{ m['content'] }}<eos>{% endif %}{% endfor %}",
+    )
+    student, teacher = tiny_llama().eval(), tiny_llama(layers=3, seed=1).eval()
+    size = len(tiny_tokenizer)
+    seen = HeldOut.make(
+        ROWS, tiny_tokenizer, max_seq_len=32, max_new_tokens=6, teacher_tokenizer=other
+    )
+    assert seen.comparable
+    got = score_tokens(
+        student, seen, teacher=LocalTeacher(teacher, vocab_size=size, stop_ids={2})
+    ).kl_to_teacher
+    total = count = 0.0
+    for ours, theirs in zip(
+        seen.encoded,
+        HeldOut.make(ROWS, other, max_seq_len=32, max_new_tokens=6).encoded,
+        strict=True,
+    ):
+        assert ours.input_ids != theirs.input_ids
+        n = sum(label >= 0 for label in ours.labels)
+        with torch.no_grad():
+            q = student(torch.tensor([ours.input_ids])).logits[0, -n - 1 : -1, :size].softmax(-1)
+            p = teacher(torch.tensor([theirs.input_ids])).logits[0, -n - 1 : -1, :size].softmax(-1)
+        total += float((p * (p / q).log()).sum())
+        count += n
+    assert got == pytest.approx(total / count, abs=1e-5)
+    own = score_own_samples(
+        student, seen, teacher=LocalTeacher(teacher, vocab_size=size, stop_ids={2})
+    )
+    assert own["kl_to_teacher_on_own_samples"] > 0
+
+
+@pytest.mark.parametrize("other", ["other tokens", "other ends"])
+def test_c5_a_teacher_with_other_tokens_is_not_compared(
+    other: str, tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    teacher_tokenizer = (
+        letters_tokenizer()
+        if other == "other tokens"
+        else templated(tiny_tokenizer, MARKED.replace("<eos>", "<unk>"))
+    )
+    seen = HeldOut.make(
+        ROWS, tiny_tokenizer, max_seq_len=32, max_new_tokens=6, teacher_tokenizer=teacher_tokenizer
+    )
+    assert not seen.comparable
+    assert len(seen.rows) == len(ROWS)  # all of them are scored all the same
+    teacher = LocalTeacher(tiny_llama(seed=1), vocab_size=64, stop_ids={2})
+    scores = score_tokens(tiny_llama(), seen, teacher=teacher)
+    assert scores.kl_to_teacher is None
+    assert scores.top1_agreement is None
+    assert scores.as_scores()["bits_per_byte"] > 0
