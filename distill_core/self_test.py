@@ -241,7 +241,9 @@ PROPERTIES = (
 def _soft_terms() -> list[Any]:
     """Every term that compares probabilities, with its default settings."""
     groups = typing.get_args(typing.get_args(Loss)[0])
-    return [group() for group in groups if issubclass(group, SoftTerm)]
+    return [
+        group() for group in groups if issubclass(group, SoftTerm) and not group.across_tokenizers
+    ]
 
 
 def _model(layers: int, seed: int, device: torch.device) -> Any:
