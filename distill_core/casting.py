@@ -39,6 +39,8 @@ class Built:
     seen: lineup.Seen
     labels: Labels | None = None
     """The classes that all of them tell apart."""
+    teachers: Sequence[lineup.Member] = ()
+    """The stage's teacher as it is in memory, and each of several."""
     source_knows: bool = True
     """Whether the source can be scored as it is: a classifier needs a head for these classes."""
 
@@ -46,7 +48,10 @@ class Built:
 def tokens_seen(
     rows: Sequence[Encoded | EncodedText], stage: PlannedStage, *, seed: int
 ) -> lineup.Seen:
-    """Count the tokens of the rows that a stage's steps take, some of them several times."""
+    """Count the tokens of the rows that a stage's steps take, some of them several times.
+
+    An on-policy step counts as the rows whose answers the student writes anew.
+    """
     optim = stage.settings.optim
     order = batch_order(
         len(rows), global_batch_size=optim.global_batch_size, steps=stage.total_steps, seed=seed
@@ -85,7 +90,7 @@ def enter(run_dir: Path, stages: Sequence[PlannedStage], stage: PlannedStage, bu
         trained(stage.baseline)
     else:
         if stage.index == parts.teacher_of:
-            put(lineup.TEACHER, built.source, built.source_parameters)
+            members |= {one.key: one for one in built.teachers}
         if stage.index in parts.assistants:
             number = parts.assistants.index(stage.index) + 1
             title = lineup.TITLES[lineup.ASSISTANT] + (f" {number}" if number > 1 else "")

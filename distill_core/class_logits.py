@@ -13,18 +13,23 @@ from torch import Tensor, nn
 
 from distill_core.data.batches import Batch
 from distill_core.data.class_batches import ClassBatch
+from distill_core.teachers.mixture import Mixture, mixed
 
 
 class ClassLogits(nn.Module):
     """A classifier whose forward pass gives logits (B, V), all classes of each text.
 
     Args:
-        model: An encoder or a decoder with such a head, with or without a LoRA adapter.
+        model: An encoder or a decoder with such a head, with or without a LoRA adapter, or a
+            `Mixture` of them.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        several = model.members if isinstance(model, Mixture) else ()
+        # a list, so that the members are not registered twice as submodules
+        self._members = [ClassLogits(one) for one in several]
         base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
         self._config = base.config
         self._takes_segments = "token_type_ids" in inspect.signature(base.forward).parameters
@@ -36,6 +41,8 @@ class ClassLogits(nn.Module):
     def outputs(self, batch: Batch, **wishes: bool) -> Any:
         """What the model says of each text; `wishes` such as `output_hidden_states`."""
         assert isinstance(batch, ClassBatch), "classifiers read texts"
+        if self._members:
+            return [one.outputs(batch, **wishes) for one in self._members]
         # a decoder reads its class off the last token that is no padding, which it tells by this id
         self._config.pad_token_id = batch.pad_token_id
         has_segments = self._takes_segments and batch.token_type_ids is not None
@@ -46,5 +53,8 @@ class ClassLogits(nn.Module):
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         """Logits (B, V) from the model's outputs."""
+        if self._members:
+            shares = (one.logits for one in outputs)
+            return mixed(shares, self.model.weights)  # type: ignore[arg-type]
         logits: Tensor = outputs.logits
         return logits

@@ -131,6 +131,9 @@ METRICS: Mapping[str, Metric] = {
     "learning_rate": Metric("learning rate", "", "Of the step just taken."),
     "grad_norm": Metric("gradient norm", "L2", "Before clipping."),
     "tokens_per_s": Metric("tokens per second", "tokens/s", "Tokens read, padding excluded."),
+    "own_answer_tokens": Metric(
+        "length of own answers", "tokens", "Mean of what the student wrote for an on-policy step."
+    ),
     "memory_bytes": Metric("memory", "bytes", "Held by the training process."),
     "held_out_forward_kl": Metric(
         "held-out KL to the teacher",

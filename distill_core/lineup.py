@@ -72,6 +72,13 @@ class Seen(BaseModel):
     """Of these, the ones that are learnt from."""
 
 
+class Share(BaseModel):
+    """One teacher of a mixture."""
+
+    source: str
+    weight: float
+
+
 class Member(BaseModel):
     """One model of a run: a saved one (`source` alone), or one built anew from `source`."""
 
@@ -85,6 +92,10 @@ class Member(BaseModel):
     """File inside the run that says which of its source's parts it has; "": plain from `build`."""
     labels: tuple[str, ...] | None = None
     """The classes that it tells apart, in the order of its logits; None: it writes text."""
+    mixture: list[Share] = []
+    """Several teachers that answer as one, `source` the first of them; empty: `source` alone."""
+    precision: str = "fp32"
+    """Number format of a teacher's weights, as it taught."""
     parameters: int = 0
     bytes: int = 0
     seen: dict[int, Seen] = {}
@@ -126,8 +137,10 @@ def folder(run_dir: Path, source: str) -> Path:
 def exists(run_dir: Path, found: Member) -> bool:
     """Whether the member's weights are there already (the student is saved at the end)."""
     inside = {"models", STUDENT, "baseline", "baseline_teacher_text"}
-    is_inside = found.source.split("/")[0] in inside
-    return not is_inside or (run_dir / found.source / "config.json").is_file()
+    sources = [found.source, *(one.source for one in found.mixture)]
+    return all(
+        (run_dir / one / "config.json").is_file() for one in sources if one.split("/")[0] in inside
+    )
 
 
 @dataclass
@@ -142,8 +155,6 @@ class Loaded:
 
 def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
     """Load a member in eval mode; raises `RunError`, `ModelError`."""
-    import torch
-
     from distill_core.students import parts
     from distill_core.students.build import build_student
 
@@ -151,17 +162,15 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
         raise RunError(
             f"The {found.title} of {run_dir.name} is not saved yet. Wait for the run to finish."
         )
-    source = folder(run_dir, found.source)
     if found.build is None:
-        model = models.load_model(source, dtype=torch.float32, device=device, labels=found.labels)
-        mark = models.fingerprint(source)
-    else:
-        chosen = parts.read(run_dir / found.parts) if found.parts else None
-        model = build_student(
-            found.build, source=source, seed=found.seed, chosen=chosen, labels=found.labels
-        ).eval()
-        model.to(device)  # type: ignore[arg-type]
-        mark = _fingerprint(model)
+        return _load_saved(run_dir, found, device=device)
+    source = folder(run_dir, found.source)
+    chosen = parts.read(run_dir / found.parts) if found.parts else None
+    model = build_student(
+        found.build, source=source, seed=found.seed, chosen=chosen, labels=found.labels
+    ).eval()
+    model.to(device)  # type: ignore[arg-type]
+    mark = _fingerprint(model)
     tokenizer = models.load_tokenizer(own_folder(found.build, source))
     return Loaded(found, model.requires_grad_(False), tokenizer, mark)
 
@@ -171,6 +180,24 @@ def own_folder(student: Student | None, source: Path) -> Path:
     if isinstance(student, PretrainedStudent) and student.model:
         return models.resolve(student.model, field="student.model")
     return source
+
+
+def _load_saved(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
+    """Load weights as they are on disk, in the number format that they taught in."""
+    from distill_core.teachers import precision
+    from distill_core.teachers.loading import Part, fingerprint, load_network
+
+    shares = found.mixture or [Share(source=found.source, weight=1.0)]
+    parts = [Part(folder(run_dir, one.source), one.weight) for one in shares]
+    tokenizer = models.load_tokenizer(parts[0].folder)
+    # a run may be looked at on another machine than it was trained on
+    works = precision.refusal(found.precision, device) is None
+    chosen = found.precision if works else "fp32"
+    model = load_network(
+        parts, precision=chosen, device=device, vocab_size=len(tokenizer), labels=found.labels
+    )
+    mark = fingerprint(parts, precision=chosen)
+    return Loaded(found, model.requires_grad_(False), tokenizer, mark)
 
 
 def _fingerprint(model: PreTrainedModel) -> str:

@@ -42,9 +42,16 @@ class PlannedStage:
 
     @property
     def source(self) -> str:
-        """The model that the student is shaped from: the teacher, or the model to fine-tune."""
+        """The model that the student is shaped from: the first teacher, or the model to tune."""
+        return self.sources[0]
+
+    @property
+    def sources(self) -> list[str]:
+        """All teachers, or the model to tune."""
         settings = self.settings
-        return settings.teacher if isinstance(settings, DistillStage) else settings.model
+        if isinstance(settings, DistillStage):
+            return [one.model for one in settings.teachers]
+        return [settings.model]
 
     @property
     def losses(self) -> list[Loss]:
@@ -52,6 +59,14 @@ class PlannedStage:
         if isinstance(self.settings, DistillStage):
             return list(self.settings.losses)
         return [CrossEntropyLoss(weight=1.0)]
+
+    @property
+    def learns_from_text(self) -> bool:
+        """Whether a term takes the teacher's answers for labels."""
+        return any(
+            isinstance(loss, CrossEntropyLoss) and not loss.needs_labels and loss.is_active
+            for loss in self.losses
+        )
 
     @property
     def uses_unlabelled(self) -> bool:
@@ -144,7 +159,7 @@ def cast(stages: Sequence[PlannedStage]) -> Cast:
     taught = [stage.index for stage in own if isinstance(stage.settings, DistillStage)]
     taught_in = next((index for index in reversed(taught) if index >= origin), None)
     teacher_of, assistants = taught_in, []
-    while teacher_of is not None and own[teacher_of].source == PREVIOUS:
+    while teacher_of is not None and own[teacher_of].sources == [PREVIOUS]:
         begun = _origin(own[:teacher_of])
         earlier = [index for index in taught if begun <= index < teacher_of]
         if not earlier:
@@ -188,7 +203,7 @@ def _title(stages: list[PlannedStage], stage: PlannedStage, parts: Cast) -> str:
     teaches_next = (
         follows is not None
         and isinstance(follows.settings, DistillStage)
-        and follows.source == PREVIOUS
+        and PREVIOUS in follows.sources
         and not _continues(follows)
     )
     if isinstance(stage.settings, DistillStage):
@@ -197,12 +212,19 @@ def _title(stages: list[PlannedStage], stage: PlannedStage, parts: Cast) -> str:
     return "Fine-tune the teacher" if teaches_next else "Fine-tune on labels"
 
 
+def teacher_field(index: int, stage: DistillStage, place: int) -> str:
+    """The setting that names a stage's teacher, the `place`th where there are several."""
+    own = f"stages.{index}.teacher"
+    return own if isinstance(stage.teacher, str) else f"{own}.{place}.model"
+
+
 def named_models(recipe: Recipe) -> dict[str, str]:
     """Every model that a recipe names, with the first field that names it; not `previous`."""
     named: dict[str, str] = {}
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage, DistillStage):
-            named.setdefault(stage.teacher, f"stages.{index}.teacher")
+            for place, one in enumerate(stage.teachers):
+                named.setdefault(one.model, teacher_field(index, stage, place))
         else:
             named.setdefault(stage.model, f"stages.{index}.model")
         if isinstance(stage.student, PretrainedStudent) and stage.student.model:
@@ -214,7 +236,9 @@ def named_models(recipe: Recipe) -> dict[str, str]:
 def model_that_orders_classes(recipe: Recipe) -> str:
     """The model whose head says in which order the classes come: the first teacher, or model."""
     for stage in recipe.stages:
-        if isinstance(stage, DistillStage) and stage.teacher != PREVIOUS:
-            return stage.teacher
+        named = [one.model for one in stage.teachers] if isinstance(stage, DistillStage) else []
+        for name in named:
+            if name != PREVIOUS:
+                return name
     first = recipe.stages[0]
-    return first.teacher if isinstance(first, DistillStage) else first.model
+    return first.teachers[0].model if isinstance(first, DistillStage) else first.model

@@ -15,6 +15,7 @@ from distill_core.data.classes import TextRow, encode_text
 from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared, prepare
 from distill_core.data.tokenize import IGNORE_INDEX, encode
+from distill_core.plan import teacher_field
 from distill_core.recipe import (
     PREVIOUS,
     DataSettings,
@@ -39,13 +40,15 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
         "truncated": False,
     }
     stage = recipe.stages[0]
-    key = "teacher" if isinstance(stage, DistillStage) else "model"
-    name = getattr(stage, key)
+    name, field = getattr(stage, "model", ""), "stages.0.model"
+    if isinstance(stage, DistillStage):
+        name, field = stage.teachers[0].model, teacher_field(0, stage, 0)
     if isinstance(stage.student, PretrainedStudent) and stage.student.model:
-        key, name = "student.model", stage.student.model  # it reads rows with its own tokenizer
+        # it reads rows with its own tokenizer
+        name, field = stage.student.model, "stages.0.student.model"
     folder = None
     if name != PREVIOUS:
-        folder = models.local_folder(name, field=f"stages.0.{key}")
+        folder = models.local_folder(name, field=field)
     if folder is None:
         note = f"These are words; tokens are shown once {name} is on this machine."
         return shown | {"tokens": _words(row), "supervised_tokens": None, "note": note}

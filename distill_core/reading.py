@@ -17,12 +17,14 @@ from distill_core.class_watcher import ClassWatcher
 from distill_core.data.alignment import reader, reads_alike
 from distill_core.data.classes import encode_text
 from distill_core.data.formats import Row
+from distill_core.data.on_policy import OnPolicy
+from distill_core.data.tokenize import encode_prompt, stop_token_ids
 from distill_core.errors import DataError, ModelError
 from distill_core.losses.objective import Objective
 from distill_core.models import Labels, model_facts
 from distill_core.models.classifiers import check_teacher
-from distill_core.plan import PlannedStage
-from distill_core.recipe import PREVIOUS, Recipe
+from distill_core.plan import PlannedStage, teacher_field
+from distill_core.recipe import PREVIOUS, DistillStage, Recipe
 from distill_core.scoring import HeldOut, choose_metric
 from distill_core.scoring.classes import HeldOutTexts
 from distill_core.teachers.local import LocalTeacher
@@ -83,6 +85,52 @@ def _reader_of_texts(
     return lambda row, max_seq_len: encode_text(row, student, max_seq_len, classes)
 
 
+def on_policy_of(
+    recipe: Recipe,
+    stage: PlannedStage,
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+) -> OnPolicy | None:
+    """How the student writes its own answers in a stage; None where it does not.
+
+    Raises:
+        DataError: none of the rows asks anything.
+        ModelError: the teacher would read the student's ids as other text.
+    """
+    settings = stage.settings
+    if not isinstance(settings, DistillStage) or not settings.on_policy_fraction:
+        return None
+    field = f"stages.{stage.index}.on_policy_fraction"
+    if Objective(stage.losses).by_text or not reads_alike(tokenizer, teacher_tokenizer):
+        raise ModelError(
+            "The teacher can judge what the student writes only where both read the same ids.\n"
+            "Set on_policy_fraction to 0; or choose a student of the same family, and a loss other "
+            "than cross_tokenizer.",
+            field=field,
+        )
+    longest = settings.student_answers.max_new_tokens
+    room = max(1, recipe.data.max_seq_len - longest)  # a longer prompt loses its head
+    prompts = [
+        encode_prompt(row, tokenizer, max_tokens=room) if row.text is None else None for row in rows
+    ]
+    if not any(prompts):
+        raise DataError(
+            "The rows are plain texts, which ask nothing that the student could answer.\n"
+            "Set on_policy_fraction to 0, or give rows with prompts.",
+            field=field,
+        )
+    return OnPolicy(
+        prompts,
+        fraction=settings.on_policy_fraction,
+        sampling_temperature=settings.student_answers.sampling_temperature,
+        max_new_tokens=longest,
+        stop_ids=frozenset(stop_token_ids(tokenizer)),
+        vocab_size=len(tokenizer),
+        seed=recipe.seed,
+    )
+
+
 def watcher_of(
     recipe: Recipe,
     classes: Labels | None,
@@ -128,13 +176,18 @@ def watcher_of(
     )
 
 
-def check_teacher_of(stage: PlannedStage, source: Path, classes: Labels, *, named: bool) -> None:
-    """Make sure that the logits of a stage's teacher mean the classes; raises `ModelError`."""
-    if stage.source != PREVIOUS:
-        check_teacher(
-            classes,
-            model_facts.config(str(source)),
-            named=named,
-            name=stage.source,
-            field=f"stages.{stage.index}.teacher",
-        )
+def check_teachers_of(
+    stage: PlannedStage, folders: Sequence[Path], classes: Labels, *, named: bool
+) -> None:
+    """Make sure that the logits of a stage's teachers mean the classes; raises `ModelError`."""
+    settings = stage.settings
+    assert isinstance(settings, DistillStage), "only a distil stage has teachers"
+    for place, (name, folder) in enumerate(zip(stage.sources, folders, strict=True)):
+        if name != PREVIOUS:
+            check_teacher(
+                classes,
+                model_facts.config(str(folder)),
+                named=named,
+                name=name,
+                field=teacher_field(stage.index, settings, place),
+            )

@@ -56,6 +56,19 @@ def tell(details: list[Any]) -> list[Problem]:
 
 def takes_text(path: list[str]) -> bool:
     """Tell whether a setting, given by its keys, is free text in any of the variants around it."""
+    return any(
+        str in (annotation, *typing.get_args(annotation)) for annotation in _annotations(path)
+    )
+
+
+def takes_list(path: list[str]) -> bool:
+    """Tell whether a setting, given by its keys, may be a list as well."""
+    parts = [(one, *typing.get_args(one)) for one in _annotations(path)]
+    return any(_holds_items(part) for some in parts for part in some)
+
+
+def _annotations(path: list[str]) -> list[Any]:
+    """The types that a setting has in the variants around it."""
     here: list[Any] = [Recipe]
     for key in path:
         groups = [group for annotation in here for group in _variants(annotation).values()]
@@ -63,7 +76,7 @@ def takes_text(path: list[str]) -> bool:
             group.model_fields[key].annotation for group in groups if key in group.model_fields
         ]
         here = [_inner(annotation) for annotation in here] if key.isdigit() else fields
-    return any(str in (annotation, *typing.get_args(annotation)) for annotation in here)
+    return here
 
 
 def _problem(detail: Any) -> Problem:
@@ -133,8 +146,10 @@ def _error(field: str, message: str, fix: str) -> Problem:
 
 
 def _other_branch(detail: Any) -> bool:
-    """Held-out rows are a source or a share: tell what is wrong with the one meant."""
+    """Held-out rows are a source or a share, a teacher one or several: tell of the one meant."""
     location, given = detail["loc"], detail["input"]
+    if len(location) == 5 and location[0] == "stages" and location[3] == "teacher":
+        return str(location[4]).startswith("list") != isinstance(given, list)
     if location[:2] != ("data", "held_out") or len(location) < 3:
         return False
     is_share = str(location[2]).startswith(("constrained", "float"))
@@ -200,11 +215,20 @@ def _is_settings(annotation: Any) -> bool:
 
 
 def _inner(annotation: Any) -> Any:
-    """What a list holds."""
+    """What a list holds; of a union, the list in it."""
     while typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        lists = [part for part in arguments if _holds_items(part)]
+        return _inner(lists[0]) if lists else arguments[0]
     return arguments[0] if arguments else None
+
+
+def _holds_items(annotation: Any) -> bool:
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return typing.get_origin(annotation) is list
 
 
 def _variants(annotation: Any) -> dict[str, type[BaseModel]]:

@@ -117,7 +117,12 @@ def _override(data: object, override: str) -> object:
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
         raise _override_problem(override, "it is not of the form a.b=c")
-    value = _override_value(override, raw.strip(), text=recipe_problems.takes_text(keys))
+    value = _override_value(
+        override,
+        raw.strip(),
+        text=recipe_problems.takes_text(keys),
+        lists=recipe_problems.takes_list(keys),
+    )
     target: Any = data
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
@@ -140,7 +145,7 @@ def _override(data: object, override: str) -> object:
     return data
 
 
-def _override_value(override: str, raw: str, *, text: bool) -> Any:
+def _override_value(override: str, raw: str, *, text: bool, lists: bool) -> Any:
     """Read a value as YAML; where text is wanted, what YAML takes for something else is text."""
     try:
         value = _yaml(raw) if raw else None
@@ -149,7 +154,7 @@ def _override_value(override: str, raw: str, *, text: bool) -> Any:
             return raw
         raise _override_problem(override, f"{raw!r} is not valid YAML") from None
     if text:
-        return value if isinstance(value, str | None) else raw
+        return value if isinstance(value, str | None) or (lists and type(value) is list) else raw
     if isinstance(value, str) and _FLOAT.fullmatch(value):
         return float(value)  # YAML 1.1 reads 2e-4 as text
     return value

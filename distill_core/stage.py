@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +19,14 @@ from distill_core.checkpoints import Checkpoints
 from distill_core.data.alignment import alignment_facts
 from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared
-from distill_core.data.tokenize import pad_token_id, stop_token_ids
+from distill_core.data.tokenize import pad_token_id
 from distill_core.events import Event, event, progress
 from distill_core.losses.matching import Matching, match
 from distill_core.losses.objective import Objective
 from distill_core.models import model_facts
 from distill_core.models.classifiers import fits, tasks_of
 from distill_core.plan import PlannedStage, student_origin
-from distill_core.reading import check_teacher_of, encode_rows, watcher_of
+from distill_core.reading import check_teachers_of, encode_rows, on_policy_of, watcher_of
 from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe, Student
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.students.build import build_student, choose_parts
@@ -34,6 +34,7 @@ from distill_core.students.calibration import Calibration
 from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
 from distill_core.teachers.answers import Answered, answer_rows
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teaching import Teaching
 from distill_core.trainer import TrainingStage, train
 
 if TYPE_CHECKING:
@@ -85,8 +86,11 @@ def run_stage(
     tokenizer = models.load_tokenizer(source)
     seed = this.recipe.seed
     torch.manual_seed(seed)
-    teacher = _teacher(this, stage, source, tokenizer)
-    rows, answered = yield from _rows(this, stage, teacher, tokenizer, source)
+    teaching = _teaching(this, stage) if isinstance(stage.settings, DistillStage) else None
+    teacher: LocalTeacher | None = None
+    if teaching is not None and Objective(stage.losses).needs_teacher:
+        teacher = teaching.load(tokenizer, device=this.device)
+    rows, answered = yield from _rows(this, stage, teaching, teacher, tokenizer)
     yield progress("preparing", "tokenizing")
     student_settings = _student_settings(stage.settings.student, this.folder, before)
     own = lineup.own_folder(student_settings, source)
@@ -115,15 +119,14 @@ def run_stage(
     parameters = student.num_parameters()
     built = casting.Built(
         source=source_name,
-        source_parameters=teacher.model.num_parameters()
-        if teacher
-        else models.facts(str(source))["parameters"],
+        source_parameters=models.facts(str(source))["parameters"],
         student=student_settings,
         student_parameters=parameters,
         parts=_parts_file(this, stage),
         seed=seed,
         seen=casting.tokens_seen(encoded, stage, seed=seed),
         labels=this.classes,
+        teachers=teaching.members(teacher) if teaching else (),
         source_knows=this.classes is None or fits(this.classes, model_facts.config(str(source))),
     )
     casting.enter(this.folder, this.stages, stage, built)
@@ -162,9 +165,7 @@ def run_stage(
         truncated_rows=sum(item.truncated for item in encoded),
         answers=answered.facts() if answered and answered.asked else None,
         student={"parameters": parameters, "trained": _trained(network)},
-        teacher={"name": source_name, "parameters": teacher.model.num_parameters()}
-        if teacher
-        else None,
+        teacher=teaching.facts() if teaching and teacher else None,
         layer_map=matching.words,
         alignment=alignment_facts(encoded) if this.classes is None else None,
     )
@@ -172,6 +173,7 @@ def run_stage(
         index=stage.index,
         student=network,
         teacher=teacher,
+        on_policy=on_policy_of(this.recipe, stage, kept, student_tokenizer, tokenizer),
         objective=Objective(stage.losses, matching),
         rows=encoded,
         optim=stage.settings.optim,
@@ -211,45 +213,41 @@ def run_stage(
 def _rows(
     this: Run,
     stage: PlannedStage,
+    teaching: Teaching | None,
     teacher: LocalTeacher | None,
     tokenizer: PreTrainedTokenizerBase,
-    source: Path,
 ) -> Generator[Event, None, tuple[list[Row], Answered | None]]:
     """The rows of a stage, answered by its teacher where it has one."""
     if stage.text_of is not None:
         answered = yield from _teachers_text(this, this.stages[stage.text_of])
-        # here the teacher's words stand in for labels
-        return [replace(row, answered_by_teacher=False) for row in answered.rows], answered
+        return answered.as_labels(), answered
     rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
-    if teacher is None or this.classes is not None:  # which are all scored as training goes
-        return rows, None
+    if teaching is None or teacher is None or this.classes is not None:
+        return rows, None  # teachers of classes score all rows as training goes
     answered = yield from answer_rows(
         rows,
         teacher=teacher,
         tokenizer=tokenizer,
-        fingerprint=models.fingerprint(source),
+        fingerprint=teaching.fingerprint,
         settings=stage.settings.teacher_answers,  # type: ignore[union-attr]
         max_seq_len=this.recipe.data.max_seq_len,
         seed=this.recipe.seed,
         folder=this.folder.parent / ANSWERS_FOLDER,
     )
-    return answered.rows, answered
+    return answered.as_labels() if stage.learns_from_text else answered.rows, answered
 
 
 def _teachers_text(this: Run, taught: PlannedStage) -> Generator[Event, None, Answered]:
     """All rows as the teacher of a distil stage answers them; it is not kept in memory."""
     assert isinstance(taught.settings, DistillStage)
-    source, _ = this.path_of(taught.source, _before(this.stages, taught.index))
-    tokenizer = models.load_tokenizer(source)
-    model = models.load_model(source, dtype=torch.float32, device=this.device)
+    teaching = _teaching(this, taught)
+    tokenizer = models.load_tokenizer(teaching.parts[0].folder)
     return (
         yield from answer_rows(
             this.data.train,
-            teacher=LocalTeacher(
-                model, vocab_size=len(tokenizer), stop_ids=stop_token_ids(tokenizer)
-            ),
+            teacher=teaching.load(tokenizer, device=this.device),
             tokenizer=tokenizer,
-            fingerprint=models.fingerprint(source),
+            fingerprint=teaching.fingerprint,
             settings=taught.settings.teacher_answers.model_copy(update={"rows": "all"}),
             max_seq_len=this.recipe.data.max_seq_len,
             seed=this.recipe.seed,
@@ -258,16 +256,19 @@ def _teachers_text(this: Run, taught: PlannedStage) -> Generator[Event, None, An
     )
 
 
-def _teacher(
-    this: Run, stage: PlannedStage, source: Path, tokenizer: PreTrainedTokenizerBase
-) -> LocalTeacher | None:
-    if not Objective(stage.losses).needs_teacher:
-        return None
+def _teaching(this: Run, stage: PlannedStage) -> Teaching:
+    before = _before(this.stages, stage.index)
+    teaching = Teaching.of(
+        stage,
+        path_of=lambda name: this.path_of(name, before),
+        run_precision=this.recipe.precision,
+        device=this.device,
+        labels=this.classes,
+    )
     if this.classes is not None:
-        check_teacher_of(stage, source, this.classes, named=bool(this.recipe.data.classes))
-    model = models.load_model(source, dtype=torch.float32, device=this.device, labels=this.classes)
-    stops = stop_token_ids(tokenizer) if this.classes is None else set()
-    return LocalTeacher(model, vocab_size=len(tokenizer), stop_ids=stops)
+        folders = [part.folder for part in teaching.parts]
+        check_teachers_of(stage, folders, this.classes, named=bool(this.recipe.data.classes))
+    return teaching
 
 
 def _parts_file(this: Run, stage: PlannedStage) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distill_core.class_logits import ClassLogits
 from distill_core.models.classifiers import is_classifier
+from distill_core.teachers.mixture import Mixture, mixed
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
@@ -23,7 +24,7 @@ class SupervisedLogits(nn.Module):
     """A model whose forward pass gives logits (N, V) at supervised positions.
 
     Args:
-        model: A causal language model, with or without a LoRA adapter.
+        model: A causal language model, with or without a LoRA adapter, or a `Mixture` of them.
         vocab_size: Number of ids that the tokenizer has; padded rows of the head beyond it are
             cut off before any softmax.
     """
@@ -32,7 +33,10 @@ class SupervisedLogits(nn.Module):
         super().__init__()
         self.model = model
         self.vocab_size = vocab_size
-        self._parts: tuple[Any, Any] | None = _body_and_head(model)
+        several = model.members if isinstance(model, Mixture) else ()
+        # a list, so that the members are not registered twice as submodules
+        self._members = [SupervisedLogits(one, vocab_size=vocab_size) for one in several]
+        self._parts = None if self._members else _body_and_head(model)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
@@ -40,6 +44,8 @@ class SupervisedLogits(nn.Module):
 
     def outputs(self, batch: Batch, **wishes: bool) -> Any:
         """What the body says of whole sequences; `wishes` such as `output_hidden_states`."""
+        if self._members:
+            return [one.outputs(batch, **wishes) for one in self._members]
         inputs = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
@@ -51,6 +57,10 @@ class SupervisedLogits(nn.Module):
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         """Logits (N, V) from the body's outputs: the head sees the supervised positions alone."""
+        if self._members:
+            pairs = zip(self._members, outputs, strict=True)
+            shares = (one.logits(output, batch) for one, output in pairs)
+            return mixed(shares, self.model.weights)  # type: ignore[arg-type]
         if self._parts is None:
             logits = outputs.logits[batch.supervised]
         else:

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
 from distill_core.data.classes import EncodedText
+from distill_core.data.on_policy import OnPolicy
 from distill_core.data.tokenize import Encoded
 from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
@@ -28,6 +29,7 @@ from distill_core.events import Event, event
 from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import LOSSES, Objective
 from distill_core.network import Network, View
+from distill_core.optimizer import adamw
 from distill_core.recipe import OptimSettings
 from distill_core.schedule import learning_rate_at, progress_at
 from distill_core.teachers.base import Teacher
@@ -53,6 +55,8 @@ class TrainingStage:
     checkpoint_every: int
     evaluate_every: int
     teacher: Teacher | None = None
+    on_policy: OnPolicy | None = None
+    """How the student writes the batches of some steps itself; None: never."""
     evaluate: Callable[[int], Iterator[Event]] = field(default=lambda step: iter(()))
     origin: Callable[[int], str] = field(default=lambda row: f"row {row}")
     mixed_precision: str = "no"
@@ -84,12 +88,7 @@ def train(
         wanted=matching.student,
         projectors=projectors,
     )
-    optimizer = torch.optim.AdamW(
-        parameter_groups(network, stage.optim.weight_decay),
-        lr=stage.optim.learning_rate,
-        betas=(0.9, 0.95),
-        fused=True,
-    )
+    optimizer = adamw(network, stage.optim)
     wrapped, prepared_optimizer = accelerator.prepare(network, optimizer)
     saved = {
         "model": _trained_together(stage.student, projectors),
@@ -112,7 +111,21 @@ def train(
         rate = learning_rate_at(step, total_steps=stage.total_steps, optim=stage.optim)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batches = _batches(stage, order[step])
+        given: Sequence[Encoded | EncodedText] = [stage.rows[row] for row in order[step]]
+        own: dict[str, float] = {}
+        if stage.on_policy is not None and stage.on_policy.writes(step):
+            with accelerator.autocast():
+                written = stage.on_policy.write(
+                    stage.student,
+                    step=step,
+                    rows=order[step],
+                    given=[item for item in given if isinstance(item, Encoded)],
+                    process=accelerator.process_index,
+                    processes=accelerator.num_processes,
+                    gather=gather_object,
+                )
+            given, own = written.rows, {"own_answer_tokens": written.mean_tokens}
+        batches = _batches(stage, order[step], given)
         objective = stage.objective.at(progress_at(step, total_steps=stage.total_steps))
         result = _one_step(stage, objective, accelerator, wrapped, prepared_optimizer, batches)
         if result.problem is not None:
@@ -128,7 +141,8 @@ def train(
         step += 1
         if result.problem is None:
             seconds = time.perf_counter() - started
-            metrics = result.metrics | {
+            metrics = result.metrics | own
+            metrics |= {
                 "learning_rate": rate,
                 "tokens_per_s": result.tokens / seconds,
                 "memory_bytes": memory_bytes(accelerator.device),
@@ -154,9 +168,10 @@ class _StepResult:
     problem: str | None = None
 
 
-def _batches(stage: TrainingStage, rows: Sequence[int]) -> list[Batch]:
+def _batches(
+    stage: TrainingStage, rows: Sequence[int], encoded: Sequence[Encoded | EncodedText]
+) -> list[Batch]:
     """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
-    encoded = [stage.rows[row] for row in rows]
     groups = micro_batches(encoded, stage.optim.micro_batch_size)
     return [
         collate(
@@ -230,7 +245,7 @@ def supervised_rows(
     theirs: View | None = None
     with accelerator.autocast():
         ours: View = network(batch)
-        if teacher is not None and objective.needs_teacher:
+        if teacher is not None and objective.compares:
             theirs = teacher.view(batch)
     return SupervisedRows(
         ours.logits,
@@ -250,15 +265,6 @@ def _trained_together(student: torch.nn.Module, projectors: torch.nn.ModuleDict)
     if not len(projectors):
         return student
     return torch.nn.ModuleDict({"student": student, "projectors": projectors})
-
-
-def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; norms and biases do not. Frozen weights are left out."""
-    trained = [value for value in network.parameters() if value.requires_grad]
-    return [
-        {"params": [v for v in trained if v.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0},
-    ]
 
 
 def _explain(

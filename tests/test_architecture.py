@@ -24,9 +24,9 @@ GROUPS = {
     "schedule intervals scores tasks models.cache_folder",
     "names": "models device starter",
     "parts": "losses teachers students data supervised class_logits network generate",
-    "loop": "trainer pipeline stage reading watcher class_watcher checkpoints scoring evaluate "
-    "conclusions lineup casting compare compare_classes preview softening self_test reference "
-    "export starter.build starter.tokenizer",
+    "loop": "trainer optimizer pipeline stage teaching reading watcher class_watcher checkpoints "
+    "scoring evaluate conclusions lineup casting compare compare_classes preview softening "
+    "self_test reference export starter.build starter.tokenizer",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

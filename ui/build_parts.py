@@ -183,7 +183,8 @@ def stages(wires: Wires, desk: desks.Desk) -> None:
         optim = groups.pop("optim")
         settings = form.settings(schema(), optim.node, optim.path)
         basics = [item for name in BASICS for item in settings if item.key == name]
-        fields(wires, data, basics)
+        own = [item for item in groups.values() if item.kind != "group" and item.key != "model"]
+        fields(wires, data, [*own, *basics])
 
 
 def _stage_title(data: draft.Mapping, index: int, kind: str) -> str:

@@ -34,7 +34,7 @@ _UNREAD: dict[str, tuple[str, ...]] = {
         r"data\.(prompt_template|system_prompt)",
         r"data\.columns\.(prompt|response|messages)",
         r"evaluation\.(max_new_tokens|metric)",
-        r"stages\.\d+\.teacher_answers",
+        r"stages\.\d+\.(teacher_answers|student_answers|on_policy_fraction)",
     ),
 }
 """Settings that a task never reads: patterns of their paths."""
@@ -152,7 +152,32 @@ def pair(draft: Mapping) -> Pair:
         earlier -= 1
         key = "model" if shape[earlier] == "fine_tune" else "teacher"
         path = f"stages.{earlier}.{key}"
+    if isinstance(get(draft, path), list):  # a mixture: the first one stands for it
+        path = f"{path}.0.model"
     return Pair(path, student_path, has_teacher=True)
+
+
+def distill_stage(draft: Mapping) -> int | None:
+    """Find the first stage that asks a teacher."""
+    shape = kinds(draft)
+    return shape.index("distill") if "distill" in shape else None
+
+
+def with_teacher(draft: Mapping, stage: int) -> Mapping:
+    """Return a draft whose stage has one teacher more; the first time, its only one is listed."""
+    path = f"stages.{stage}.teacher"
+    named = get(draft, path)
+    listed = named if isinstance(named, list) else [{"model": named or "", "weight": 1.0}]
+    return put(draft, path, [*copy.deepcopy(listed), {"model": "", "weight": 1.0}])
+
+
+def without_teacher(draft: Mapping, path: str) -> Mapping:
+    """Return a draft without one of several teachers; where one is left, it is named alone."""
+    way = path.rpartition(".")[0]
+    left = get(drop(draft, path), way)
+    if isinstance(left, list) and len(left) == 1:
+        return put(draft, way, get(left[0], "model", ""))
+    return put(draft, way, left)
 
 
 def with_method(draft: Mapping, name: str, shelf: Mapping | None = None) -> Mapping:
@@ -169,7 +194,9 @@ def with_method(draft: Mapping, name: str, shelf: Mapping | None = None) -> Mapp
         stage = {"kind": kind, **copy.deepcopy(old.get(kind) or _new_stage(draft))}
         stage.pop("student", None)
         key = "teacher" if kind == "distill" else "model"
-        stage[key] = PREVIOUS if index else teacher
+        mixture = isinstance(stage.get(key), list) and get(stage, f"{key}.0.model") == teacher
+        if index or not mixture:
+            stage[key] = PREVIOUS if index else teacher
         trains_student = kind == "distill" or METHODS[name] == ("fine_tune",)
         if trains_student and student is not None:
             stage["student"] = copy.deepcopy(student)

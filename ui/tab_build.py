@@ -15,7 +15,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import build_parts as parts
-from ui import data_parts, data_view, draft, edits, pair_edits, review, task_edits
+from ui import data_parts, data_view, draft, edits, pair_edits, review, task_edits, teacher_parts
 from ui import desk as desks
 from ui.state import Page
 
@@ -180,6 +180,7 @@ def _pair_card(
                 visible=False,
             )
         _folded("More about the student's shape", wires, parts.student, [whole.version])
+        _folded("More than one teacher", wires, teacher_parts.teachers, [whole.version])
     parts.reshape(whole, ready.input, edits.pick_recipe, ready)
     parts.follow(wires, name.change, edits.edit_name, name)
     parts.reshape(whole, task.input, task_edits.edit_task, task)

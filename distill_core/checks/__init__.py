@@ -1,9 +1,9 @@
 """Everything that is wrong or doubtful in a recipe, all at once, before anything is loaded.
 
 In: a valid `Recipe`. Out: problems, errors first. Rules that look at one stage are in
-`check_stages.py`, those that compare models in `check_models.py`, those about rows in
-`check_rows.py`, those about the task and its classes in `check_task.py`, those about this machine
-in `check_machine.py`. Loads no weights.
+`check_stages.py`, those that compare models in `check_models.py`, those about teachers in
+`check_teachers.py`, those about rows in `check_rows.py`, those about the task and its classes in
+`check_task.py`, those about this machine in `check_machine.py`. Loads no weights.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from distill_core.checks import (
     check_rows,
     check_stages,
     check_task,
+    check_teachers,
 )
 from distill_core.errors import Problem
 from distill_core.estimate.row_facts import data_facts
@@ -33,6 +34,8 @@ def check(recipe: Recipe) -> list[Problem]:
             found += stage_rule(shape)
         for model_rule in check_models.RULES:
             found += model_rule(shape, recipe)
+        for teacher_rule in check_teachers.RULES:
+            found += teacher_rule(shape, recipe)
     found += data.problems
     for row_rule in (*check_rows.RULES, *check_task.RULES):
         found += row_rule(recipe, data)

@@ -119,7 +119,7 @@ def _cure(recipe: Recipe, stage: int, largest: str) -> tuple[str, str]:
     if largest in {"student", "optimiser"} and settings.adapter is None:
         return f"{field}.adapter", "Train a LoRA adapter, or choose a smaller student."
     if largest == "teacher":
-        return f"{field}.teacher", "Choose a smaller teacher."
+        return f"{field}.teacher", "Choose a smaller teacher, or a smaller teacher_precision."
     return f"{field}.student", "Choose a smaller student, or lower data.max_seq_len."
 
 

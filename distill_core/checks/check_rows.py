@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterator
 from distill_core.errors import Problem
 from distill_core.estimate.row_facts import DataFacts
 from distill_core.plan import cast, plan
-from distill_core.recipe import DistillStage, Recipe
+from distill_core.recipe import (
+    DistillStage,
+    Recipe,
+    StudentAnswerSettings,
+    TeacherAnswerSettings,
+)
 
 FEW_HELD_OUT = 200
 """Below it scores are too rough to decide on (Miller 2024, arXiv 2411.00640)."""
@@ -67,7 +72,8 @@ def labels_put_aside(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
                     field=f"stages.{index}.losses.{place}",
                     message="teacher_answers.rows is all, so the teacher's answers take the place "
                     f"of the labels, and {loss.name} has none to learn from.",
-                    fix=f"Leave {loss.name} out, or set teacher_answers.rows to unlabelled.",
+                    fix="Set its targets to labels_and_teacher_text, leave it out, or set "
+                    "teacher_answers.rows to unlabelled.",
                 )
 
 
@@ -124,20 +130,25 @@ def overlap(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
 
 
 def no_room_for_prompts(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
-    """A teacher that may answer at such length sees little of the question."""
+    """Whoever may answer at such length sees little of the question."""
     if recipe.task != "causal_lm":
         return
     longest = recipe.data.max_seq_len
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, DistillStage) or data.problems:
             continue
-        if not data.unlabelled and stage.teacher_answers.rows == "unlabelled":
-            continue
-        answers = stage.teacher_answers.max_new_tokens
-        if longest - answers < _ROOM_FOR_PROMPT:
+        asked: dict[str, TeacherAnswerSettings | StudentAnswerSettings] = {}
+        if data.unlabelled or stage.teacher_answers.rows != "unlabelled":
+            asked["teacher_answers"] = stage.teacher_answers
+        if stage.on_policy_fraction:
+            asked["student_answers"] = stage.student_answers
+        for name, settings in asked.items():
+            answers = settings.max_new_tokens
+            if longest - answers >= _ROOM_FOR_PROMPT:
+                continue
             yield Problem(
                 severity="warning",
-                field=f"stages.{index}.teacher_answers.max_new_tokens",
+                field=f"stages.{index}.{name}.max_new_tokens",
                 message=f"Answers of up to {answers} tokens leave {max(1, longest - answers)} of "
                 f"max_seq_len {longest} for the prompt, which is cut to that.",
                 fix="Lower it, or raise data.max_seq_len.",

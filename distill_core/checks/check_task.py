@@ -12,8 +12,10 @@ from distill_core.estimate.row_facts import DataFacts
 from distill_core.estimate.shapes import classes, head_of_classes
 from distill_core.models import model_facts
 from distill_core.models.classifiers import check_teacher, fits, tasks_of
+from distill_core.plan import teacher_field
 from distill_core.recipe import (
     PREVIOUS,
+    CrossEntropyLoss,
     DistillStage,
     FineTuneStage,
     PretrainedStudent,
@@ -53,18 +55,21 @@ def teachers_of_other_classes(recipe: Recipe, data: DataFacts) -> Iterator[Probl
     if labels is None or data.problems or not data.known or any(unclear_classes(recipe, data)):
         return
     for index, stage in enumerate(recipe.stages):
-        if not isinstance(stage, DistillStage) or stage.teacher == PREVIOUS:
+        if not isinstance(stage, DistillStage):
             continue
-        field = f"stages.{index}.teacher"
-        named = bool(recipe.data.classes)
-        try:
-            config = model_facts.config(stage.teacher, field=field)
-        except ModelError:
-            continue  # told where its networks are looked at
-        try:
-            check_teacher(labels, config, named=named, name=stage.teacher, field=field)
-        except ModelError as error:
-            yield _error(field, error)
+        for place, one in enumerate(stage.teachers):
+            if one.model == PREVIOUS:
+                continue
+            field = teacher_field(index, stage, place)
+            named = bool(recipe.data.classes)
+            try:
+                config = model_facts.config(one.model, field=field)
+            except ModelError:
+                continue  # told where its networks are looked at
+            try:
+                check_teacher(labels, config, named=named, name=one.model, field=field)
+            except ModelError as error:
+                yield _error(field, error)
 
 
 def new_heads(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
@@ -138,6 +143,13 @@ def settings_of_the_other_task(recipe: Recipe, data: DataFacts) -> Iterator[Prob
                 f"stages.{index}.teacher_answers",
                 "It is about answers in text; here the teacher scores every class of every row.",
             )
+        if isinstance(stage, DistillStage) and stage.on_policy_fraction:
+            yield _unread(f"stages.{index}.on_policy_fraction", "Students of classes write none.")
+        if isinstance(stage, DistillStage):
+            for place, loss in enumerate(stage.losses):
+                if isinstance(loss, CrossEntropyLoss) and not loss.needs_labels:
+                    field = f"stages.{index}.losses.{place}.targets"
+                    yield _unread(field, "Teachers of classes write none.")
 
 
 RULES: tuple[Callable[[Recipe, DataFacts], Iterator[Problem]], ...] = (

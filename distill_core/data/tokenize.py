@@ -95,7 +95,7 @@ class Encoded:
     labels: list[int]
     """The token itself where it is supervised, else `IGNORE_INDEX`; not shifted."""
     labelled: bool
-    """Whether the answer comes from the data; False: from the teacher, or not there."""
+    """Whether the answer comes from the data; False: from a model, or not there."""
     truncated: bool
     teacher: TeacherSide | None = None
     """The same row in the teacher's ids; None: the teacher reads the student's."""

@@ -77,8 +77,16 @@ class Work:
         """Who is in memory while the stage is trained."""
         shape = self._shape(stage)
         assert shape.student is not None  # problems were raised before
-        asks_teacher = isinstance(stage.settings, DistillStage) and stage.uses_unlabelled
-        return Networks(shape.source if asks_teacher else None, shape.student)
+        from distill_core.teachers import precision
+
+        settings = stage.settings
+        if not isinstance(settings, DistillStage) or not stage.uses_unlabelled:
+            return Networks(None, shape.student)
+        others = [one.config for one in shape.teachers[1:] if one.config is not None]
+        chosen = precision.chosen(
+            settings.teacher_precision, precision=self.recipe.precision, device=self.device
+        )
+        return Networks(shape.source, shape.student, tuple(others), chosen)
 
     def answers(self, stage: PlannedStage) -> int:
         """How many answers the teacher writes before the stage is trained."""
@@ -186,15 +194,15 @@ class Work:
         settings = stage.settings
         if networks.teacher is not None and isinstance(settings, DistillStage):
             count = self.answers(stage)
-            seconds += time_need.answering_s(
-                networks.teacher,
-                rows,
-                speed,
-                count=count,
-                max_new_tokens=settings.teacher_answers.max_new_tokens,
-            )
-            if settings.teacher_answers.best_of > 1:  # each answer is read once more
-                seconds += time_need.scoring_s(networks.teacher, rows, speed, count=count)
+            longest = settings.teacher_answers.max_new_tokens
+            asked = 0.0
+            for one in networks.teachers:
+                asked += time_need.answering_s(
+                    one, rows, speed, count=count, max_new_tokens=longest
+                )
+                if settings.teacher_answers.best_of > 1:  # each answer is read once more
+                    asked += time_need.scoring_s(one, rows, speed, count=count)
+            seconds += asked / time_need.gain(networks.precision, speed.device)
         every = self.recipe.evaluation.every_steps
         shots = 1 + (stage.total_steps // every if every else SHOTS_PER_STAGE)
         count = min(self.recipe.evaluation.rows, max(1, self.data.held_out))
@@ -204,7 +212,9 @@ class Work:
         """Seconds of the last evaluation: every member answers every held-out row."""
         last = self.shapes[-1]
         rows = lengths(self.recipe.data, tokenizer_folder(last.student_name), self.recipe.task)
-        members = [last.source, last.student, last.student]
+        several = [one.config for one in last.teachers if len(last.teachers) > 1]
+        # the mixture asks each of several teachers, and then each one answers for itself
+        members = [*(several * 2 or [last.source]), last.student, last.student]
         members += [last.student] * len(self.recipe.evaluation.baselines)
         count = min(self.recipe.evaluation.final_rows, max(1, self.data.held_out))
         return sum(self._score(shape, rows, speed, count) for shape in members)

@@ -45,6 +45,7 @@ _BYTES_PER_ENCODED_ROW = 2_500
 _WORKSPACE = 1.15
 _ANSWERS_AT_ONCE = 256
 _SCORED_AT_ONCE = 128
+_OWN_ANSWERS_AT_ONCE = 64
 _SCORED_TOKENS = 4096
 _FP32 = 4
 _MAPS_KEPT = 2
@@ -56,6 +57,15 @@ class Networks:
 
     teacher: PretrainedConfig | None
     student: PretrainedConfig
+    others: tuple[PretrainedConfig, ...] = ()
+    """The other teachers, where there are several."""
+    precision: str = "fp32"
+    """Number format of the teachers' weights."""
+
+    @property
+    def teachers(self) -> tuple[PretrainedConfig, ...]:
+        """All teachers."""
+        return () if self.teacher is None else (self.teacher, *self.others)
 
 
 def stage_memory(
@@ -70,16 +80,15 @@ def stage_memory(
 ) -> dict[str, int]:
     """Bytes by part (`PARTS`) at the stage's highest moment; `answers`: written by the teacher."""
     settings = stage.settings
-    teacher_bytes = (
-        model_facts.parameters(networks.teacher) * _FP32 if networks.teacher is not None else 0
-    )
+    teachers = networks.teachers
+    taken = sum(teacher_bytes(one, networks.precision, device=device) for one in teachers)
     count = model_facts.parameters(networks.student)
     trained = trained_parameters(networks.student, settings.adapter)
     frozen = count if settings.adapter else 0
     base = {
         "features": 0,
         "context": CONTEXT_BYTES[device] + stage.rows * _BYTES_PER_ENCODED_ROW,
-        "teacher": teacher_bytes,
+        "teacher": taken,
         "student": (frozen + 2 * trained) * _FP32 + (2 * (frozen or count) if bf16 else 0),
         "optimiser": 8 * trained,
     }
@@ -87,9 +96,14 @@ def stage_memory(
         base | _training(stage, networks, rows, bf16=bf16),
         base | _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE),
     ]
+    if isinstance(settings, DistillStage) and settings.on_policy_fraction:
+        at_once = min(settings.optim.global_batch_size, _OWN_ANSWERS_AT_ONCE)
+        longest = settings.student_answers.max_new_tokens
+        alone = Networks(None, networks.student)
+        moments.append(base | _answering(alone, rows, longest, at_once))
     if networks.teacher is not None and answers and isinstance(settings, DistillStage):
         longest = settings.teacher_answers.max_new_tokens
-        alone = Networks(networks.teacher, networks.teacher)
+        alone = Networks(networks.teacher, networks.teacher, networks.others)
         at_once = min(answers, _ANSWERS_AT_ONCE)
         only_teacher = base | {"student": 0, "optimiser": 0}
         moments.append(only_teacher | _answering(alone, rows, longest, at_once))
@@ -98,6 +112,23 @@ def stage_memory(
     # training is what is shown; where another moment needs more, its working memory does
     parts["activations"] += round(highest) - sum(parts.values())
     return parts
+
+
+def teacher_bytes(shape: PretrainedConfig, precision: str, *, device: str) -> int:
+    """Bytes of a teacher's weights: fp32, bf16, or its linear layers in int8 or int4.
+
+    Embeddings, norms and head stay in the format that the device computes in. int4 is NF4 with
+    doubly quantised scales: 4.127 bits a weight (Dettmers et al. 2023, arXiv 2305.14314).
+    """
+    count = model_facts.parameters(shape)
+    if precision in {"fp32", "bf16"}:
+        return count * {"fp32": _FP32, "bf16": 2}[precision]
+    layers = sum(a * b for a, b in model_facts.linear_layers(shape))
+    rest = (count - layers) * (_FP32 if device == "cpu" else 2)
+    if precision == "int4":
+        return rest + round(layers * 4.127 / 8)
+    scales = sum(outputs for _, outputs in model_facts.linear_layers(shape))
+    return rest + layers + scales * _FP32
 
 
 def trained_parameters(student: PretrainedConfig, adapter: LoraSettings | None) -> int:
@@ -154,12 +185,13 @@ def _answering(
     networks: Networks, rows: Lengths, max_new_tokens: int, at_once: int
 ) -> dict[str, int]:
     """Generation: keys and values of every token, and logits of the last; or scoring, if more."""
-    both = [shape for shape in (networks.teacher, networks.student) if shape is not None]
+    both = [*networks.teachers, networks.student]
     if is_classifier(networks.student):  # nothing is written; one layer at a time is kept
         widest = max(shape.hidden_size for shape in both)
         return {"activations": round(_SCORED_TOKENS * widest * 68 * _WORKSPACE), "loss": 0}
     tokens = at_once * (min(rows.prompt * 1.5, rows.longest) + max_new_tokens)
-    kept = max(_cache_bytes_per_token(shape) for shape in both)
+    mixed = sum(_cache_bytes_per_token(shape) for shape in networks.teachers)
+    kept = max(mixed, _cache_bytes_per_token(networks.student))
     vocabulary = max(shape.vocab_size for shape in both)
     supervised = _SCORED_TOKENS * rows.answer / max(1.0, rows.mean)
     return {

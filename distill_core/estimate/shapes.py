@@ -17,6 +17,7 @@ from distill_core.estimate.row_facts import data_facts
 from distill_core.estimate.student_size import student_shape
 from distill_core.models import Labels, model_facts
 from distill_core.models.classifiers import tasks_of, with_labels
+from distill_core.plan import teacher_field
 from distill_core.recipe import (
     PREVIOUS,
     DistillStage,
@@ -33,18 +34,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TeacherShape:
+    """One of a stage's teachers; `config` is None where it could not be found."""
+
+    field: str
+    name: str
+    """The name that its tokenizer comes from; "" when unknown."""
+    config: PretrainedConfig | None
+
+
+@dataclass(frozen=True)
 class StageShape:
     """One stage. What could not be found is None, and `problems` says why."""
 
     index: int
     stage: FineTuneStage | DistillStage
     source: PretrainedConfig | None
-    """Of the teacher, or of the model that a fine-tuning starts from."""
+    """Of the first teacher, or of the model that a fine-tuning starts from."""
     student: PretrainedConfig | None
     source_name: str
     """The name that the source's tokenizer comes from; "" when unknown."""
     student_name: str
     problems: tuple[Problem, ...] = ()
+    teachers: tuple[TeacherShape, ...] = ()
+    """All of them, in the recipe's order; none where a model is fine-tuned."""
 
     @property
     def field(self) -> str:
@@ -54,7 +67,7 @@ class StageShape:
     @property
     def source_field(self) -> str:
         """The path of the setting that names the source."""
-        return f"{self.field}.{'teacher' if self.is_distill else 'model'}"
+        return self.teachers[0].field if self.teachers else f"{self.field}.model"
 
     @property
     def is_distill(self) -> bool:
@@ -65,6 +78,12 @@ class StageShape:
     def source_parameters(self) -> int:
         """Weights of the source; 0 when unknown."""
         return model_facts.parameters(self.source) if self.source is not None else 0
+
+    @property
+    def teacher_parameters(self) -> int:
+        """Weights of the largest teacher; 0 when unknown."""
+        configs = [one.config for one in self.teachers if one.config is not None]
+        return max((model_facts.parameters(config) for config in configs), default=0)
 
     @property
     def student_parameters(self) -> int:
@@ -96,10 +115,16 @@ def _shape(
     labels: Labels | None,
 ) -> StageShape:
     problems: list[Problem] = []
-    is_distill = isinstance(stage, DistillStage)
-    name = stage.teacher if isinstance(stage, DistillStage) else stage.model
-    field = f"stages.{index}.{'teacher' if is_distill else 'model'}"
-    source, source_name = _named(problems, name, field, before, labels)
+    teachers: list[TeacherShape] = []
+    if isinstance(stage, DistillStage):
+        for place, one in enumerate(stage.teachers):
+            field = teacher_field(index, stage, place)
+            config, name = _named(problems, one.model, field, before, labels)
+            teachers.append(TeacherShape(field, name, config))
+        source, source_name = teachers[0].config, teachers[0].name
+    else:
+        field = f"stages.{index}.model"
+        source, source_name = _named(problems, stage.model, field, before, labels)
     field = _student_field(stage, index)
     own = stage.student.model if isinstance(stage.student, PretrainedStudent) else None
     student: Any = None
@@ -120,6 +145,7 @@ def _shape(
         source_name=source_name,
         student_name=student_name,
         problems=tuple(problems),
+        teachers=tuple(teachers),
     )
 
 

@@ -106,7 +106,7 @@ def _making(run_dir: Path, recipe: Recipe) -> str:
     for number, stage in enumerate(recipe.stages, 1):
         if isinstance(stage, DistillStage):
             terms = ", ".join(map(_term, stage.losses))
-            words = f"distilled from {_shown(stage.teacher)}: {terms}"
+            words = f"distilled from {_teachers(stage)}: {terms}"
         else:
             words = f"fine-tuned {_shown(stage.model)} on labels"
         adapter = f", LoRA of rank {stage.adapter.rank}, merged" if stage.adapter else ""
@@ -120,6 +120,14 @@ def _making(run_dir: Path, recipe: Recipe) -> str:
         lines.append(f"Made with {shown}.")
     lines.append(f"\nThe recipe:\n\n```yaml\n{_recipe_text(recipe)}```")
     return "\n".join(lines)
+
+
+def _teachers(stage: DistillStage) -> str:
+    """The teacher's name, or those of a mixture with their shares."""
+    names = [(_shown(one.model), one.weight) for one in stage.teachers]
+    if len(names) == 1:
+        return names[0][0]
+    return "a mixture of " + " and ".join(f"{name} ({weight:.0%})" for name, weight in names)
 
 
 def _term(loss: Loss) -> str:
@@ -202,7 +210,7 @@ def _base_model(recipe: Recipe) -> list[str] | None:
     student, source = None, ""
     for stage in recipe.stages:
         student = stage.student
-        named = stage.teacher if isinstance(stage, DistillStage) else stage.model
+        named = stage.teachers[0].model if isinstance(stage, DistillStage) else stage.model
         own = student.model if student.init == "pretrained" else None
         source = own or (named if named != "previous" else source)
     if student is None or isinstance(student, ScratchStudent):

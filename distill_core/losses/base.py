@@ -41,7 +41,8 @@ class SupervisedRows:
     """The N positions whose next token is supervised, in one micro-batch.
 
     `student_logits` (N, V), `teacher_logits` (N, V) or None, `targets` (N,) ids of the next
-    tokens, `labelled` (N,) bool: whether that token is a hard label, or a teacher's own answer.
+    tokens, `labelled` (N,) bool: whether that token is a hard label: the data's, or the teacher's
+    where a term takes its text for one; never the student's own.
     `student` and `teacher` hold features where a term compares them, layer by layer as
     `layer_pairs` says for each such term. Where a teacher has tokens of its own, `teacher_logits`
     are (M, W), before its own next tokens `teacher_targets` (M,), and `spans` says how the two

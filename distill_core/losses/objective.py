@@ -116,6 +116,12 @@ LOSSES: dict[str, LossTerm] = {
 }
 
 
+def needs_of(loss: Loss) -> frozenset[str]:
+    """What a term with its settings asks of a teacher."""
+    reads_text = isinstance(loss, CrossEntropyLoss) and not loss.needs_labels
+    return LOSSES[loss.name].needs | ({"text"} if reads_text else set())
+
+
 class Objective:
     """The terms of one stage at one moment of it, ready to be applied to micro-batches.
 
@@ -149,13 +155,18 @@ class Objective:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any term compares with a teacher."""
+        """Whether any term compares with a teacher, or learns from its text."""
         return bool(self.needs)
+
+    @property
+    def compares(self) -> bool:
+        """Whether any term compares with a teacher at every step."""
+        return any(loss.asks_teacher for loss in self.losses)
 
     @property
     def needs(self) -> frozenset[str]:
         """All that the terms together ask of a teacher."""
-        return frozenset().union(*(LOSSES[loss.name].needs for loss in self.losses))
+        return frozenset().union(*(needs_of(loss) for loss in self.losses))
 
     @property
     def by_text(self) -> bool:

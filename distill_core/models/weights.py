@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from distill_core import files
 from distill_core.errors import ModelError
@@ -53,8 +53,12 @@ def load_model(
     device: torch.device | str,
     labels: Labels | None = None,
     new_head_seed: int | None = None,
+    bits: Literal[4, 8] | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model in eval mode; every weight comes from the folder.
+
+    With `bits` its linear layers are quantised by bitsandbytes as they are read, and computed in
+    `dtype`; that needs CUDA and the package.
 
     With `labels` it is a classifier that tells those apart, its logits in their order. Where the
     folder's head knows other classes, or there is none, it gets a new one, drawn with
@@ -66,11 +70,31 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     folder = Path(folder)
+    quantised = _quantised(bits, dtype, device) if bits else {}
     if labels is not None:
-        return _load_classifier(folder, labels, new_head_seed, dtype=dtype).to(device).eval()
-    model, absent = _from_folder(AutoModelForCausalLM, folder, dtype=dtype)
-    _refuse_absent(absent, folder)
-    return model.to(device).eval()
+        model = _load_classifier(folder, labels, new_head_seed, dtype=dtype, **quantised)
+    else:
+        model, absent = _from_folder(AutoModelForCausalLM, folder, dtype=dtype, **quantised)
+        _refuse_absent(absent, folder)
+    return (model if quantised else model.to(device)).eval()
+
+
+def _quantised(bits: int, dtype: torch.dtype, device: torch.device | str) -> dict[str, Any]:
+    """What `from_pretrained` is told: LLM.int8() (arXiv 2208.07339) or NF4 (arXiv 2305.14314)."""
+    import logging
+
+    from transformers import BitsAndBytesConfig
+
+    # it logs a line at every product of a layer that is not computed in fp16
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    config = BitsAndBytesConfig(
+        load_in_8bit=bits == 8,
+        load_in_4bit=bits == 4,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_use_double_quant=True,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def new_model(config: PretrainedConfig) -> PreTrainedModel:
@@ -82,7 +106,7 @@ def new_model(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _load_classifier(
-    folder: Path, labels: Labels, new_head_seed: int | None, *, dtype: torch.dtype
+    folder: Path, labels: Labels, new_head_seed: int | None, *, dtype: torch.dtype, **more: Any
 ) -> Any:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -101,6 +125,7 @@ def _load_classifier(
         dtype=dtype,
         config=with_labels(config, labels),
         ignore_mismatched_sizes=not knows,
+        **more,
     )
     if knows:
         _refuse_absent(absent, folder)

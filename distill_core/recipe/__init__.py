@@ -47,7 +47,9 @@ from distill_core.recipe.stages import (
     FineTuneStage,
     OptimSettings,
     Stage,
+    StudentAnswerSettings,
     TeacherAnswerSettings,
+    TeacherShare,
 )
 from distill_core.recipe.students import (
     LayerDropStudent,
@@ -91,7 +93,9 @@ __all__ = [
     "Stage",
     "StarterSource",
     "Student",
+    "StudentAnswerSettings",
     "TeacherAnswerSettings",
+    "TeacherShare",
     "TemperatureSchedule",
     "Term",
     "TotalVariationLoss",

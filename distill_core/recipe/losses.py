@@ -68,10 +68,10 @@ def largest(value: float | Schedule) -> float:
 class Term(Settings):
     """What every term has."""
 
-    needs_labels: ClassVar[bool] = False
-    """Whether it learns from hard labels; all other terms ask the teacher."""
     across_tokenizers: ClassVar[bool] = False
     """Whether it makes sense for a teacher and a student with different tokenizers."""
+    asks_teacher: ClassVar[bool] = True
+    """Whether it compares the student with its teacher, at every step."""
 
     name: str
     weight: Weight = Field(0.9, description=_WEIGHT)
@@ -80,6 +80,11 @@ class Term(Settings):
     def is_active(self) -> bool:
         """Whether it has a weight at any step."""
         return largest(self.weight) > 0
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it learns from the data's labels alone; all other terms ask the teacher."""
+        return False
 
 
 class SoftTerm(Term):
@@ -166,13 +171,23 @@ class CrossTokenizerLoss(SoftTerm):
 
 
 class CrossEntropyLoss(Term):
-    """Cross-entropy on the labels: match the answers that the data gives."""
+    """Cross-entropy on the labels: match the answers that the data gives, or the teacher too."""
 
-    needs_labels: ClassVar[bool] = True
     across_tokenizers: ClassVar[bool] = True
+    asks_teacher: ClassVar[bool] = False
 
     name: Literal["cross_entropy"] = "cross_entropy"
     weight: Weight = Field(0.1, description=_WEIGHT)
+    targets: Literal["labels", "labels_and_teacher_text"] = Field(
+        "labels",
+        description="Which answers are hard labels: the data's, or those that the teacher has "
+        "written as well (sequence-level distillation); the student's own never are.",
+    )
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the teacher's text is no label for it."""
+        return self.targets == "labels"
 
 
 def _as_text(value: Any) -> Any:

@@ -63,6 +63,15 @@ class TeacherAnswerSettings(Settings):
     max_new_tokens: int = Field(64, ge=1, le=8192, description="Longest answer in tokens.")
 
 
+class StudentAnswerSettings(Settings):
+    """How the student answers prompts while it is trained, in on-policy steps."""
+
+    sampling_temperature: float = Field(
+        1.0, ge=0, le=5, description="1 samples as the student speaks; 0 takes the likeliest token."
+    )
+    max_new_tokens: int = Field(64, ge=1, le=8192, description="Longest answer in tokens.")
+
+
 class FineTuneStage(Settings):
     """Train a network on the labels alone."""
 
@@ -81,12 +90,34 @@ class FineTuneStage(Settings):
     optim: OptimSettings = Field(default_factory=OptimSettings, description="The optimiser.")
 
 
+class TeacherShare(Settings):
+    """One of several teachers, whose probabilities are mixed."""
+
+    model: str = Field(
+        min_length=1,
+        description="A built-in name, a hub id, a folder, or `previous`: the stage before.",
+    )
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="Its share in the mixture of probabilities; shares are divided by their sum.",
+    )
+
+
 class DistillStage(Settings):
     """Train a student to answer as its teacher does."""
 
     kind: Literal["distill"] = "distill"
-    teacher: str = Field(
-        description="A built-in name, a hub id, a folder, or `previous`: the stage before."
+    teacher: str | Annotated[list[TeacherShare], Field(min_length=1, max_length=8)] = Field(
+        description="A built-in name, a hub id, a folder, or `previous`: the stage before. Or a "
+        "list of several with weights, whose probabilities are mixed; a student made of its "
+        "teacher is made of the first."
+    )
+    teacher_precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = Field(
+        "auto",
+        description="Number format of the teacher's weights: auto is the run's own; int8 (CPU, "
+        "CUDA) and int4 (CUDA) take less memory and come close.",
     )
     student: Student = Field(description="What the student starts from, and its size.")
     losses: list[Loss] = Field(
@@ -98,10 +129,29 @@ class DistillStage(Settings):
         default_factory=TeacherAnswerSettings,
         description="How the teacher answers rows in text, before training begins.",
     )
+    on_policy_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the steps whose answers the student writes itself, for the teacher "
+        "to judge (GKD); these have no labels, and cost about twice the time.",
+    )
+    student_answers: StudentAnswerSettings = Field(
+        default_factory=StudentAnswerSettings,
+        description="How the student answers in those steps.",
+    )
     adapter: LoraSettings | None = Field(
         None, description="Train a LoRA adapter; empty: all weights."
     )
     optim: OptimSettings = Field(default_factory=OptimSettings, description="The optimiser.")
+
+    @property
+    def teachers(self) -> list[TeacherShare]:
+        """All teachers, whether one is named or several; weights sum to 1."""
+        if isinstance(self.teacher, str):
+            return [TeacherShare(model=self.teacher)]
+        total = sum(one.weight for one in self.teacher)
+        return [TeacherShare(model=one.model, weight=one.weight / total) for one in self.teacher]
 
 
 Stage = Annotated[FineTuneStage | DistillStage, Field(discriminator="kind")]

@@ -17,7 +17,7 @@ from typing import Any
 
 from distill_core import files, recipe_yaml
 from distill_core.errors import RunError
-from distill_core.recipe import Recipe
+from distill_core.recipe import DistillStage, Recipe
 from distill_core.runs import status as run_status
 from distill_core.runs.status import Status
 
@@ -209,5 +209,6 @@ def _queue_positions(found: list[tuple[Path, Status]]) -> dict[Path, int]:
 
 def _first_summary(recipe: Recipe) -> dict[str, Any]:
     last = recipe.stages[-1]
-    teacher = getattr(last, "teacher", None) or getattr(last, "model", "")
+    named = [one.model for one in last.teachers] if isinstance(last, DistillStage) else [last.model]
+    teacher = " + ".join(named)
     return {"teacher": teacher, "kinds": [stage.kind for stage in recipe.stages]}

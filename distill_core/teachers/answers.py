@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,10 @@ class Answered:
     """Answers that were cut at their longest length."""
     mean_log_likelihood: float | None = None
     """Of the answers that were kept, per token, by the teacher itself; None for one sample each."""
+
+    def as_labels(self) -> list[Row]:
+        """The rows, with the teacher's words for labels."""
+        return [replace(row, answered_by_teacher=False) for row in self.rows]
 
     def facts(self) -> dict[str, Any]:
         """All but the rows, for events."""

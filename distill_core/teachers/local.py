@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from distill_core.errors import ModelError
 from distill_core.generate import Continuation, Stream, continuations
 from distill_core.network import Network, View, Wanted
+from distill_core.teachers.mixture import PROVIDES, Mixture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,9 +23,7 @@ if TYPE_CHECKING:
 
 
 class LocalTeacher:
-    """A causal language model that is only asked, never trained."""
-
-    provides = frozenset({"dense", "hidden_states", "attention", "text"})
+    """A causal language model or a classifier that is only asked, never trained."""
 
     def __init__(
         self,
@@ -35,10 +35,16 @@ class LocalTeacher:
         self.model = model.eval().requires_grad_(False)
         self.stop_ids = stop_ids
         self.vocab_size = vocab_size
+        self.provides = PROVIDES[isinstance(model, Mixture)]
         self._network = Network(self.model, vocab_size=vocab_size)
 
     def look_into(self, wanted: Wanted) -> None:
         """From now on show these layers too; raises `ModelError` if they cannot be seen."""
+        if wanted and "hidden_states" not in self.provides:
+            raise ModelError(
+                "Several teachers have no common inside: a mixture shows no hidden states and no "
+                "attention.\nName one teacher, or leave out the terms that look inside."
+            )
         self._network = Network(self.model, vocab_size=self.vocab_size, wanted=wanted)
 
     @torch.no_grad()
@@ -48,7 +54,8 @@ class LocalTeacher:
         Where the batch has a teacher's side, that is what is read.
         """
         self.model.eval()
-        view: View = self._network.eval()(batch.for_teacher)
+        with self._own_format():
+            view: View = self._network.eval()(batch.for_teacher)
         return view
 
     @property
@@ -60,7 +67,8 @@ class LocalTeacher:
     def logits(self, batch: Batch) -> Tensor:
         """Logits (N, V) at the supervised positions of `batch`; two calls agree bit for bit."""
         self.model.eval()
-        return self._network.supervised.eval()(batch.for_teacher)
+        with self._own_format():
+            return self._network.supervised.eval()(batch.for_teacher)
 
     @torch.no_grad()
     def answers(
@@ -74,13 +82,18 @@ class LocalTeacher:
     ) -> list[Continuation]:
         """Continue each prompt until a stop token, batched (`generate.continuations`)."""
         self.model.eval()
-        return continuations(
-            self.model,
-            prompts,
-            stop_ids=self.stop_ids,
-            max_new_tokens=max_new_tokens,
-            sampling_temperature=sampling_temperature,
-            seed=seed,
-            streams=streams,
-            vocab_size=self.vocab_size,
-        )
+        with self._own_format():
+            return continuations(
+                self.model,
+                prompts,
+                stop_ids=self.stop_ids,
+                max_new_tokens=max_new_tokens,
+                sampling_temperature=sampling_temperature,
+                seed=seed,
+                streams=streams,
+                vocab_size=self.vocab_size,
+            )
+
+    def _own_format(self) -> torch.autocast:
+        """Compute in the format of the teacher's weights, whatever the student's autocast is."""
+        return torch.autocast(self.device.type, enabled=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -454,6 +456,148 @@ def test_licences_that_follow_the_student(
     assert problem.severity == "info"
     assert family.split("-")[0 if "gemma" in family else 1].capitalize() in problem.message
     assert "https://" in problem.fix
+
+
+# --- teachers -----------------------------------------------------------------------------------
+
+
+def _two(first: Path, second: Path) -> str:
+    return f"stages.0.teacher=[{{model: {first}, weight: 2}}, {{model: {second}}}]"
+
+
+def test_two_teachers_of_one_family(
+    make: Make, tiny_teacher_dir: Path, tmp_path: Path, tiny_llama: Any, tiny_tokenizer: Any
+) -> None:
+    other = _folder_with(tmp_path / "other", tiny_llama(layers=5, seed=3), tiny_tokenizer)
+    assert checks.check(make(_two(tiny_teacher_dir, other))) == []
+    problem = _found(make(_two(other, other)), "stages.0.teacher.1.model")
+    assert (problem.severity, "named twice" in problem.message) == ("warning", True)
+
+
+def test_c5_teachers_with_different_tokenizers_are_never_mixed(
+    make: Make, tiny_teacher_dir: Path, tmp_path: Path, tiny_llama: Any, tiny_tokenizer: Any
+) -> None:
+    swapped = tmp_path / "swapped"
+    _folder_with(swapped, tiny_llama(layers=4), tiny_tokenizer)
+    text = (swapped / "tokenizer.json").read_text()  # as many tokens, two of them exchanged
+    text = text.replace('"light"', '"LIGHT"').replace('"fan"', '"light"')
+    (swapped / "tokenizer.json").write_text(text.replace('"LIGHT"', '"fan"'))
+    problem = _found(make(_two(tiny_teacher_dir, swapped)), "stages.0.teacher.1.model")
+    assert problem.severity == "error"
+    assert "cannot be mixed" in problem.message
+    assert re.search(r"\d+ of \d+ tokens have the same id", problem.message)
+
+
+def test_a_second_teacher_that_does_not_exist_is_told_at_its_field(
+    make: Make, tiny_teacher_dir: Path
+) -> None:
+    recipe = make(_two(tiny_teacher_dir, Path("no/where/at/all")))
+    assert _found(recipe, "stages.0.teacher.1.model").severity == "error"
+    first = make("stages.0.teacher=[{model: previous}, {model: previous}]")
+    fields = [problem.field for problem in checks.check(first)]
+    assert fields == ["stages.0.teacher.0.model", "stages.0.teacher.1.model"]
+
+
+def test_a_format_that_does_not_work_here(make: Make) -> None:
+    problem = _found(make("device=cpu", "stages.0.teacher_precision=int4"), _FORMAT)
+    assert problem.severity == "error"
+    assert "CUDA only" in problem.message
+    assert "int8" in problem.fix
+
+
+_FORMAT = "stages.0.teacher_precision"
+
+
+@pytest.mark.parametrize(
+    ("gain", "fast_bf16", "severity"), [(0.4, False, "warning"), (2.0, True, "info")]
+)
+def test_int8_that_is_of_little_use_here(
+    make: Make, monkeypatch: pytest.MonkeyPatch, gain: float, fast_bf16: bool, severity: str
+) -> None:
+    from distill_core.teachers import int8
+
+    monkeypatch.setattr(int8, "gain", lambda: gain)
+    monkeypatch.setattr(device, "cpu_has_fast_bf16", lambda: fast_bf16)
+    problem = _found(make("device=cpu", "stages.0.teacher_precision=int8"), _FORMAT)
+    assert problem.severity == severity
+    monkeypatch.setattr(int8, "gain", lambda: 2.0)
+    monkeypatch.setattr(device, "cpu_has_fast_bf16", lambda: False)
+    assert checks.check(make("device=cpu", "stages.0.teacher_precision=int8")) == []
+    slow = _found(make("device=cpu", "stages.0.teacher_precision=bf16"), _FORMAT)
+    assert "half the memory and more time" in slow.message
+
+
+@pytest.mark.parametrize("name", ["hidden_states", "attention"])
+def test_several_teachers_have_no_common_inside(
+    make: Make,
+    tiny_teacher_dir: Path,
+    tmp_path: Path,
+    tiny_llama: Any,
+    tiny_tokenizer: Any,
+    name: str,
+) -> None:
+    terms = f"stages.0.losses=[{{name: forward_kl}}, {{name: {name}}}]"
+    assert {found.severity for found in checks.check(make(terms))} <= {"info"}
+    other = _folder_with(tmp_path / "other", tiny_llama(layers=5, seed=3), tiny_tokenizer)
+    problem = _found(make(terms, _two(tiny_teacher_dir, other)), "stages.0.losses.1")
+    assert (problem.severity, name.replace("_", " ") in problem.message) == ("error", True)
+
+
+# --- the student's own answers, the teacher's text ------------------------------------------------
+
+_SHARE = "stages.0.on_policy_fraction"
+_ROOM = "stages.0.student_answers.max_new_tokens"
+_SHORT = f"{_ROOM}=16"
+
+
+def test_a_comparison_must_judge_what_the_student_writes(make: Make) -> None:
+    assert checks.check(make(f"{_SHARE}=0.5", _SHORT)) == []
+    text = "{name: cross_entropy, targets: labels_and_teacher_text}"
+    alone = _found(make(f"{_SHARE}=0.5", _SHORT, f"stages.0.losses=[{text}]"), _SHARE)
+    assert (alone.severity, "no labels" in alone.message) == ("error", True)
+    always = _found(make(f"{_SHARE}=1", _SHORT), _SHARE)
+    assert (always.severity, "cross_entropy stays empty" in always.message) == ("warning", True)
+    assert checks.check(make(f"{_SHARE}=1", _SHORT, "stages.0.losses=[{name: jsd}]")) == []
+
+
+def test_the_teacher_must_read_what_the_student_writes(
+    make: Make, tiny_student_dir: Path, tmp_path: Path, tiny_llama: Any, tiny_tokenizer: Any
+) -> None:
+    def fields(folder: Path, loss: str) -> list[str]:
+        student = f"stages.0.student={{init: pretrained, model: {folder}}}"
+        losses = f"stages.0.losses=[{{name: {loss}}}]"
+        found = checks.check(make(f"{_SHARE}=0.5", _SHORT, student, losses))
+        return [problem.field for problem in found if problem.severity == "error"]
+
+    assert fields(tiny_student_dir, "jsd") == []
+    assert fields(tiny_student_dir, "cross_tokenizer") == [_SHARE]
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = "{% for m in messages %}<user>{{ m['content'] }}{% endfor %}"
+    other = _folder_with(tmp_path / "other", tiny_llama(hidden_size=16), tokenizer)
+    assert _SHARE in fields(other, "jsd")
+
+
+def test_random_weights_cannot_write_yet(make: Make) -> None:
+    scratch = "stages.0.student={init: scratch, layers: 2, hidden_size: 16}"
+    problem = _found(make(f"{_SHARE}=0.5", _SHORT, scratch), _SHARE)
+    assert (problem.severity, "noise" in problem.message) == ("warning", True)
+
+
+def test_answers_that_are_never_asked_for(make: Make) -> None:
+    assert _found(make(_SHORT), "stages.0.student_answers").severity == "warning"
+
+
+def test_own_answers_leave_room_for_their_prompts(make: Make) -> None:
+    problem = _found(make(f"{_SHARE}=0.5", f"{_ROOM}=60"), _ROOM)
+    assert "leave 4 of max_seq_len 64" in problem.message
+
+
+def test_the_teacher_s_text_may_stand_in_for_labels_put_aside(make: Make) -> None:
+    aside = "stages.0.teacher_answers={rows: all, max_new_tokens: 32}"
+    assert _found(make(aside), "stages.0.losses.1").severity == "warning"
+    text = "{name: cross_entropy, targets: labels_and_teacher_text}"
+    assert checks.check(make(aside, f"stages.0.losses=[{{name: forward_kl}}, {text}]")) == []
+    assert checks.check(make(aside, f"stages.0.losses=[{text}]")) == []
 
 
 # --- one stage's settings --------------------

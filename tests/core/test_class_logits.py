@@ -21,6 +21,7 @@ from distill_core.data.classes import EncodedText
 from distill_core.models.classifiers import with_labels
 from distill_core.recipe import LoraSettings
 from distill_core.students.adapters import with_adapter
+from distill_core.teachers.mixture import Mixture
 
 SIZES: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
 SIZES |= {"num_attention_heads": 4, "intermediate_size": 64}
@@ -95,3 +96,14 @@ def test_what_is_inside_is_shown_on_wish() -> None:
     network = ClassLogits(model_of("bert"))
     outputs = network.outputs(batch(TEXTS), output_hidden_states=True)
     assert len(outputs.hidden_states) == 3
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_several_classifiers_give_the_mean_of_their_probabilities(name: str) -> None:
+    members = [model_of(name), model_of("bert")]
+    segments = [[0] * (len(ids) - 2) + [1, 1] for ids in TEXTS]
+    given = batch(TEXTS, segments, pad_to=9)
+    with torch.no_grad():
+        got = ClassLogits(Mixture(members, weights=[0.75, 0.25], vocab_size=3))(given)
+        first, second = (ClassLogits(one)(given).softmax(-1) for one in members)
+    torch.testing.assert_close(got.softmax(-1), 0.75 * first + 0.25 * second)

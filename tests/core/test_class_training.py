@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import api, compare, evaluate, pipeline, recipe_yaml, runs
+from distill_core import api, compare, evaluate, lineup, pipeline, recipe_yaml, runs
+from distill_core.class_logits import ClassLogits
+from distill_core.data.class_batches import collate_texts
+from distill_core.data.classes import TextRow, encode_text
 from distill_core.errors import DataError, ModelError, RunError
 from distill_core.export import export_run
 from distill_core.models.weights import load_model
@@ -294,6 +298,58 @@ def test_losses_about_text_stop_the_run(
     across = distill("previous", losses=[{"name": "cross_tokenizer"}])
     with pytest.raises(ModelError, match="these models tell classes apart"):
         go(recipe(rows_file, [tune(str(tiny_encoder_dir)), across]), run_dir)
+
+
+@pytest.fixture
+def teachers(
+    tiny_encoder_dir: Path, tiny_encoder_tokenizer: Any, run_dir: Path
+) -> Callable[..., list[dict[str, str]]]:
+    """Two teachers in folders, each with its order of the classes."""
+
+    def make(*orders: tuple[str, ...]) -> list[dict[str, str]]:
+        folders = [run_dir.parent / f"teacher_{number}" for number in range(len(orders))]
+        for seed, (folder, labels) in enumerate(zip(folders, orders, strict=True)):
+            model = load_model(
+                tiny_encoder_dir,
+                dtype=torch.float32,
+                device="cpu",
+                labels=labels,
+                new_head_seed=seed,
+            )
+            model.save_pretrained(folder)
+            tiny_encoder_tokenizer.save_pretrained(folder)
+        return [{"model": str(folder)} for folder in folders]
+
+    return make
+
+
+def test_a_second_teacher_of_another_order_stops_the_run(
+    rows_file: Path, teachers: Any, run_dir: Path
+) -> None:
+    named = teachers(("on", "off", "dim"), ("dim", "off", "on"))
+    with pytest.raises(ModelError, match="dim, off, on apart") as caught:
+        go(recipe(rows_file, [distill("") | {"teacher": named}]), run_dir)
+    assert caught.value.field == "stages.0.teacher.1.model"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_two_teachers_of_the_same_classes(
+    rows_file: Path, teachers: Any, run_dir: Path, precision: str
+) -> None:
+    named = teachers(("on", "off", "dim"), ("on", "off", "dim"))
+    both = distill("") | {"teacher": named, "teacher_precision": precision}
+    found = go(recipe(rows_file, [both]), run_dir)[-1]["evaluation"]["models"]
+    assert {"teacher", "teacher_1", "teacher_2", "student"} <= set(found)
+    assert found["teacher_2"]["kl_to_teacher"] > 0
+    device = torch.device("cpu")
+    probabilities = []
+    for key in ("teacher", "teacher_1", "teacher_2"):
+        loaded = lineup.load(run_dir, lineup.member(run_dir, key), device=device)
+        item = encode_text(TextRow(None, "turn on", "here"), loaded.tokenizer, 16, ())
+        batch = collate_texts([item], pad_token_id=0, rows=[0])
+        with torch.no_grad():
+            probabilities.append(ClassLogits(loaded.model).eval()(batch).softmax(-1))
+    torch.testing.assert_close(probabilities[0], (probabilities[1] + probabilities[2]) / 2)
 
 
 # --- after training ---------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from distill_core.models import model_facts
 from distill_core.plan import plan
 from distill_core.recipe import LoraSettings, Recipe
 from distill_core.runs import status
+from distill_core.teachers.loading import Part, load_network
 
 Make = Callable[..., Recipe]
 
@@ -143,6 +144,46 @@ def test_more_answers_of_the_teacher_take_longer(make: Make) -> None:
     assert slowest(max_new_tokens=1) < base
 
 
+@pytest.mark.parametrize("chosen", ["bf16", "int8"])
+def test_a_teacher_takes_what_its_number_format_says(
+    make: Make, tiny_teacher_dir: Path, chosen: str
+) -> None:
+    network = load_network(
+        [Part(tiny_teacher_dir)], precision=chosen, device=torch.device("cpu"), vocab_size=49
+    )
+    tensors = [*network.parameters(), *network.buffers()]
+    held = sum(value.numel() * value.element_size() for value in tensors)
+    recipe = make(f"stages.0.teacher_precision={chosen}")
+    assert estimate.estimate(recipe)["memory_bytes"]["teacher"] == pytest.approx(held, rel=0.05)
+
+
+def test_int4_takes_about_half_a_byte_a_weight() -> None:
+    shape = model_facts.config("smollm2-135m-instruct")
+    sizes = [
+        memory_need.teacher_bytes(shape, chosen, device="cuda")
+        for chosen in ("fp32", "bf16", "int8", "int4")
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    layers = sum(a * b for a, b in model_facts.linear_layers(shape))
+    assert sizes[2] - sizes[3] == pytest.approx(layers * (1 - 4.127 / 8), rel=0.02)
+
+
+def test_several_teachers_take_memory_and_time_together(
+    make: Make, tiny_teacher_dir: Path, tiny_student_dir: Path
+) -> None:
+    one = estimate.estimate(make())
+    both = f"[{{model: {tiny_teacher_dir}}}, {{model: {tiny_student_dir}}}]"
+    two = estimate.estimate(make(f"stages.0.teacher={both}"))
+    second = 4 * models.facts(str(tiny_student_dir))["parameters"]
+    assert two["memory_bytes"]["teacher"] == one["memory_bytes"]["teacher"] + second
+    assert two["time_s"][0] > one["time_s"][0]
+
+
+def test_an_int8_teacher_is_forecast_to_be_faster_on_a_cpu(make: Make) -> None:
+    int8 = estimate.estimate(make("stages.0.teacher_precision=int8"))["time_s"]
+    assert int8[0] < estimate.estimate(make())["time_s"][0]
+
+
 def test_what_does_not_fit_is_said(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "memory", lambda: (10**8, 10**8))
     result = estimate.estimate(make())
@@ -256,3 +297,17 @@ def test_a_stage_that_goes_on_from_another_needs_the_same_one_before(
     ]
     assert keys[0] == keys[2]
     assert keys[0][1] != keys[1][1]
+
+
+def test_answers_of_the_student_take_time(make: Make) -> None:
+    plain = estimate.estimate(make())["time_s"]
+    half = estimate.estimate(make("stages.0.on_policy_fraction=0.5"))["time_s"]
+    always = estimate.estimate(make("stages.0.on_policy_fraction=1"))["time_s"]
+    assert plain[0] < half[0] < always[0]
+
+
+def test_a_teacher_that_only_writes_is_not_asked_at_every_step(make: Make) -> None:
+    text = "{name: cross_entropy, targets: labels_and_teacher_text}"
+    both = estimate.estimate(make(f"stages.0.losses=[{{name: forward_kl}}, {text}]"))["time_s"]
+    alone = estimate.estimate(make(f"stages.0.losses=[{text}]"))["time_s"]
+    assert alone[0] < both[0]

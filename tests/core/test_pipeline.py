@@ -219,8 +219,8 @@ def test_every_model_says_how_many_tokens_it_has_seen(
     seen: dict[int, list[int]] = {}
     real = trainer._batches
 
-    def counted(stage: Any, rows: Any) -> Any:
-        batches = real(stage, rows)
+    def counted(stage: Any, *step: Any) -> Any:
+        batches = real(stage, *step)
         count = seen.setdefault(stage.index, [0, 0])
         count[0] += sum(batch.real_tokens for batch in batches)
         count[1] += sum(int(batch.supervised.sum()) for batch in batches)

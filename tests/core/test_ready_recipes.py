@@ -65,6 +65,8 @@ def few_steps(name: str, tmp_path: Path, model: Path) -> list[str]:
         changed += [f"stages.{place}.optim.{key}" for key in ("max_steps=2", "global_batch_size=4")]
         if stage.kind == "distill":
             changed.append(f"stages.{place}.teacher_answers.max_new_tokens=8")
+            if stage.on_policy_fraction:
+                changed.append(f"stages.{place}.on_policy_fraction=1")
     if name not in NEEDS_THE_HUB:
         few = 12 if recipe.task == "causal_lm" else 400  # every class must be among them
         limits = [f"data.sources.{n}.limit={few}" for n in range(len(recipe.data.sources))]
@@ -106,7 +108,8 @@ def test_recipes_on_the_starter_can_be_compared() -> None:
         teachers = [one for one in recipe.stages if one.kind == "distill"]
         if name in NEEDS_THE_HUB or recipe.task != "causal_lm" or not teachers:
             continue
-        student = teachers[-1].student.model_dump()
+        begun = [one.student for one in teachers if one.student.init != "pretrained"]
+        student = begun[-1].model_dump()
         sizes[name] = api.student_facts("pocket-teacher", student)["parameters"]
         assert stage.optim.global_batch_size == 32
     assert len(sizes) >= 6

@@ -291,6 +291,8 @@ def test_a_recipe_does_not_change() -> None:
         ("data.system_prompt=", "data.system_prompt", None),
         ("name=on", "name", "on"),
         ("stages.0.teacher=[x", "stages.0.teacher", "[x"),
+        ("stages.0.teacher=[{model: a, weight: 3}]", "stages.0.teacher.0.weight", 3.0),
+        ("stages.0.teacher=[{model: a}, {model: 'no'}]", "stages.0.teacher.1.model", "no"),
     ],
 )
 def test_set_changes_one_setting(override: str, path: str, value: Any) -> None:
@@ -315,6 +317,12 @@ def test_set_changes_one_setting(override: str, path: str, value: Any) -> None:
         ("stages.0.optim.lr=1", "stages.0.optim.lr", "no setting called 'lr'"),
         ("data.sources.0.kind=", "data.sources.0.kind", "kind is missing"),
         ("name.first=1", "name", "must be text"),
+        ("stages.0.teacher=[]", "stages.0.teacher", "This list is empty"),
+        ("stages.0.teacher=[{weight: 1}]", "stages.0.teacher.0.model", "is missing"),
+        ("stages.0.teacher=[{model: a, wait: 1}]", "stages.0.teacher.0.wait", "called 'wait'"),
+        ("stages.0.teacher=[{model: a, weight: 0}]", "stages.0.teacher.0.weight", "than 0"),
+        ("stages.0.teacher=[a]", "stages.0.teacher.0", "a group of settings belongs here"),
+        ("stages.0.teacher.0.weight=2", "stages.0.teacher", "must be text"),
     ],
 )
 def test_a_wrong_set_is_told_at_its_field(override: str, field: str, words: str) -> None:

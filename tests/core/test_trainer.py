@@ -14,7 +14,8 @@ import torch
 
 from distill_core import trainer
 from distill_core.checkpoints import Checkpoints
-from distill_core.data.batches import Batch, collate
+from distill_core.data.batches import Batch, batch_order, collate
+from distill_core.data.on_policy import OnPolicy
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, Span, TeacherSide
 from distill_core.errors import NonFiniteError
 from distill_core.losses.matching import match
@@ -582,3 +583,61 @@ def test_metrics_carry_what_the_table_promises(tmp_path: Path, tiny_llama: Make)
     assert metrics["weighted_forward_kl"] == pytest.approx(0.6 * metrics["forward_kl"], rel=1e-6)
     assert metrics["tokens_per_s"] > 0
     assert metrics["memory_bytes"] > 1e6
+
+
+# --- batches that the student writes ------------------------------------------------------------
+
+
+def own_batches(made: TrainingStage, fraction: float = 1.0) -> OnPolicy:
+    """Every second row asks with its first tokens; the others are plain texts."""
+    prompts = [row.input_ids[:2] if place % 2 else None for place, row in enumerate(made.rows)]
+    return OnPolicy(prompts, fraction, 1.0, 5, frozenset({2}), 64, seed=0)
+
+
+JUDGES = [name for name in sorted(TERMS) if not name.startswith("cross_")]
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_c18_the_teacher_judges_the_student_s_own_answers_and_nothing_else_does(
+    tmp_path: Path, tiny_llama: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    student, teacher = tiny_llama(seed=1), tiny_llama(layers=3, seed=2)
+    rows = [replace(row, labelled=False) for row in encoded(8)]
+    made = stage(tmp_path, student, teacher, TERMS[name], rows=rows, micro_batch_size=3)
+    made.on_policy = own_batches(made)
+    order = batch_order(8, global_batch_size=8, steps=1, seed=0)[0]
+    given = [rows[place] for place in order]  # type: ignore[misc]
+    written = made.on_policy.write(student, step=0, rows=order, given=given).rows
+    assert sum(own is not row for own, row in zip(written, given, strict=True)) == 4
+    reference = copy.deepcopy(student)
+    judging = [term for term in TERMS[name] if term.name != "cross_entropy"]
+    naive_loss(reference, teacher, written, judging).backward()
+    found, metrics = step_gradient(monkeypatch, made)
+    assert "cross_entropy" not in metrics
+    for key, value in gradients(reference).items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_c18_a_label_among_the_rows_stays_one_beside_them(
+    tmp_path: Path, tiny_llama: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eight labelled rows the four plain texts keep their labels; the four others have none."""
+    student, teacher = tiny_llama(seed=1), tiny_llama(seed=2)
+    rows = [replace(row, labelled=True) for row in encoded(8)]
+    made = stage(tmp_path, student, teacher, TERMS["both"], rows=rows)
+    made.on_policy = own_batches(made)
+    texts = [rows[place] for place in range(0, 8, 2)]
+    label = CrossEntropyLoss(weight=1.0)
+    expected = naive_loss(student, teacher, texts, [label]).item()
+    _, metrics = step_gradient(monkeypatch, made)
+    assert metrics["cross_entropy"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["own_answer_tokens"] > 0
+
+
+def test_only_its_share_of_the_steps_is_the_student_s(tmp_path: Path, tiny_llama: Make) -> None:
+    made = stage(tmp_path, tiny_llama(seed=1), tiny_llama(seed=2), TERMS["both"], steps=8)
+    made.on_policy = own_batches(made, fraction=0.25)
+    metrics = [event["metrics"] for event in train(made) if event["type"] == "step"]
+    assert sum("own_answer_tokens" in shown for shown in metrics) == 2
+    chosen = [made.on_policy.writes(step) for step in range(8)]
+    assert ["own_answer_tokens" in shown for shown in metrics] == chosen

@@ -204,6 +204,12 @@ def test_a_teacher_that_only_numbers_its_classes(
         ("data.prompt_template=Say {prompt}", "data.prompt_template"),
         ("data.system_prompt=Be brief.", "data.system_prompt"),
         ("stages.1.teacher_answers.max_new_tokens=8", "stages.1.teacher_answers"),
+        ("stages.1.on_policy_fraction=0.5", "stages.1.on_policy_fraction"),
+        (
+            "stages.1.losses=[{name: forward_kl}, "
+            "{name: cross_entropy, targets: labels_and_teacher_text}]",
+            "stages.1.losses.1.targets",
+        ),
         ("data.columns.prompt=text", "data.columns.prompt"),
     ],
 )
