@@ -32,9 +32,11 @@ def losses(text: str) -> list[str]:
 
 
 SOFT = "{name: forward_kl, weight: 0.9}"
+LABELS = "{name: cross_entropy, weight: 0.1}"
 METHODS: dict[str, tuple[str, list[str]]] = {
     # losses
-    REFERENCE: ("pocket_student", []),
+    REFERENCE: ("pocket_student", ["evaluation.baselines=[fine_tuned_on_labels]"]),
+    "labels only": ("pocket_student", ["evaluation.baselines=[fine_tuned_on_labels]"]),
     "forward_kl": ("pocket_student", losses("{name: forward_kl, weight: 1}")),
     "forward_kl at temperature 2": (
         "pocket_student",
@@ -45,47 +47,40 @@ METHODS: dict[str, tuple[str, list[str]]] = {
     "skewed_forward_kl": ("pocket_student", losses("{name: skewed_forward_kl, weight: 1}")),
     "skewed_reverse_kl": ("pocket_student", losses("{name: skewed_reverse_kl, weight: 1}")),
     "total_variation": ("pocket_student", losses("{name: total_variation, weight: 1}")),
-    "forward_kl + hidden_states": (
+    "cross_tokenizer, sorted probabilities only": (
         "pocket_student",
-        losses(f"{SOFT}, {{name: hidden_states, weight: 0.1}}"),
+        losses("{name: cross_tokenizer, weight: 1, hybrid: false}"),
     ),
-    "forward_kl + attention maps": (
+    "the teacher's text and labels, no probabilities": (
         "pocket_student",
-        losses(f"{SOFT}, {{name: attention, weight: 0.1}}"),
+        losses("{name: cross_entropy, weight: 1, targets: labels_and_teacher_text}"),
     ),
-    "forward_kl + value relations": (
-        "pocket_student",
-        losses(f"{SOFT}, {{name: attention, compares: values, weight: 0.1}}"),
+    "feature-based: hidden_states beside them": ("feature_based", []),
+    "attention transfer: maps beside them": ("attention_transfer", []),
+    "attention transfer: value relations beside them": (
+        "attention_transfer",
+        losses(f"{SOFT}, {{name: attention, compares: values, weight: 0.1}}, {LABELS}"),
     ),
     # what the student starts from
-    "student pruned in width from the teacher": (
-        "pocket_student",
-        [
-            "stages.0.student={init: width_prune, layers: 3, hidden_size: 64, "
-            "intermediate_size: 176, attention_heads: 2}"
-        ],
-    ),
-    "student of the teacher's first layer (2.1 × larger)": (
-        "pocket_student",
-        ["stages.0.student={init: layer_drop, layers: 1}"],
-    ),
+    "width_prune to the same size": ("task_specific", []),
+    **{
+        f"layer_drop, two layers, {keep} (3.8 × larger)": (
+            "pocket_student",
+            [f"stages.0.student={{init: layer_drop, layers: 2, keep: {keep}}}"],
+        )
+        for keep in ("lower", "even", "first_and_last", "importance")
+    },
     # ways to combine
     "unlabelled rows only": ("unlabelled_only", []),
+    "fine-tune, then distil": ("fine_tune_then_distil", []),
     "distil, then fine-tune": ("distil_then_fine_tune", []),
     "progressive: an assistant in between": ("progressive", []),
-    "the teacher's text, no probabilities": (
-        "pocket_student",
-        ["evaluation.baselines=[fine_tuned_on_teacher_text]"],
-    ),
-    "labels only": ("pocket_student", ["evaluation.baselines=[fine_tuned_on_labels]"]),
+    "on-policy in the last fifth": ("on_policy", []),
 }
 """Row of the table → ready recipe and overrides; another method is another line."""
 
-MEMBER = {
-    "the teacher's text, no probabilities": "fine_tuned_on_teacher_text",
-    "labels only": "fine_tuned_on_labels",
-}
-"""Rows that show a baseline; all others show the student."""
+MEMBER = {"labels only": "fine_tuned_on_labels"}
+"""Rows that show a baseline of the reference's runs; all others show the student."""
 
 
 def main() -> None:
@@ -117,15 +112,17 @@ def main() -> None:
 
 def outcome(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Scores and right-or-wrong per held-out row of one run, run now unless it is there."""
-    name = f"{re.sub('[^a-z0-9]+', '-', row.lower()).strip('-')[:44]}-{options.steps}"
+    shown = REFERENCE if row in MEMBER else row
+    name = f"{re.sub('[^a-z0-9]+', '-', shown.lower()).strip('-')[:44]}-{options.steps}"
     ready, overrides = METHODS[row]
-    recipe = api.load_recipe(ready, [*overrides, f"name={name}", f"seed={seed}"])
-    with_steps = [*overrides, f"name={name}", f"seed={seed}"]
-    for place in range(len(recipe.stages)):
-        with_steps.append(f"stages.{place}.optim.max_steps={options.steps}")
-    if "baselines" not in "".join(overrides):
-        with_steps.append("evaluation.baselines=[]")
-    recipe = api.load_recipe(ready, with_steps)
+    changed = [*overrides, f"name={name}", f"seed={seed}"]
+    if row != REFERENCE and row not in MEMBER:
+        changed.append("evaluation.baselines=[]")
+    stages = api.load_recipe(ready, changed).stages
+    for place, steps in enumerate(steps_of(stages, options.steps)):
+        if steps is not None:
+            changed.append(f"stages.{place}.optim.max_steps={steps}")
+    recipe = api.load_recipe(ready, changed)
     folder = Path(options.runs_dir) / f"{name}-seed-{seed}"
     if not (folder / "evaluation.json").is_file():
         for _ in api.run_here(recipe, runs_dir=options.runs_dir):
@@ -135,6 +132,14 @@ def outcome(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     scores = json.loads((folder / "evaluation.json").read_text())["models"][member]
     rows = json.loads((folder / "evaluation_rows.json").read_text())["rows"][member]
     return {**scores, "rows": rows}
+
+
+def steps_of(stages: list[Any], steps: int) -> list[int | None]:
+    """Steps of each stage; a student's stages on one teacher share them, labels keep their own."""
+    last = len(stages) - 1
+    if stages[last].kind == "distill" and stages[last].on_policy_fraction:
+        return [steps - steps // 5, steps // 5]
+    return [steps if stage.kind == "distill" else None for stage in stages]
 
 
 def summary(runs: list[dict[str, Any]], plain: list[dict[str, Any]] | None) -> dict[str, Any]:
