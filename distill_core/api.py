@@ -73,16 +73,25 @@ def model_facts(name: str) -> dict[str, Any]:
     return model_facts.facts(name)
 
 
-def student_facts(teacher: str, student: dict[str, Any]) -> dict[str, Any]:
-    """Size a student before anything is built (`student` as in a recipe).
+def student_facts(
+    teacher: str,
+    student: dict[str, Any],
+    data: dict[str, Any] | None = None,
+    *,
+    task: str = "causal_lm",
+) -> dict[str, Any]:
+    """Size a student before anything is built (`student` and `data` as in a recipe).
 
-    `{"parameters", "bytes", "layers", "hidden_size", "size_ratio": teacher/student,
-    "layer_map": "layers 1–6 of 30" | ""}`. Raises `RecipeError`, `ModelError`.
+    `{"parameters", "bytes", "layers", "hidden_size", "vocab_size", "size_ratio":
+    teacher/student, "layer_map": "layers 1–6 of 30; vocabulary 9,812 of 49,152" | ""}`. A trimmed
+    vocabulary is counted on the data's rows. Raises `RecipeError`, `ModelError`.
     """
     from distill_core import ready_recipes
     from distill_core.estimate import student_size
 
-    return student_size.student_facts(teacher, ready_recipes.parse_student(student))
+    parsed = ready_recipes.parse_student(student)
+    rows = ready_recipes.parse_data(data, task)
+    return student_size.student_facts(teacher, parsed, rows, task=task)
 
 
 def pair_report(
@@ -367,7 +376,8 @@ def compare(
     other than the teacher `{"type": "tokens", "model", "mean_kl", "top1_agreement", "tokens":
     [{"text", "kl": nats, "agree": bool, "student_top": [{"text", "probability"}×5],
     "teacher_top": […]}]}`: both distributions after the same prefix, the student's own answer; no
-    tokens and a `"note"` that says why where the two have different tokenizers.
+    tokens and a `"note"` that says why where the two have different tokenizers. A trimmed student
+    has `"dropped_mass"` too: the teacher's probability of tokens that it lacks.
     Models that tell classes apart give no `token`s: their `answer` is the class, with
     `"probability", "classes": [{"text", "probability"}], "rows_per_s"`, and their `tokens` are one,
     for the whole text.

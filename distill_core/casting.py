@@ -96,7 +96,8 @@ def enter(run_dir: Path, stages: Sequence[PlannedStage], stage: PlannedStage, bu
             title = lineup.TITLES[lineup.ASSISTANT] + (f" {number}" if number > 1 else "")
             put(lineup.assistant_key(number), stage.output, built.student_parameters, title)
             trained(lineup.assistant_key(number))
-        shrinks = not isinstance(built.student, PretrainedStudent)
+        trims = built.student.vocab_trim is not None
+        shrinks = trims or not isinstance(built.student, PretrainedStudent)
         untaught = not any(isinstance(one.settings, DistillStage) for one in stages)
         if stage.index == parts.origin and shrinks and untaught and built.source_knows:
             put(lineup.ORIGINAL, built.source, built.source_parameters)

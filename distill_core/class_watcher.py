@@ -13,6 +13,7 @@ import torch
 from distill_core.events import Event, event
 from distill_core.scoring.classes import ClassScores, HeldOutTexts, score_classes
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.trimmed import TrimmedTeacher
 
 
 class ClassWatcher:
@@ -22,15 +23,18 @@ class ClassWatcher:
         self,
         stage: int,
         network: torch.nn.Module,
-        teacher: LocalTeacher | None,
+        teacher: LocalTeacher | TrimmedTeacher | None,
         held_out: HeldOutTexts,
         *,
         samples: int,
+        teacher_held_out: HeldOutTexts | None = None,
     ) -> None:
+        """`teacher_held_out`: the same texts in the teacher's tokens, where it has others."""
         self.stage = stage
         self.network = network
         self.teacher = teacher
         self.held_out = held_out
+        self.teacher_held_out = teacher_held_out or held_out
         self.shown = held_out.rows[:samples]
         self.last: dict[str, float] = {}
         self._theirs: ClassScores | None = None
@@ -43,7 +47,7 @@ class ClassWatcher:
         metrics = ours.as_metrics()
         if self.teacher is not None:
             if self._theirs is None:  # the same every time: asked once a stage
-                self._theirs = score_classes(self.teacher.model, self.held_out)
+                self._theirs = score_classes(self.teacher.model, self.teacher_held_out)
             metrics["held_out_teacher_accuracy"] = float(self._theirs.correct.mean())
         self.last = {name: float(f"{value:.9g}") for name, value in metrics.items()}
         yield event(

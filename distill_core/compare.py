@@ -25,7 +25,9 @@ from distill_core.errors import RunError
 from distill_core.generate import generate_steps
 from distill_core.losses.divergences import forward_kl
 from distill_core.recipe import DataSettings
+from distill_core.students.vocabulary import kept_ids
 from distill_core.supervised import SupervisedLogits
+from distill_core.teachers.trimmed import without_dropped
 
 OTHER_RUN = "run:"
 KEPT_IN_MEMORY = 4
@@ -238,12 +240,16 @@ def _answer(pane: _Pane) -> dict[str, Any]:
 def _tokens(pane: _Pane, teacher: _Pane) -> dict[str, Any]:
     """How far the model's distribution is from the teacher's at each token of its own answer."""
     result: dict[str, Any] = {"type": "tokens", "model": pane.key}
-    maps = teacher.loaded.tokenizer.get_vocab(), pane.loaded.tokenizer.get_vocab()
-    same = compare_maps(*maps).comparable
+    own, all_of = pane.loaded.tokenizer, teacher.loaded.tokenizer
+    ids = kept_ids(own, all_of)
+    same = ids is not None or compare_maps(all_of.get_vocab(), own.get_vocab()).comparable
     if not pane.ids or not same:
         note = "" if same else "Another tokenizer than the teacher's: no KL token by token."
         return result | {"mean_kl": None, "top1_agreement": None, "tokens": [], "note": note}
-    mine, theirs = _answer_logits(pane, pane), _answer_logits(teacher, pane)
+    mine, theirs = _answer_logits(pane, pane), _answer_logits(teacher, pane, ids)
+    if ids is not None:  # the student has some of the teacher's tokens
+        theirs, dropped = without_dropped(theirs, ids)
+        result["dropped_mass"] = float(dropped.mean())
     divergence = forward_kl(mine, theirs)
     agree = mine.argmax(-1) == theirs.argmax(-1)
     tokens = [
@@ -256,18 +262,19 @@ def _tokens(pane: _Pane, teacher: _Pane) -> dict[str, Any]:
         }
         for place, token in enumerate(pane.ids)
     ]
-    return result | {
-        "mean_kl": float(divergence.mean()),
-        "top1_agreement": float(agree.float().mean()),
-        "tokens": tokens,
-    }
+    means = {"mean_kl": float(divergence.mean()), "top1_agreement": float(agree.float().mean())}
+    return result | means | {"tokens": tokens}
 
 
 @torch.no_grad()
-def _answer_logits(judge: _Pane, pane: _Pane) -> torch.Tensor:
-    """`judge`'s logits (N, V) before each of the N tokens of `pane`'s answer, in its own chat."""
-    ids = judge.prompt + pane.ids
-    labels = [IGNORE_INDEX] * len(judge.prompt) + pane.ids
+def _answer_logits(judge: _Pane, pane: _Pane, own: torch.Tensor | None = None) -> torch.Tensor:
+    """`judge`'s logits (N, V) before each of the N tokens of `pane`'s answer, in its own chat.
+
+    `own`: its id of each of the pane's tokens; None where they are the same.
+    """
+    answer = pane.ids if own is None else own[pane.ids].tolist()
+    ids = judge.prompt + answer
+    labels = [IGNORE_INDEX] * len(judge.prompt) + answer
     row = Encoded(input_ids=ids, labels=labels, labelled=False, truncated=False)
     model = judge.loaded.model
     batch = collate([row], pad_token_id=0, rows=[0]).to(next(model.parameters()).device)

@@ -36,6 +36,7 @@ from distill_core.scoring.classes import HeldOutTexts, score_whole
 from distill_core.scoring.speed import MEMORY_MEASURES, measure_speed, peak_memory
 from distill_core.scoring.tokens import score_own_samples
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.trimmed import for_student, tokenizer_for
 
 ROWS_FILE = "evaluation_rows.json"
 """The task metric per row and model, so that other runs can be compared on the same rows."""
@@ -92,7 +93,7 @@ def evaluate_members(
             max_seq_len=recipe.data.max_seq_len,
             max_new_tokens=recipe.evaluation.max_new_tokens,
             metric=metric,
-            teacher_tokenizer=scored.teacher_tokenizer,
+            teacher_tokenizer=tokenizer_for(scored.teacher_tokenizer, loaded.tokenizer),
         )
         _score_member(scored, loaded, held_out, validity)
     yield progress("evaluating", "all models", done=len(members), total=len(members))
@@ -118,8 +119,8 @@ def _score_member(
 ) -> None:
     """Score one member; the teacher stays in memory for those that come after it."""
     found = loaded.member
-    is_teacher = found.key == lineup.TEACHER
-    teacher = scored.teacher if held_out.comparable else None
+    known = scored.teacher if held_out.comparable else None
+    teacher = for_student(known, scored.teacher_tokenizer, loaded.tokenizer)
     tokens = score_tokens(loaded.model, held_out, teacher=teacher)
     answers = answer_prompts(loaded.model, held_out)
     timings = measure_speed(loaded.model, held_out)
@@ -142,7 +143,7 @@ def _score_member(
         scored.rows[found.key] = values
         score |= metric_scores(scored.metric, values)
     scored.scores[found.key] = score
-    if is_teacher:
+    if found.key == lineup.TEACHER:
         stops = stop_token_ids(loaded.tokenizer)
         scored.teacher_tokenizer = loaded.tokenizer
         scored.teacher = LocalTeacher(
@@ -158,8 +159,7 @@ def _score_classifier(
     assert labels is not None, "the line-up knows the classes"
     longest = recipe.data.max_seq_len
     texts = HeldOutTexts.make(rows, loaded.tokenizer, max_seq_len=longest, classes=labels)
-    tokens_of, theirs = loaded.tokenizer.get_vocab(), scored.teacher_tokenizer
-    teacher = scored.teacher if theirs and tokens_of == theirs.get_vocab() else None
+    teacher = for_student(scored.teacher, scored.teacher_tokenizer, loaded.tokenizer, classes=True)
     found, scored.rows[key], scored.timed[key] = score_whole(loaded.model, texts, teacher)
     scored.scores[key] = _facts(loaded) | found
     if key == lineup.TEACHER:

@@ -128,6 +128,13 @@ METRICS: Mapping[str, Metric] = {
         "lower",
         is_term=True,
     ),
+    "dropped_mass": Metric(
+        "mass on dropped tokens",
+        "0–1",
+        "Teacher's probability of tokens that the trimmed student lacks; the terms compare what is "
+        "left of it, taken as a whole.",
+        "lower",
+    ),
     "learning_rate": Metric("learning rate", "", "Of the step just taken."),
     "grad_norm": Metric("gradient norm", "L2", "Before clipping."),
     "tokens_per_s": Metric("tokens per second", "tokens/s", "Tokens read, padding excluded."),
@@ -176,6 +183,12 @@ METRICS: Mapping[str, Metric] = {
     ),
     "held_out_teacher_bits_per_byte": Metric(
         "teacher's bits per byte", "bits/byte", "The teacher on the same held-out text.", "lower"
+    ),
+    "held_out_dropped_mass": Metric(
+        "held-out mass on dropped tokens",
+        "0–1",
+        "Teacher's probability, on held-out rows, of tokens that the trimmed student lacks.",
+        "lower",
     ),
     "held_out_top1_agreement": Metric(
         "agrees with teacher",

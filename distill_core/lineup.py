@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from distill_core import files, models
 from distill_core.errors import RunError
-from distill_core.recipe import PretrainedStudent, Student
+from distill_core.recipe import Student
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +156,8 @@ class Loaded:
 def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
     """Load a member in eval mode; raises `RunError`, `ModelError`."""
     from distill_core.students import parts
-    from distill_core.students.build import build_student
+    from distill_core.students.build import build_student, own_folder
+    from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
 
     if not exists(run_dir, found):
         raise RunError(
@@ -172,14 +173,9 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
     model.to(device)  # type: ignore[arg-type]
     mark = _fingerprint(model)
     tokenizer = models.load_tokenizer(own_folder(found.build, source))
+    if chosen is not None and chosen.tokens is not None:
+        tokenizer = trimmed_tokenizer(tokenizer, chosen.tokens)
     return Loaded(found, model.requires_grad_(False), tokenizer, mark)
-
-
-def own_folder(student: Student | None, source: Path) -> Path:
-    """The folder of a student's tokenizer: a published student keeps its own, others `source`'s."""
-    if isinstance(student, PretrainedStudent) and student.model:
-        return models.resolve(student.model, field="student.model")
-    return source
 
 
 def _load_saved(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:

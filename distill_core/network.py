@@ -39,10 +39,14 @@ class Wanted:
 
 
 class View(NamedTuple):
-    """Logits (N, V) at the supervised positions, and features at the feature positions."""
+    """Logits (N, V) at the supervised positions, and features at the feature positions.
+
+    `dropped_mass` (N,): what a teacher gives to tokens that a trimmed student lacks.
+    """
 
     logits: Tensor
     features: Features | None = None
+    dropped_mass: Tensor | None = None
 
 
 class Network(nn.Module):

@@ -28,6 +28,7 @@ from distill_core.recipe import PREVIOUS, DistillStage, Recipe
 from distill_core.scoring import HeldOut, choose_metric
 from distill_core.scoring.classes import HeldOutTexts
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.trimmed import TrimmedTeacher, tokenizer_for
 from distill_core.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -45,10 +46,13 @@ def encode_rows(
 ) -> tuple[list[Row], list[Any]]:
     """Rows that have something to learn, in the student's tokens and, where asked, the teacher's.
 
+    A teacher whose student has only some of its tokens reads them in these (`teachers.trimmed`).
+
     Raises:
         DataError: if no row is left.
         ModelError: if the terms cannot compare such a pair.
     """
+    teacher = tokenizer_for(teacher, student)
     read = (
         reader(student, teacher, by_text=objective.by_text, by_id=objective.by_id)
         if classes is None
@@ -63,6 +67,33 @@ def encode_rows(
             field="data.max_seq_len",
         )
     return [row for row, _ in found], [item for _, item in found]
+
+
+def reread(
+    rows: Sequence[Row],
+    encoded: Sequence[Any],
+    tokens: Sequence[int],
+    again: tuple[list[Row], list[Any]],
+) -> tuple[list[Row], list[Any]]:
+    """`again`: `rows`, `encoded` by a whole tokenizer, as one reads them that has only `tokens`.
+
+    A row in which others occur, since it was not there when they were chosen, is cut into pieces
+    that are left; all others must be cut as they were.
+
+    Raises:
+        ModelError: if one is not: the student would be shown other pieces than its teacher was.
+    """
+    new_ids = {old: new for new, old in enumerate(tokens)}
+    before = {id(row): item.input_ids for row, item in zip(rows, encoded, strict=True)}
+    for row, item in zip(*again, strict=True):
+        expected = [new_ids.get(token) for token in before[id(row)]]
+        if None not in expected and item.input_ids != expected:
+            raise ModelError(
+                f"The trimmed tokenizer cuts {row.origin} otherwise than the whole one.\n"
+                "Keep the whole vocabulary: leave vocab_trim out.",
+                field="vocab_trim",
+            )
+    return again
 
 
 def _reader_of_texts(
@@ -102,6 +133,7 @@ def on_policy_of(
     if not isinstance(settings, DistillStage) or not settings.on_policy_fraction:
         return None
     field = f"stages.{stage.index}.on_policy_fraction"
+    teacher_tokenizer = tokenizer_for(teacher_tokenizer, tokenizer)
     if Objective(stage.losses).by_text or not reads_alike(tokenizer, teacher_tokenizer):
         raise ModelError(
             "The teacher can judge what the student writes only where both read the same ids.\n"
@@ -137,20 +169,27 @@ def watcher_of(
     *,
     stage: int,
     network: torch.nn.Module,
-    teacher: LocalTeacher | None,
+    teacher: LocalTeacher | TrimmedTeacher | None,
     held_out: Sequence[Row],
     tokenizer: PreTrainedTokenizerBase,
     teacher_tokenizer: PreTrainedTokenizerBase,
 ) -> Watcher | ClassWatcher:
     """Who scores the network on the first held-out rows while it is trained.
 
-    A teacher that writes text reads them with its own tokenizer and chat template.
+    A teacher reads them with its own tokenizer and chat template, `teacher_tokenizer`; compared
+    with the network it is by the tokens that this has.
     """
     settings, longest = recipe.evaluation, recipe.data.max_seq_len
     rows = held_out[: max(settings.rows, settings.samples)]
     if classes is not None:
-        texts = HeldOutTexts.make(rows, tokenizer, max_seq_len=longest, classes=classes)
-        return ClassWatcher(stage, network, teacher, texts, samples=settings.samples)
+        texts, theirs = (
+            HeldOutTexts.make(rows, own, max_seq_len=longest, classes=classes)
+            for own in (tokenizer, teacher_tokenizer)
+        )
+        samples = settings.samples
+        return ClassWatcher(
+            stage, network, teacher, texts, samples=samples, teacher_held_out=theirs
+        )
 
     def read_by(
         own: PreTrainedTokenizerBase, taught_by: PreTrainedTokenizerBase | None = None
@@ -164,7 +203,8 @@ def watcher_of(
             teacher_tokenizer=taught_by,
         )
 
-    asked = read_by(tokenizer, teacher_tokenizer if teacher else None)
+    compared = tokenizer_for(teacher_tokenizer, tokenizer) if teacher else None
+    asked = read_by(tokenizer, compared)
     reads_apart = teacher is not None and not reads_alike(tokenizer, teacher_tokenizer)
     return Watcher(
         stage,

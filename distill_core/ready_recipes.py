@@ -14,7 +14,7 @@ import yaml
 
 from distill_core import recipe_yaml
 from distill_core.errors import Problem, RecipeError
-from distill_core.recipe import Recipe, Student
+from distill_core.recipe import DataSettings, Recipe, Student
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "recipes"
 
@@ -50,6 +50,15 @@ def parse_student(student: dict[str, Any]) -> Student:
     stage = {"kind": "distill", "teacher": "previous", "student": student}
     recipe = recipe_yaml.parse({"data": {"sources": [{"kind": "starter"}]}, "stages": [stage]})
     return recipe.stages[0].student
+
+
+def parse_data(data: dict[str, Any] | None, task: str) -> DataSettings | None:
+    """Validate data settings alone; None where there are none, or they are not right yet."""
+    stage = {"kind": "fine_tune", "model": "previous"}
+    try:
+        return recipe_yaml.parse({"task": task, "data": data, "stages": [stage]}).data
+    except RecipeError:
+        return None
 
 
 def _describe(path: Path) -> dict[str, Any]:

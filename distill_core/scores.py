@@ -52,6 +52,13 @@ SCORES: Mapping[str, Metric] = {
         "The same on answers that the model itself has sampled at temperature 1.",
         "lower",
     ),
+    "dropped_mass": Metric(
+        "mass on dropped tokens",
+        "0–1",
+        "Teacher's probability of tokens that a trimmed student lacks; KL and agreement are over "
+        "the tokens that both have.",
+        "lower",
+    ),
     "top1_agreement": Metric(
         "agrees with teacher",
         "0–1",

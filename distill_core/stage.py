@@ -6,6 +6,7 @@ checkpoint. Knows nothing of the other stages but where they left their models.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill_core import casting, lineup, models
+from distill_core import casting, lineup, models, reading
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.alignment import alignment_facts
 from distill_core.data.formats import Row
@@ -26,14 +27,15 @@ from distill_core.losses.objective import Objective
 from distill_core.models import model_facts
 from distill_core.models.classifiers import fits, tasks_of
 from distill_core.plan import PlannedStage, student_origin
-from distill_core.reading import check_teachers_of, encode_rows, on_policy_of, watcher_of
 from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe, Student
 from distill_core.students.adapters import merged, with_adapter
-from distill_core.students.build import build_student, choose_parts
+from distill_core.students.build import build_student, choose_parts, own_folder
 from distill_core.students.calibration import Calibration
+from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
 from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
 from distill_core.teachers.answers import Answered, answer_rows
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.trimmed import for_student
 from distill_core.teaching import Teaching
 from distill_core.trainer import TrainingStage, train
 
@@ -93,16 +95,16 @@ def run_stage(
     rows, answered = yield from _rows(this, stage, teaching, teacher, tokenizer)
     yield progress("preparing", "tokenizing")
     student_settings = _student_settings(stage.settings.student, this.folder, before)
-    own = lineup.own_folder(student_settings, source)
+    own = own_folder(student_settings, source)
     student_tokenizer = tokenizer if own == source else models.load_tokenizer(own)
-    kept, encoded = encode_rows(
-        rows,
-        student_tokenizer,
+    read = functools.partial(
+        reading.encode_rows,
         teacher=tokenizer,
         objective=Objective(stage.losses),
         max_seq_len=this.recipe.data.max_seq_len,
         classes=this.classes,
     )
+    kept, encoded = read(rows, student_tokenizer)
     yield progress("preparing", "building the student")
     calibration = Calibration(encoded, pad_token_id(student_tokenizer), this.device)
     parts = choose_parts(
@@ -110,12 +112,16 @@ def run_stage(
         source=source,
         seed=seed,
         calibration=calibration,
+        tokenizer=student_tokenizer,
         stored=this.folder / _parts_file(this, stage),
         labels=this.classes,
     )
     student = build_student(
         student_settings, source=source, seed=seed, chosen=parts, labels=this.classes
     )
+    if parts.tokens is not None:
+        student_tokenizer = trimmed_tokenizer(student_tokenizer, parts.tokens)
+        kept, encoded = reading.reread(kept, encoded, parts.tokens, read(kept, student_tokenizer))
     parameters = student.num_parameters()
     built = casting.Built(
         source=source_name,
@@ -131,7 +137,10 @@ def run_stage(
     )
     casting.enter(this.folder, this.stages, stage, built)
     matching = Matching()
+    taught_by = None
     if teacher is not None:
+        for_classes = this.classes is not None
+        taught_by = for_student(teacher, tokenizer, student_tokenizer, classes=for_classes)
         matching = match(
             stage.losses,
             student.config,
@@ -142,12 +151,12 @@ def run_stage(
         )
         teacher.look_into(matching.teacher)
     network = with_adapter(student, stage.settings.adapter, seed=seed)
-    watcher = watcher_of(
+    watcher = reading.watcher_of(
         this.recipe,
         this.classes,
         stage=stage.index,
         network=network.to(this.device),
-        teacher=teacher,
+        teacher=taught_by,
         held_out=this.data.held_out,
         tokenizer=student_tokenizer,
         teacher_tokenizer=tokenizer,
@@ -172,8 +181,8 @@ def run_stage(
     training = TrainingStage(
         index=stage.index,
         student=network,
-        teacher=teacher,
-        on_policy=on_policy_of(this.recipe, stage, kept, student_tokenizer, tokenizer),
+        teacher=taught_by,
+        on_policy=reading.on_policy_of(this.recipe, stage, kept, student_tokenizer, tokenizer),
         objective=Objective(stage.losses, matching),
         rows=encoded,
         optim=stage.settings.optim,
@@ -267,7 +276,8 @@ def _teaching(this: Run, stage: PlannedStage) -> Teaching:
     )
     if this.classes is not None:
         folders = [part.folder for part in teaching.parts]
-        check_teachers_of(stage, folders, this.classes, named=bool(this.recipe.data.classes))
+        named = bool(this.recipe.data.classes)
+        reading.check_teachers_of(stage, folders, this.classes, named=named)
     return teaching
 
 
@@ -281,7 +291,7 @@ def _student_settings(student: Student, folder: Path, before: PlannedStage | Non
     """Turn `previous` as a student's weights into the folder of the stage before."""
     if isinstance(student, PretrainedStudent) and student.model == PREVIOUS:
         assert before is not None, "checks refuse `previous` in the first stage"
-        return PretrainedStudent(model=str(folder / before.output))
+        return student.model_copy(update={"model": str(folder / before.output)})
     return student
 
 

@@ -27,7 +27,7 @@ from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
 from distill_core.events import Event, event
 from distill_core.losses.base import SupervisedRows
-from distill_core.losses.objective import LOSSES, Objective
+from distill_core.losses.objective import DROPPED_MASS, LOSSES, Objective
 from distill_core.network import Network, View
 from distill_core.optimizer import adamw
 from distill_core.recipe import OptimSettings
@@ -225,6 +225,9 @@ def _one_step(
         metrics[f"weighted_{settings.name}"] = objective.weights[settings.name] * mean
         metrics["loss"] += objective.weights[settings.name] * mean
     metrics |= objective.scheduled()
+    if DROPPED_MASS in sums:
+        supervised = sum(batch.counts()["supervised"] for batch in batches)
+        metrics[DROPPED_MASS] = float(sums[DROPPED_MASS]) / max(1, supervised)
     metrics["grad_norm"] = float(norm)
     tokens = sum(batch.real_tokens for batch in batches)
     if not all(math.isfinite(value) for value in metrics.values()):
@@ -257,6 +260,7 @@ def supervised_rows(
         layer_pairs=objective.matching.pairs,
         teacher_targets=batch.for_teacher.targets,
         spans=batch.spans,
+        dropped_mass=theirs.dropped_mass if theirs else None,
     )
 
 

@@ -20,6 +20,7 @@ from distill_core.scoring import (
 )
 from distill_core.scoring.tokens import TokenScores
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.trimmed import TrimmedTeacher
 
 
 class Watcher:
@@ -29,7 +30,7 @@ class Watcher:
         self,
         stage: int,
         network: torch.nn.Module,
-        teacher: LocalTeacher | None,
+        teacher: LocalTeacher | TrimmedTeacher | None,
         held_out: HeldOut,
         *,
         samples: int,
@@ -82,7 +83,9 @@ class Watcher:
                 match=texts[place] == self.held_out.references[place],
             )
 
-    def _bits_per_byte(self, scores: TokenScores, teacher: LocalTeacher) -> dict[str, float]:
+    def _bits_per_byte(
+        self, scores: TokenScores, teacher: LocalTeacher | TrimmedTeacher
+    ) -> dict[str, float]:
         """What two tokenizers can be compared by, in the place of a KL token by token."""
         if self._teacher_bits is None:
             self._teacher_bits = score_tokens(teacher.model, self.teacher_held_out).bits_per_byte

@@ -127,9 +127,14 @@ def _agreement(answer: Answer) -> str:
         agrees = "agrees with it" if answer.get("top1_agreement") else "tells another class"
         return f"<br>KL to the teacher {float(answer['mean_kl']):.2f} nats · {agrees}"
     agreed = text.percent_text(answer.get("top1_agreement"), 0)
+    dropped = answer.get("dropped_mass")
+    lacks = ""
+    if dropped is not None:
+        share = text.percent_text(dropped, 2)
+        lacks = f" · {share} of the teacher's probability is on tokens it lacks"
     return (
         f"<br>KL to the teacher {float(answer['mean_kl']):.2f} nats on average · agrees on "
-        f"{agreed} of tokens"
+        f"{agreed} of tokens{lacks}"
     )
 
 

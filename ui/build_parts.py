@@ -16,7 +16,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import desk as desks
-from ui import draft, edits, form, loss_edits, pair_edits, pair_fit
+from ui import draft, edits, form, loss_edits, pair_fit
 
 STAGE_WORDS = {
     "distill": "Distill: learn the teacher's probabilities",
@@ -132,34 +132,6 @@ def fields(wires: Wires, data: draft.Mapping, settings: list[form.Setting]) -> N
         elif setting.kind == "group":
             gr.HTML(f'<h4 class="ds-group">{setting.label}</h4>')
             fields(wires, data, form.settings(schema(), setting.node, setting.path))
-
-
-# --- student ----------------------------------------------------------------------------------
-
-
-def student(wires: Wires, desk: desks.Desk) -> None:
-    """Lay out what else can be set about the student, beside its layers and width."""
-    data = opened(desk)
-    if data is None:
-        return
-    path = draft.pair(data).student_path
-    node = _student_variants().get(str(draft.get(data, f"{path}.init")), {})
-    shown = {"layers", "hidden_size", "model"}
-    rest = [item for item in form.settings(schema(), node, path) if item.key not in shown]
-    if not rest:
-        gr.HTML("<p class='ds-muted'>A published checkpoint has its shape.</p>")
-        return
-    with gr.Row(elem_classes="ds-fields"):
-        for setting in rest:
-            made = form.component(setting, draft.get(data, setting.path))
-            made.elem_id = f"ds-field-student-{setting.key}"
-            edit = functools.partial(pair_edits.edit_student_setting, setting)
-            follow(wires, form.edited(made), edit, made)
-
-
-def _student_variants() -> dict[str, form.Schema]:
-    stage = form.variants(schema(), form.find(schema(), "stages")["items"])["distill"]
-    return form.variants(schema(), stage["properties"]["student"])
 
 
 # --- stages -----------------------------------------------------------------------------------

@@ -237,6 +237,7 @@ def take(answer: Answer | None, event: dict[str, Any]) -> None:
             mean_kl=event["mean_kl"],
             top1_agreement=event["top1_agreement"],
             note=event.get("note", ""),
+            dropped_mass=event.get("dropped_mass"),
         )
 
 

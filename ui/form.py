@@ -43,6 +43,8 @@ WORDS = {
     "limit": "At most … rows",
     "adapter": "LoRA adapter",
     "keep_layers": "Exactly these layers",
+    "vocab_trim": "Trim the vocabulary",
+    "extra_tokens": "Tokens to keep beside these",
     "calibration_rows": "Rows to measure importance on",
     "optim": "Optimiser",
     "fine_tuned_on_labels": "fine-tuned on labels",

@@ -47,9 +47,27 @@ def edit_student(key: str, value: Any, stored: str, desk: Desk) -> Any:
     return changed(desk, stored, apply)
 
 
-def edit_student_setting(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
-    """Change another setting of the student, wherever the stages now have it."""
-    return edit_student(setting.key, form.parsed(setting, value), stored, desk)
+def edit_student_setting(
+    setting: form.Setting, key: str, value: Any, stored: str, desk: Desk
+) -> Any:
+    """Change another setting of the student, by its key, wherever the stages now have it."""
+    return edit_student(key, form.parsed(setting, value), stored, desk)
+
+
+def toggle_student_group(
+    key: str, on: bool, stored: str, desk: Desk, version: int
+) -> tuple[Any, int]:
+    """Switch an optional group of the student's settings on or off."""
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        whole = draft.pair(data).student_path
+        if draft.get(data, f"{whole}.init") is None:  # as it is where nothing is said
+            data = draft.put(data, f"{whole}.init", "pretrained")
+        path = f"{whole}.{key}"
+        kept = desks.swap(desk, f"student.{key}", draft.get(data, path), f"student.{key}", {})
+        return draft.put(data, path, kept) if on else draft.drop(data, path)
+
+    return changed(desk, stored, apply), version + 1
 
 
 def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:

@@ -126,7 +126,11 @@ def pair_facts(data: draft.Mapping) -> tuple[dict[str, Any] | None, dict[str, An
         return None, None
     student = draft.get(data, pair.student_path)
     shape = dict(student) if isinstance(student, dict) else {"init": "pretrained"}
-    return _facts(lambda: api.model_facts(name)), _facts(lambda: api.student_facts(name, shape))
+    rows, task = draft.get(data, "data"), draft.task(data)
+    known = dict(rows) if isinstance(rows, dict) else None
+    return _facts(lambda: api.model_facts(name)), _facts(
+        lambda: api.student_facts(name, shape, known, task=task)
+    )
 
 
 def _facts(read: Any) -> dict[str, Any] | None:
@@ -166,8 +170,9 @@ def slot(data: draft.Mapping, field: str) -> str:
     if field == pair.teacher_path:
         return "ds-field-teacher"
     if field == pair.student_path or field.startswith(f"{pair.student_path}."):
-        setting = field[len(pair.student_path) + 1 :].partition(".")[0]
-        return f"ds-field-student-{setting or 'init'}"
+        parts = field[len(pair.student_path) + 1 :].split(".")
+        settings = [part for part in parts if not part.isdigit()]  # not the items of a list
+        return f"ds-field-student-{'-'.join(settings) or 'init'}"
     parts = field.split(".")
     if len(parts) > 3 and parts[0] == "stages" and parts[2] == "losses":
         name = draft.get(data, ".".join(parts[:4]) + ".name")

@@ -15,7 +15,17 @@ import gradio as gr
 
 from distill_core import api
 from ui import build_parts as parts
-from ui import data_parts, data_view, draft, edits, pair_edits, review, task_edits, teacher_parts
+from ui import (
+    data_parts,
+    data_view,
+    draft,
+    edits,
+    pair_edits,
+    review,
+    student_parts,
+    task_edits,
+    teacher_parts,
+)
 from ui import desk as desks
 from ui.state import Page
 
@@ -159,27 +169,8 @@ def _pair_card(
                 elem_id="ds-field-student-init",
                 interactive=True,
             )
-        with gr.Row(elem_classes="ds-fields"):
-            layers = gr.Slider(
-                1, 12, step=1, label="Layers", elem_id="ds-field-student-layers", interactive=True
-            )
-            width = gr.Slider(
-                8,
-                768,
-                step=8,
-                label="Width",
-                elem_id="ds-field-student-hidden_size",
-                interactive=True,
-            )
-            model = gr.Dropdown(
-                choices=[],
-                label="Published checkpoint",
-                allow_custom_value=True,
-                elem_id="ds-field-student-model",
-                interactive=True,
-                visible=False,
-            )
-        _folded("More about the student's shape", wires, parts.student, [whole.version])
+        layers, width, model = student_parts.in_view()
+        _folded("More about the student's shape", wires, student_parts.student, [whole.version])
         _folded("More than one teacher", wires, teacher_parts.teachers, [whole.version])
     parts.reshape(whole, ready.input, edits.pick_recipe, ready)
     parts.follow(wires, name.change, edits.edit_name, name)

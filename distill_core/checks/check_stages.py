@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import StageShape
 from distill_core.models.classifiers import is_classifier
-from distill_core.recipe import DistillStage, JSDLoss, ScratchStudent, largest
+from distill_core.recipe import (
+    PREVIOUS,
+    DistillStage,
+    JSDLoss,
+    PretrainedStudent,
+    ScratchStudent,
+    largest,
+)
 from distill_core.schedule import moving
 
 HOT_TEMPERATURE = 3.0
@@ -217,6 +224,21 @@ def best_of_the_same(shape: StageShape) -> Iterator[Problem]:
         )
 
 
+def trimmed_teacher(shape: StageShape) -> Iterator[Problem]:
+    """A student has no tokens that its teacher has lost."""
+    stage = shape.stage
+    own = stage.student.model if isinstance(stage.student, PretrainedStudent) else None
+    if not isinstance(stage, DistillStage) or not shape.source_trimmed or own in (None, PREVIOUS):
+        return
+    if any(loss.is_active and not loss.across_tokenizers for loss in stage.losses):
+        yield Problem(
+            severity="error",
+            field=f"{shape.field}.student.model",
+            message=f"{own} has tokens that its teacher lacks: an earlier stage has trimmed them.",
+            fix="Make the student from its teacher (leave this empty), or trim in this stage only.",
+        )
+
+
 RULES: tuple[Callable[[StageShape], Iterator[Problem]], ...] = (
     weights_all_zero,
     named_twice,
@@ -229,4 +251,5 @@ RULES: tuple[Callable[[StageShape], Iterator[Problem]], ...] = (
     learning_rate,
     no_teacher_asked,
     best_of_the_same,
+    trimmed_teacher,
 )

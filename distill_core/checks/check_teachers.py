@@ -23,6 +23,15 @@ def mixed_vocabularies(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     first = tokenizer_of(shape.teachers[0].name)
     for other in shape.teachers[1:]:
         theirs = tokenizer_of(other.name)
+        if other.trimmed != shape.teachers[0].trimmed:
+            yield Problem(
+                severity="error",
+                field=other.field,
+                message="One of these teachers has only some of its tokens left, trimmed in the "
+                "stage before, so their probabilities cannot be mixed.",
+                fix="Trim in this stage only, or name one teacher.",
+            )
+            continue
         if first is None or theirs is None:
             continue
         if theirs.get_vocab() != first.get_vocab():

@@ -18,6 +18,7 @@ from distill_core.errors import DataError, DistillError, ModelError, Problem
 from distill_core.recipe import DataSettings, FileSource, HubSource, StarterSource
 
 if TYPE_CHECKING:
+    from distill_core.data.formats import Row
     from distill_core.data.sources import Prepared
 
 UNKNOWN_ROWS = 10_000
@@ -55,7 +56,7 @@ class Lengths:
 
 def data_facts(data: DataSettings, task: str = "causal_lm") -> DataFacts:
     """Count a recipe's rows; what cannot be read is told in `problems`, nothing is raised."""
-    return _facts(data.model_dump_json(), task, _Data(data), _stamp(data))
+    return _facts(data.model_dump_json(), task, _Data(data), data_stamp(data))
 
 
 def lengths(data: DataSettings, tokenizer_folder: Path | None, task: str = "causal_lm") -> Lengths:
@@ -64,7 +65,15 @@ def lengths(data: DataSettings, tokenizer_folder: Path | None, task: str = "caus
     if tokenizer_folder is None or counted.problems or not counted.known:
         half = data.max_seq_len / 2
         return Lengths(half, data.max_seq_len, half / 2, half / 2, measured=False)
-    return _lengths(data.model_dump_json(), task, _Data(data), _stamp(data), tokenizer_folder)
+    return _lengths(data.model_dump_json(), task, _Data(data), data_stamp(data), tokenizer_folder)
+
+
+def training_rows(data: DataSettings, task: str = "causal_lm") -> list[Row] | None:
+    """The rows to learn from; None where they cannot be read, or are not on this disk yet."""
+    counted = data_facts(data, task)
+    if counted.problems or not counted.known:
+        return None
+    return _prepared(data.model_dump_json(), task, _Data(data), data_stamp(data)).train
 
 
 class _Data:
@@ -184,7 +193,7 @@ def _hub_answers() -> bool:
     return hub_answers()
 
 
-def _stamp(data: DataSettings) -> tuple[Any, ...]:
+def data_stamp(data: DataSettings) -> tuple[Any, ...]:
     """Changes when a file does, or when the hub begins or ceases to answer."""
     stamps = []
     for source in [*data.sources, data.held_out]:

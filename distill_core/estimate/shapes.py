@@ -7,12 +7,14 @@ from stage to stage.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_core import models, plan
 from distill_core.errors import DataError, ModelError, Problem
+from distill_core.estimate.kept_tokens import kept_token_count
 from distill_core.estimate.row_facts import data_facts
 from distill_core.estimate.student_size import student_shape
 from distill_core.models import Labels, model_facts
@@ -41,6 +43,8 @@ class TeacherShape:
     name: str
     """The name that its tokenizer comes from; "" when unknown."""
     config: PretrainedConfig | None
+    trimmed: bool = False
+    """Whether an earlier stage has trimmed its vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ class StageShape:
     """The name that the source's tokenizer comes from; "" when unknown."""
     student_name: str
     problems: tuple[Problem, ...] = ()
+    source_trimmed: bool = False
+    """Whether an earlier stage has trimmed its vocabulary: its tokenizer is not yet there."""
+    student_trimmed: bool = False
     teachers: tuple[TeacherShape, ...] = ()
     """All of them, in the recipe's order; none where a model is fine-tuned."""
 
@@ -96,7 +103,7 @@ def stage_shapes(recipe: Recipe) -> list[StageShape]:
     shapes: list[StageShape] = []
     labels = classes(recipe)
     for index, stage in enumerate(recipe.stages):
-        shapes.append(_shape(index, stage, shapes[-1] if shapes else None, labels))
+        shapes.append(_shape(index, stage, shapes[-1] if shapes else None, recipe, labels))
     return shapes
 
 
@@ -112,28 +119,42 @@ def _shape(
     index: int,
     stage: FineTuneStage | DistillStage,
     before: StageShape | None,
+    recipe: Recipe,
     labels: Labels | None,
 ) -> StageShape:
     problems: list[Problem] = []
     teachers: list[TeacherShape] = []
     if isinstance(stage, DistillStage):
-        for place, one in enumerate(stage.teachers):
-            field = teacher_field(index, stage, place)
-            config, name = _named(problems, one.model, field, before, labels)
-            teachers.append(TeacherShape(field, name, config))
-        source, source_name = teachers[0].config, teachers[0].name
+        for number, one in enumerate(stage.teachers):
+            field = teacher_field(index, stage, number)
+            config, known_as = _named(problems, one.model, field, before, labels)
+            teachers.append(TeacherShape(field, known_as, config, _trimmed(one.model, before)))
+        name, source, source_name = stage.teachers[0].model, teachers[0].config, teachers[0].name
     else:
-        field = f"stages.{index}.model"
-        source, source_name = _named(problems, stage.model, field, before, labels)
-    field = _student_field(stage, index)
-    own = stage.student.model if isinstance(stage.student, PretrainedStudent) else None
-    student: Any = None
-    student_name = source_name
+        name, field = stage.model, f"stages.{index}.model"
+        source, source_name = _named(problems, name, field, before, labels)
+    settings = stage.student
+    own = settings.model if isinstance(settings, PretrainedStudent) else None
+    student, student_name, made_by = source, source_name, name
     if own:
-        student, student_name = _named(problems, own, field, before, labels)
-    elif source is not None:
-        whole = f"stages.{index}.student"
-        student = _try(problems, lambda: student_shape(source, stage.student, field=whole), field)
+        own_field = f"stages.{index}.student.model"
+        student, student_name = _named(problems, own, own_field, before, labels)
+        made_by = own
+    vocabulary = None
+    whole = f"stages.{index}.student"
+    trim = settings.vocab_trim
+    if trim is not None and student is not None:
+        place = f"{whole}.vocab_trim"
+        count = functools.partial(
+            kept_token_count, recipe.data, student_name, trim, task=recipe.task, field=place
+        )
+        vocabulary = _try(problems, count, place)
+    field = _student_field(stage, index)
+    if student is not None and not (own and vocabulary is None):
+        shape = functools.partial(
+            student_shape, student, settings, vocabulary=vocabulary, field=whole
+        )
+        student = _try(problems, shape, field)
     countable = student is None or _try(
         problems, lambda: model_facts.parameters(student, field=field), field
     )
@@ -144,6 +165,8 @@ def _shape(
         student=student if countable else None,
         source_name=source_name,
         student_name=student_name,
+        source_trimmed=_trimmed(name, before),
+        student_trimmed=trim is not None or _trimmed(made_by, before),
         problems=tuple(problems),
         teachers=tuple(teachers),
     )
@@ -166,6 +189,11 @@ def _named(
         )
     )
     return None, ""
+
+
+def _trimmed(name: str, before: StageShape | None) -> bool:
+    """Whether a stage before has trimmed what a stage calls `name`."""
+    return name == PREVIOUS and before is not None and before.student_trimmed
 
 
 def classes(recipe: Recipe) -> Labels | None:

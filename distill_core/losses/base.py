@@ -46,7 +46,8 @@ class SupervisedRows:
     `student` and `teacher` hold features where a term compares them, layer by layer as
     `layer_pairs` says for each such term. Where a teacher has tokens of its own, `teacher_logits`
     are (M, W), before its own next tokens `teacher_targets` (M,), and `spans` says how the two
-    sides meet.
+    sides meet. `dropped_mass` (N,) is the teacher's probability of the tokens that a trimmed
+    student lacks: measured, no part of any term.
     """
 
     student_logits: Tensor
@@ -58,6 +59,7 @@ class SupervisedRows:
     layer_pairs: Mapping[str, LayerPairs] = field(default_factory=dict)
     teacher_targets: Tensor | None = None
     spans: Spans | None = None
+    dropped_mass: Tensor | None = None
 
 
 @dataclass(frozen=True)

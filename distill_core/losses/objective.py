@@ -122,6 +122,10 @@ def needs_of(loss: Loss) -> frozenset[str]:
     return LOSSES[loss.name].needs | ({"text"} if reads_text else set())
 
 
+DROPPED_MASS = "dropped_mass"
+"""Summed beside the terms, over all supervised rows."""
+
+
 class Objective:
     """The terms of one stage at one moment of it, ready to be applied to micro-batches.
 
@@ -201,6 +205,8 @@ class Objective:
             total = values.sum()
             sums[settings.name] = total.detach()
             loss = loss + self.weights[settings.name] * total / max(1, totals[settings.name])
+        if rows.dropped_mass is not None:
+            sums[DROPPED_MASS] = rows.dropped_mass.sum()
         return loss, sums
 
     def non_finite(self, rows: SupervisedRows) -> tuple[str, Tensor] | None:

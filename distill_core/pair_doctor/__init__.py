@@ -82,6 +82,8 @@ class PairReport:
             return "Same tokenizer, but answers end differently: cross-tokenizer loss or text."
         more = abs((self.teacher.tokens or 0) - (self.student.tokens or 0))
         padded = max(0, self.teacher.padded, self.student.padded)
+        if self.student.trimmed and not self.teacher.trimmed:
+            return f"Same tokenizer, of which the student keeps {self.student.kept_words}."
         cut = [f"{more:,} extra tokens"] * bool(more) + [f"{padded:,} padded rows"] * bool(padded)
         return (
             "Same tokenizer"
@@ -112,8 +114,8 @@ def examine(shape: StageShape) -> PairReport | None:
     """Look at the pair of a distil stage; None where there is no pair, or a model is unknown."""
     if not shape.is_distill or shape.source is None or shape.student is None:
         return None
-    teacher = side(shape.source_name, shape.source)
-    student = side(shape.student_name, shape.student)
+    teacher = side(shape.source_name, shape.source, trimmed=shape.source_trimmed)
+    student = side(shape.student_name, shape.student, trimmed=shape.student_trimmed)
     match = _match(teacher, student)
     classes = is_classifier(shape.student)
     found = findings(teacher, student, match, classes=classes)

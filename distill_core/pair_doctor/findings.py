@@ -44,6 +44,7 @@ def findings(
         return (
             *_same_ids(teacher, student, match),
             *(found for found in _padding(teacher, student) if found.state == "error"),
+            *_trimming(teacher, student),
             *_context(teacher, student),
             *_architecture(teacher, student),
             *_licences(teacher, student),
@@ -51,6 +52,7 @@ def findings(
     return (
         *_maps(teacher, student, match),
         *_padding(teacher, student),
+        *_trimming(teacher, student),
         *_ends(teacher, student, match),
         *_marks(teacher, student),
         *_templates(teacher, student),
@@ -131,6 +133,17 @@ def _padding(teacher: Side, student: Side) -> Iterator[Finding]:
                 "tokens. The rest is cut before any softmax.",
                 about=role,
             )
+
+
+def _trimming(teacher: Side, student: Side) -> Iterator[Finding]:
+    if student.trimmed and not teacher.trimmed:
+        yield Finding(
+            "trimmed vocabulary",
+            "note",
+            f"The student keeps {student.kept_words}; the two are compared on these, and what the "
+            "teacher gives to all others is measured.",
+            about="student",
+        )
 
 
 def _ends(teacher: Side, student: Side, match: MapMatch | None) -> Iterator[Finding]:

@@ -41,11 +41,22 @@ class Side:
     template: str | None = None
     """Its chat template; None: it has none of its own."""
     licence: str | None = None
+    trimmed: bool = False
+    """Whether it has only those of its tokens that the training rows use."""
     tokenizer: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def kept_words(self) -> str:
+        """How many tokens are left of a vocabulary that is trimmed."""
+        if self.rows is None or self.tokens is None or self.rows >= self.tokens:
+            return "the tokens that the training rows use"
+        return f"{self.rows:,} of {self.tokens:,} tokens"
 
     @property
     def padded(self) -> int:
         """Rows of the embedding that stand for no token."""
+        if self.trimmed:
+            return 0
         return self.rows - self.tokens if self.rows and self.tokens else 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,8 +64,8 @@ class Side:
         return {name: value for name, value in vars(self).items() if name != "tokenizer"}
 
 
-def side(name: str, config: Any) -> Side:
-    """Look at a model by its name and configuration."""
+def side(name: str, config: Any, *, trimmed: bool = False) -> Side:
+    """Look at a model by its name and configuration; `tokens` are those before it is trimmed."""
     from distill_core.data.tokenize import turn_end_id
 
     known = Side(
@@ -65,6 +76,7 @@ def side(name: str, config: Any) -> Side:
         context=getattr(config, "max_position_embeddings", None),
         rows=getattr(config, "vocab_size", None),
         licence=_licence(name),
+        trimmed=trimmed,
     )
     tokenizer = tokenizer_of(name)
     if tokenizer is None:

@@ -57,6 +57,7 @@ from distill_core.recipe.students import (
     PretrainedStudent,
     ScratchStudent,
     Student,
+    VocabTrim,
     WidthPruneStudent,
 )
 
@@ -99,6 +100,7 @@ __all__ = [
     "TemperatureSchedule",
     "Term",
     "TotalVariationLoss",
+    "VocabTrim",
     "WeightSchedule",
     "WidthPruneStudent",
     "largest",

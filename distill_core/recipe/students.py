@@ -11,6 +11,27 @@ from pydantic import Field
 
 from distill_core.recipe.base import Settings
 
+
+class VocabTrim(Settings):
+    """Keep only the tokens that the training rows use: the embedding shrinks, and the head too."""
+
+    extra_tokens: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Also keep this many of the tokenizer's other tokens, its commonest, for text "
+        "unlike the training rows.",
+    )
+
+
+Trim = Annotated[
+    VocabTrim | None,
+    Field(
+        description="Keep only the tokens that the training rows use, and what spells any other "
+        "text; empty: the whole vocabulary."
+    ),
+]
+
 CalibrationRows = Annotated[
     int,
     Field(
@@ -29,6 +50,7 @@ class PretrainedStudent(Settings):
         None,
         description="A built-in name, hub id or folder; empty: the stage's own model, whole.",
     )
+    vocab_trim: Trim = None
 
 
 class ScratchStudent(Settings):
@@ -43,6 +65,7 @@ class ScratchStudent(Settings):
     attention_heads: int | None = Field(
         None, ge=1, description="Attention heads; empty: the teacher's width per head, if it fits."
     )
+    vocab_trim: Trim = None
 
 
 class LayerDropStudent(Settings):
@@ -62,6 +85,7 @@ class LayerDropStudent(Settings):
         "layers and keep.",
     )
     calibration_rows: CalibrationRows = 64
+    vocab_trim: Trim = None
 
 
 class WidthPruneStudent(Settings):
@@ -88,6 +112,7 @@ class WidthPruneStudent(Settings):
         "teacher's as fit the width.",
     )
     calibration_rows: CalibrationRows = 64
+    vocab_trim: Trim = None
 
 
 Student = Annotated[

@@ -21,6 +21,7 @@ from distill_core.losses.cross_entropy import cross_entropy
 from distill_core.losses.divergences import forward_kl
 from distill_core.scoring.rows import HeldOut, padded_batches
 from distill_core.supervised import SupervisedLogits
+from distill_core.teachers.trimmed import logits_and_dropped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +45,8 @@ class TokenScores:
     divergence: np.ndarray | None = None
     """KL(teacher ‖ model); None where there is no teacher to compare with."""
     agreed: np.ndarray | None = None
+    dropped: np.ndarray | None = None
+    """The teacher's mass on tokens that the model lacks; None where it lacks none."""
 
     @property
     def tokens(self) -> int:
@@ -66,6 +69,11 @@ class TokenScores:
         return None if self.agreed is None else float(self.agreed.sum() / self.tokens)
 
     @property
+    def dropped_mass(self) -> float | None:
+        """Mean over the tokens, 0–1."""
+        return None if self.dropped is None else float(self.dropped.sum() / self.tokens)
+
+    @property
     def bits_of_rows(self) -> np.ndarray:
         """Bits by the mean row's bytes (R,): their mean is the bits per byte of the whole text."""
         return self.nats / math.log(2) / max(1e-9, float(self.text_bytes.mean()))
@@ -81,6 +89,8 @@ class TokenScores:
         if self.kl_to_teacher is not None and self.top1_agreement is not None:
             metrics["held_out_forward_kl"] = self.kl_to_teacher
             metrics["held_out_top1_agreement"] = self.top1_agreement
+        if self.dropped_mass is not None:
+            metrics["held_out_dropped_mass"] = self.dropped_mass
         return metrics
 
     def as_scores(self) -> dict[str, Any]:
@@ -102,6 +112,9 @@ class TokenScores:
                 "top1_agreement": self.top1_agreement,
                 "top1_agreement_ci95": intervals.paired_ratio(self.agreed, self.counts),
             }
+        if self.dropped is not None:
+            found["dropped_mass"] = self.dropped_mass
+            found["dropped_mass_ci95"] = intervals.paired_ratio(self.dropped, self.counts)
         error = intervals.calibration_error(self.confidence, self.correct)
         return found | {"calibration_error": error}
 
@@ -179,6 +192,7 @@ def _score(
     device = next(model.parameters()).device
     rows = len(encoded)
     nats, counts, divergence, agreed = (np.zeros(rows) for _ in range(4))
+    dropped: np.ndarray | None = None
     confidence: list[np.ndarray] = []
     correct: list[np.ndarray] = []
     for batch in padded_batches(encoded, tokenizer):
@@ -192,7 +206,10 @@ def _score(
         confidence.append(top.values.cpu().numpy())
         correct.append((top.indices == targets).cpu().numpy())
         if teacher is not None:
-            theirs = teacher.logits(placed)
+            theirs, left_out = logits_and_dropped(teacher, placed)
+            if left_out is not None:
+                dropped = np.zeros(rows) if dropped is None else dropped
+                np.add.at(dropped, places, left_out.double().cpu().numpy())
             apart = forward_kl(logits, theirs).double().cpu().numpy()
             np.add.at(divergence, places, apart)
             shared = min(logits.shape[1], theirs.shape[1])
@@ -207,4 +224,5 @@ def _score(
         text_bytes=np.zeros(rows),
         divergence=divergence if teacher is not None else None,
         agreed=agreed if teacher is not None else None,
+        dropped=dropped,
     )

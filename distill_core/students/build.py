@@ -21,11 +21,13 @@ from distill_core.recipe import (
 )
 from distill_core.students import layer_drop, parts, pretrained, scratch, width_prune
 from distill_core.students.parts import Parts
+from distill_core.students.trimmed_tokenizer import kept_tokens
+from distill_core.students.vocabulary import special_ids, with_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from distill_core.students.calibration import Calibration
 
@@ -49,6 +51,7 @@ def choose_parts(
     source: Path,
     seed: int,
     calibration: Calibration,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     stored: Path | None = None,
     labels: Labels | None = None,
 ) -> Parts:
@@ -58,7 +61,8 @@ def choose_parts(
     as it is; else the choice is stored there.
 
     Raises:
-        ModelError: if the sizes do not fit the source's architecture.
+        ModelError: if the sizes do not fit the source's architecture, or its vocabulary cannot be
+            trimmed.
     """
     known = parts.read(stored) if stored is not None else None
     if known is not None:
@@ -70,6 +74,15 @@ def choose_parts(
         teacher.to(calibration.device)  # type: ignore[arg-type]
         count = settings.calibration_rows  # type: ignore[union-attr]
         chosen = choose(settings, teacher, calibration.batches(count, seed=seed))
+    if settings.vocab_trim is not None:
+        assert tokenizer is not None, "a vocabulary is trimmed with its tokenizer"
+        tokens = kept_tokens(
+            tokenizer,
+            calibration.used_tokens(),
+            extra_tokens=settings.vocab_trim.extra_tokens,
+            also=special_ids(own_folder(settings, source)),
+        )
+        chosen = chosen.model_copy(update={"tokens": tokens})
     if stored is not None:
         parts.write(stored, chosen)
     return chosen
@@ -99,8 +112,17 @@ def build_student(
         model: PreTrainedModel = BUILD[type(settings)](settings, teacher, chosen)
     else:
         model = BUILD[type(settings)](settings, source=source, seed=seed, labels=labels)
+    if chosen is not None and chosen.tokens is not None:
+        model = with_tokens(model, chosen.tokens)
     model.config.use_cache = True
     return model.float().train()
+
+
+def own_folder(student: Student | None, source: Path) -> Path:
+    """The folder of a student's tokenizer: a published student keeps its own, others `source`'s."""
+    if isinstance(student, PretrainedStudent) and student.model:
+        return models.resolve(student.model, field="student.model")
+    return source
 
 
 def _load(source: Path, labels: Labels | None, seed: int) -> PreTrainedModel:

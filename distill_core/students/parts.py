@@ -1,6 +1,6 @@
 """Which of the teacher's parts a student keeps.
 
-In: what was chosen: layers, heads, units, hidden dimensions. Out: `Parts`, kept in the run
+In: what was chosen: layers, heads, units, dimensions, tokens. Out: `Parts`, kept in the run
 folder, so that the same student can be built again without measuring, and the choice in words.
 """
 
@@ -24,6 +24,8 @@ class Parts(Settings):
     """Key and value heads of each kept layer."""
     units: list[list[int]] | None = None
     """Feed-forward units of each kept layer."""
+    tokens: list[int] | None = None
+    """The source's token ids; each one's place is the student's id."""
 
     @property
     def is_narrower(self) -> bool:

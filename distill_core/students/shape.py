@@ -24,6 +24,9 @@ from distill_core.students.parts import layers_in_words
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+"""What configurations call the ids that mean something to a model."""
+
 _SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
@@ -32,6 +35,7 @@ def student_config(
     student: Student,
     *,
     layers: Sequence[int] | None = None,
+    vocabulary: int | None = None,
 ) -> PretrainedConfig:
     """Make the student's configuration from its teacher's (for `pretrained`: a plain copy).
 
@@ -39,6 +43,7 @@ def student_config(
         teacher: what the student is shaped from.
         student: its settings.
         layers: the kept layers (0-based) where they have been measured; else the lowest stand in.
+        vocabulary: how many of the teacher's tokens are left, None for all.
 
     Raises:
         ModelError: if the architecture does not name its sizes, or the sizes do not fit.
@@ -61,6 +66,10 @@ def student_config(
             there = teacher.num_hidden_layers
             kept = layers if layers is not None else kept_layers(there, student)
             _set_layers(config, range(kept_count(there, student)) if kept is None else kept)
+    if vocabulary is not None:
+        config.vocab_size = vocabulary
+        for name in SPECIAL_IDS:  # known once the tokens are chosen
+            setattr(config, name, None)
     return config
 
 

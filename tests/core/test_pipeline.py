@@ -12,7 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import compare, evaluate, lineup, pipeline, recipe_yaml, runs, stage, trainer
+from distill_core import (
+    compare,
+    evaluate,
+    lineup,
+    pipeline,
+    reading,
+    recipe_yaml,
+    runs,
+    stage,
+    trainer,
+)
 from distill_core.errors import DataError, DiskFullError, RunError
 from distill_core.plan import plan
 from distill_core.students import width_prune
@@ -243,14 +253,14 @@ def test_the_text_baseline_learns_what_the_teacher_answers_and_nothing_else(
     rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learnt: list[list[str]] = []
-    real = stage.encode_rows
+    real = reading.encode_rows
 
     def kept(rows: Any, *rest: Any, **more: Any) -> Any:
         learnt.append([row.response for row in rows])
         assert learnt[1:] == [] or all(row.labelled for row in rows)
         return real(rows, *rest, **more)
 
-    monkeypatch.setattr(stage, "encode_rows", kept)
+    monkeypatch.setattr(reading, "encode_rows", kept)
     evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_teacher_text"]}
     events = go(recipe(rows_file, [distill(teacher)], evaluation=evaluation), run_dir)
     data = of(events, "run_started")[0]["data"]

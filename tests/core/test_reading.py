@@ -19,6 +19,7 @@ from distill_core.errors import DataError, ModelError
 from distill_core.losses.objective import Objective
 from distill_core.reading import encode_rows
 from distill_core.recipe import CrossEntropyLoss, CrossTokenizerLoss, ForwardKLLoss
+from distill_core.students.build import own_folder
 from tests.core.data import tokenizers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
@@ -150,7 +151,7 @@ def test_the_untrained_student_speaks_its_own_tokens(
     members = {found.key: found for found in lineup.read(run_dir)}
     loaded = lineup.load(run_dir, members[lineup.UNTRAINED], device=torch.device("cpu"))
     assert len(loaded.tokenizer) == 280
-    assert lineup.own_folder(None, tiny_teacher_dir) == tiny_teacher_dir
+    assert own_folder(None, tiny_teacher_dir) == tiny_teacher_dir
 
 
 def test_it_learns_from_its_teacher_alone(

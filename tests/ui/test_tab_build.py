@@ -16,7 +16,6 @@ import pytest
 
 from distill_core import api
 from ui import (
-    build_parts,
     data_view,
     draft,
     edits,
@@ -26,6 +25,7 @@ from ui import (
     pair_edits,
     review,
     row_drawn,
+    student_parts,
     summary,
     task_edits,
 )
@@ -50,7 +50,7 @@ def sized(monkeypatch: pytest.MonkeyPatch) -> None:
     facts |= {"tasks": ["causal_lm"], "labels": []}
     monkeypatch.setattr(api, "models", lambda: [{**facts, "name": "pocket-teacher"}])
     monkeypatch.setattr(api, "model_facts", lambda name: facts)
-    monkeypatch.setattr(api, "student_facts", lambda teacher, student: STUDENT)
+    monkeypatch.setattr(api, "student_facts", lambda teacher, student, data=None, task="": STUDENT)
     monkeypatch.setattr(api, "check", lambda recipe: [])
     monkeypatch.setattr(api, "estimate", lambda recipe: FORECAST)
     monkeypatch.setattr(api, "preview", lambda recipe, *, index=0: PREVIEW)
@@ -382,6 +382,8 @@ def test_problems_block_start_and_stand_at_their_fields(
         ("stages.1.student", "ds-field-student-init"),
         ("stages.1.student.hidden_size", "ds-field-student-hidden_size"),
         ("stages.1.student.keep_layers.2", "ds-field-student-keep_layers"),
+        ("stages.1.student.vocab_trim", "ds-field-student-vocab_trim"),
+        ("stages.1.student.vocab_trim.extra_tokens", "ds-field-student-vocab_trim-extra_tokens"),
         ("stages.0.model", "ds-field-teacher"),
         ("stages.1.losses.1.weight", "ds-field-stages-1-losses-cross_entropy-weight"),
         ("stages.1.losses.9.weight", "ds-field-stages-1-losses-9-weight"),
@@ -418,16 +420,45 @@ def test_a_narrower_student_opens_with_a_width_that_fits(desk: desks.Desk) -> No
     assert not [problem for problem in problems if problem.severity == "error"]
 
 
+def test_a_vocabulary_is_trimmed_by_a_tick(desk: desks.Desk) -> None:
+    pair_edits.edit_init("layer_drop", "", desk, 0)
+    path = "stages.0.student"
+    before = now(desk)["stages"][0]["student"]
+    _, version = pair_edits.toggle_student_group("vocab_trim", True, "", desk, 4)
+    assert version == 5, "the form is laid out again"
+    assert now(desk)["stages"][0]["student"] == {**before, "vocab_trim": {}}
+    group = next(
+        item
+        for item in form.settings(SCHEMA, student_parts.variants()["layer_drop"], path)
+        if item.key == "vocab_trim"
+    )
+    (extra,) = form.settings(SCHEMA, group.node, group.path)
+    pair_edits.edit_student_setting(extra, "vocab_trim.extra_tokens", 500.0, "", desk)
+    assert now(desk)["stages"][0]["student"]["vocab_trim"] == {"extra_tokens": 500}
+    pair_edits.toggle_student_group("vocab_trim", False, "", desk, 5)
+    assert now(desk)["stages"][0]["student"] == before
+    pair_edits.toggle_student_group("vocab_trim", True, "", desk, 6)
+    assert now(desk)["stages"][0]["student"]["vocab_trim"] == {"extra_tokens": 500}, "kept"
+
+
+def test_a_student_that_is_not_named_yet_can_be_trimmed(desk: desks.Desk) -> None:
+    text = edits.changed(desk, "", lambda data: draft.drop(data, draft.pair(data).student_path))
+    assert text is not None
+    pair_edits.toggle_student_group("vocab_trim", True, "", desk, 0)
+    trimmed = {"init": "pretrained", "vocab_trim": {}}
+    assert now(desk)["stages"][0]["student"] == trimmed
+
+
 def test_layers_are_listed_with_commas(desk: desks.Desk) -> None:
     pair_edits.edit_init("layer_drop", "", desk, 0)
     path = "stages.0.student"
-    node = build_parts._student_variants()["layer_drop"]
+    node = student_parts.variants()["layer_drop"]
     found = form.settings(api.recipe_schema(), node, path)
     listed = next(setting for setting in found if setting.key == "keep_layers")
-    pair_edits.edit_student_setting(listed, "1, 3", "", desk)
+    pair_edits.edit_student_setting(listed, listed.key, "1, 3", "", desk)
     assert now(desk)["stages"][0]["student"]["keep_layers"] == [1, 3]
     assert "layers 1, 3 of 5" in review.redraw(desk)
-    pair_edits.edit_student_setting(listed, "", "", desk)
+    pair_edits.edit_student_setting(listed, listed.key, "", "", desk)
     assert "keep_layers" not in now(desk)["stages"][0]["student"]
 
 

@@ -1,0 +1,149 @@
+"""A teacher that has more tokens than its student.
+
+In: a teacher, and its id of each of the student's tokens. Out: the same teacher, asked in the
+student's ids and answering for the student's tokens alone. What it would give to the tokens that
+the student lacks is measured, never hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
+from distill_core.students.vocabulary import kept_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from distill_core.data.batches import Batch
+    from distill_core.generate import Continuation
+    from distill_core.network import View, Wanted
+    from distill_core.teachers.local import LocalTeacher
+
+
+class TrimmedTeacher:
+    """Translates between a student's trimmed vocabulary and its teacher's whole one.
+
+    The teacher's distribution is taken as it is *given that* the next token is one of the
+    student's: logits are gathered before any softmax, so that every loss term compares two
+    distributions over the same tokens. The student could give nothing to the others; how much the
+    teacher gives them is `View.dropped_mass`.
+    """
+
+    def __init__(self, teacher: Any, ids: Tensor, *, classes: bool = False) -> None:
+        """`classes`: the teacher's logits are of classes, not of tokens: nothing is left out."""
+        self.teacher = teacher
+        self.ids = ids
+        self.classes = classes
+        self.provides: frozenset[str] = teacher.provides
+
+    @property
+    def model(self) -> Any:
+        """The teacher's network."""
+        return self.teacher.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches must be to be asked about."""
+        found: torch.device = self.teacher.device
+        return found
+
+    def look_into(self, wanted: Wanted) -> None:
+        """From now on show these layers too."""
+        self.teacher.look_into(wanted)
+
+    @torch.no_grad()
+    def view(self, batch: Batch) -> View:
+        """Logits (N, student's V), features, and the mass (N,) on tokens that are left out."""
+        view: View = self.teacher.view(self._translated(batch))
+        if self.classes:
+            return view
+        kept, dropped = without_dropped(view.logits, self.ids.to(view.logits.device))
+        return view._replace(logits=kept, dropped_mass=dropped)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits (N, student's V) at the supervised positions of `batch`."""
+        return self.logits_and_dropped(batch)[0]
+
+    @torch.no_grad()
+    def logits_and_dropped(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Logits (N, student's V), and the mass (N,) on tokens that are left out."""
+        logits = self.teacher.logits(self._translated(batch))
+        if self.classes:
+            return logits, None
+        return without_dropped(logits, self.ids.to(logits.device))
+
+    def _translated(self, batch: Batch) -> Batch:
+        """What the teacher reads of a batch, in its own ids."""
+        read = batch.for_teacher
+        return replace(read, input_ids=self.ids.to(read.input_ids.device)[read.input_ids])
+
+    def answers(self, prompts: Sequence[list[int]], **how: Any) -> list[Continuation]:
+        """The teacher's own continuation of prompts in its own ids."""
+        found: list[Continuation] = self.teacher.answers(prompts, **how)
+        return found
+
+
+def without_dropped(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) of the kept tokens, and the mass (N,) on all others, from `logits[N, V]`.
+
+    The mass is 1 − Σ softmax(logits)[ids], 0–1, in fp32.
+    """
+    kept = logits.index_select(-1, ids)
+    whole = logits.float().logsumexp(-1)
+    dropped = -torch.expm1(kept.float().logsumexp(-1) - whole)
+    return kept, dropped.clamp(min=0.0)
+
+
+def logits_and_dropped(teacher: Any, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """A teacher's logits (N, V), and the mass (N,) that is left out where it is trimmed."""
+    if isinstance(teacher, TrimmedTeacher):
+        return teacher.logits_and_dropped(batch)
+    return teacher.logits(batch), None
+
+
+def for_student(
+    teacher: LocalTeacher | None,
+    tokenizer: PreTrainedTokenizerBase,
+    student: PreTrainedTokenizerBase,
+    *,
+    classes: bool = False,
+) -> LocalTeacher | TrimmedTeacher | None:
+    """The teacher as it meets a student: trimmed where that has some of its tokens, else itself.
+
+    Batches for it are read as `tokenizer_for` says. No teacher stays none; nor is there one of
+    `classes` that cannot read the student's ids.
+    """
+    if teacher is None:
+        return None
+    ids = kept_ids(student, tokenizer)
+    if ids is not None:
+        return TrimmedTeacher(teacher, ids, classes=classes)
+    return None if classes and student.get_vocab() != tokenizer.get_vocab() else teacher
+
+
+def tokenizer_for(tokenizer: Any, student: PreTrainedTokenizerBase) -> Any:
+    """How rows are read for `for_student`: the student's tokens in the teacher's conventions.
+
+    These are its chat template, and what it puts around a text. None, without a teacher's
+    tokenizer, stays None.
+
+    Raises:
+        ModelError: if the student lacks a token that the teacher puts around every text.
+    """
+    ids = kept_ids(student, tokenizer) if tokenizer is not None else None
+    if ids is None:
+        return tokenizer
+    around = [int(ids[token]) for token in student("")["input_ids"]]
+    if (
+        student.chat_template == tokenizer.chat_template
+        and student.eos_token == tokenizer.eos_token
+        and around == tokenizer("")["input_ids"]
+    ):
+        return student
+    return trimmed_tokenizer(tokenizer, ids.tolist())
