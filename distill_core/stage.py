@@ -150,7 +150,7 @@ def run_stage(
             causal=this.classes is None or "causal_lm" in tasks_of(student.config),
         )
         teacher.look_into(matching.teacher)
-    network = with_adapter(student, stage.settings.adapter, seed=seed)
+    network = with_adapter(student, stage.settings.adapter, seed=seed, device=this.device)
     watcher = reading.watcher_of(
         this.recipe,
         this.classes,

@@ -44,6 +44,19 @@ def slow_bf16(recipe: Recipe, counted: bool) -> Iterator[Problem]:
         )
 
 
+def int4_base(recipe: Recipe, counted: bool) -> Iterator[Problem]:
+    """An adapter on weights in int4, where they cannot be had."""
+    from distill_core.students import int4_base as quantised
+
+    if not machine.available(recipe.device):
+        return
+    refused = quantised.refusal(machine.pick_device(recipe.device))
+    for place, stage in enumerate(recipe.stages):
+        if refused and stage.adapter is not None and stage.adapter.base_precision == "int4":
+            field = f"stages.{place}.adapter.base_precision"
+            yield Problem(severity="error", field=field, message=refused[0], fix=refused[1])
+
+
 def memory(recipe: Recipe, counted: bool) -> Iterator[Problem]:
     """More than the machine has, or than is free now."""
     if not counted:
@@ -92,6 +105,7 @@ def disk(recipe: Recipe, counted: bool) -> Iterator[Problem]:
 
 RULES: tuple[Callable[[Recipe, bool], Iterator[Problem]], ...] = (
     device_missing,
+    int4_base,
     slow_bf16,
     memory,
     disk,

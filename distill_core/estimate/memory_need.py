@@ -82,14 +82,12 @@ def stage_memory(
     settings = stage.settings
     teachers = networks.teachers
     taken = sum(teacher_bytes(one, networks.precision, device=device) for one in teachers)
-    count = model_facts.parameters(networks.student)
     trained = trained_parameters(networks.student, settings.adapter)
-    frozen = count if settings.adapter else 0
     base = {
         "features": 0,
         "context": CONTEXT_BYTES[device] + stage.rows * _BYTES_PER_ENCODED_ROW,
         "teacher": taken,
-        "student": (frozen + 2 * trained) * _FP32 + (2 * (frozen or count) if bf16 else 0),
+        "student": _student_bytes(networks.student, settings.adapter, bf16=bf16),
         "optimiser": 8 * trained,
     }
     moments = [
@@ -129,6 +127,18 @@ def teacher_bytes(shape: PretrainedConfig, precision: str, *, device: str) -> in
         return rest + round(layers * 4.127 / 8)
     scales = sum(outputs for _, outputs in model_facts.linear_layers(shape))
     return rest + layers + scales * _FP32
+
+
+def _student_bytes(student: PretrainedConfig, adapter: LoraSettings | None, *, bf16: bool) -> int:
+    """Weights, gradients of what is trained, and autocast's copies in bf16."""
+    count = model_facts.parameters(student)
+    trained = trained_parameters(student, adapter)
+    if adapter is None:
+        return 2 * trained * _FP32 + (2 * count if bf16 else 0)
+    if adapter.base_precision == "int4":
+        layers = sum(a * b for a, b in model_facts.linear_layers(student))
+        return 2 * trained * _FP32 + (count - layers) * _FP32 + round(layers * 4.127 / 8)
+    return (count + 2 * trained) * _FP32 + (2 * count if bf16 else 0)
 
 
 def trained_parameters(student: PretrainedConfig, adapter: LoraSettings | None) -> int:

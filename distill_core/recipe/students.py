@@ -130,3 +130,8 @@ class LoraSettings(Settings):
         32, ge=1, le=4096, description="Scale: the update is multiplied by alpha/rank."
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    base_precision: Literal["full", "int4"] = Field(
+        "full",
+        description="The frozen weights beneath: in full, or in four bits (QLoRA, "
+        "arXiv 2305.14314: a quarter of the memory; needs CUDA and bitsandbytes).",
+    )

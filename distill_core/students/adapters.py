@@ -9,20 +9,38 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from distill_core.errors import ModelError
 from distill_core.models.classifiers import is_classifier
 from distill_core.recipe import LoraSettings
+from distill_core.students import int4_base
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
-def with_adapter(model: PreTrainedModel, settings: LoraSettings | None, *, seed: int) -> Any:
+def with_adapter(
+    model: PreTrainedModel,
+    settings: LoraSettings | None,
+    *,
+    seed: int,
+    device: torch.device | None = None,
+) -> Any:
     """Put LoRA matrices beside every linear layer but the head; None leaves the model as it is.
 
     A classifier's head is small and often new: it is trained as a whole.
 
     Hu et al. 2021, arXiv 2106.09685. The first update is zero: before the first step the model
-    answers as it did.
+    answers as it did, or, with a base in int4, as its quantised self does.
+
+    Args:
+        model: In fp32.
+        settings: The adapter's; `base_precision: int4` is QLoRA.
+        seed: Of the matrices' first values.
+        device: Where a base in int4 is quantised and computed.
+
+    Raises:
+        ModelError: if the base cannot be kept in int4 on this device or for this architecture.
     """
     if settings is None:
         return model
@@ -30,6 +48,8 @@ def with_adapter(model: PreTrainedModel, settings: LoraSettings | None, *, seed:
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
+    if settings.base_precision == "int4":
+        model = _in_int4(model, device or torch.device("cpu"))
     head = _class_head(model)
     config = LoraConfig(
         r=settings.rank,
@@ -45,6 +65,15 @@ def with_adapter(model: PreTrainedModel, settings: LoraSettings | None, *, seed:
         warnings.simplefilter("ignore", FutureWarning)
         torch.manual_seed(seed)
         return get_peft_model(model, config).train()
+
+
+def _in_int4(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    field = "adapter.base_precision"
+    why = int4_base.refusal(device)
+    if why is not None:
+        raise ModelError("\n".join(why), field=field)
+    quantised: PreTrainedModel = int4_base.with_int4_base(model, device=device, field=field)
+    return quantised
 
 
 def _class_head(model: PreTrainedModel) -> list[str]:
@@ -73,4 +102,8 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
 
 def merged(model: Any) -> PreTrainedModel:
     """Add the adapter's product to the weights; a model without adapter is returned as it is."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    if not hasattr(model, "merge_and_unload"):
+        return model  # type: ignore[no-any-return]
+    if getattr(model.get_base_model(), "is_loaded_in_4bit", False):
+        return int4_base.without_adapter(model)  # type: ignore[no-any-return]
+    return model.merge_and_unload()  # type: ignore[no-any-return]
