@@ -220,6 +220,17 @@ def supervise_apart(runs_dir: str | Path | None = None) -> None:
     supervisor.ensure(run_folders.default_runs_dir(runs_dir))
 
 
+def is_first_process() -> bool:
+    """Whether this process is to tell what happens: alone, or the first of several.
+
+    Where accelerate was asked for several processes and has started one, this one becomes them.
+    """
+    from distill_core import ranks
+
+    ranks.start_all()
+    return ranks.is_first()
+
+
 def start(recipe: Recipe, *, runs_dir: str | Path | None = None) -> str:
     """Create a run, put it in the queue, return its id; raises `RecipeError` on errors.
 
@@ -233,7 +244,10 @@ def start(recipe: Recipe, *, runs_dir: str | Path | None = None) -> str:
 def run_here(
     recipe: Recipe, *, runs_dir: str | Path | None = None, run: str | None = None
 ) -> Iterator[Event]:
-    """Run in this process, yielding events as they are written (`run`: resume that one)."""
+    """Run in this process, yielding events as they are written (`run`: resume that one).
+
+    Where a launcher has started several processes, each calls this; the first alone gets events.
+    """
     from distill_core import worker
 
     _refuse_errors(recipe)

@@ -2,7 +2,8 @@
 
 In: model, optimiser and step. Out: `checkpoints/stage_0/step_000200/`, written beside and
 renamed, so that a folder with that name is whole. Keeps the last n. Which rows come next
-(`data/batches.py`) and the learning rate (`schedule.py`) are functions of the step alone.
+(`data/batches.py`) and the learning rate (`schedule.py`) are functions of the step alone. Of
+several processes that train together all call this, and the first one writes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from distill_core import files
+from distill_core import files, ranks
 from distill_core.errors import DiskFullError, RunError
 
 
@@ -43,13 +44,23 @@ class Checkpoints:
         device: torch.device,
     ) -> Path:
         """Write the state after `step` optimiser steps; raises `DiskFullError`, old ones kept."""
+        states = ranks.gather([_random_state(device)])
+        return ranks.agree(lambda: self._write(step, model, optimizer, states))
+
+    def _write(
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        random_states: list[dict[str, torch.Tensor]],
+    ) -> Path:
         target, partial = self.path(step), self.folder / f".partial_{step:06d}"
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
             save_file(_trained_tensors(model), partial / "trained.safetensors")
             torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-            torch.save(_random_state(device), partial / "random.pt")
+            torch.save(random_states, partial / "random.pt")
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
         except (OSError, RuntimeError, ValueError) as error:
@@ -73,9 +84,16 @@ class Checkpoints:
     ) -> int:
         """Put the newest checkpoint's state in place; returns its step, 0 when there is none."""
         steps = self.steps()
+        if len({tuple(found) for found in ranks.gather([steps])}) > 1:
+            raise RunError(
+                "The processes see different checkpoints.\n"
+                "Put the run's folder on a disk that all machines share."
+            )
         if not steps:
             return 0
         folder = self.path(steps[-1])
+        if device.type == "cpu":  # one of several processes has a cpu:0, which no reader knows
+            device = torch.device("cpu")
         try:
             trained = load_file(folder / "trained.safetensors", device=str(device))
             targets = dict(_trained_parameters(model))
@@ -87,7 +105,9 @@ class Checkpoints:
             optimizer.load_state_dict(
                 torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
             )
-            _restore_random_state(torch.load(folder / "random.pt", weights_only=True), device)
+            states = torch.load(folder / "random.pt", weights_only=True)
+            if ranks.number() < len(states):  # it may have been saved by fewer processes
+                _restore_random_state(states[ranks.number()], device)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise RunError(
                 f"The checkpoint {folder.name} cannot be read ({error}). "

@@ -71,6 +71,8 @@ def pick_device(setting: str) -> torch.device:
         raise RecipeError([missing_device(setting)])
     if setting != "auto":
         return torch.device(setting)
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":  # accelerate launch --cpu
+        return torch.device("cpu")
     return torch.device(next(name for name in ("cuda", "mps", "cpu") if available(name)))
 
 

@@ -57,6 +57,8 @@ class Network(nn.Module):
         vocab_size: Number of ids that the tokenizer has; a classifier asks for none.
         wanted: Layers to look into. Attention maps force the attention that returns weights.
         projectors: By layer number as text: maps hidden states to the teacher's width.
+        reads_logits: Whether anybody learns from the logits; else they come without gradients, so
+            that the head counts as unused where several processes average theirs.
 
     Raises:
         ModelError: if the values of a wanted layer cannot be found.
@@ -69,6 +71,7 @@ class Network(nn.Module):
         vocab_size: int,
         wanted: Wanted | None = None,
         projectors: nn.ModuleDict | None = None,
+        reads_logits: bool = True,
     ) -> None:
         super().__init__()
         self.wanted = wanted or Wanted()
@@ -76,6 +79,7 @@ class Network(nn.Module):
             _base(model).set_attn_implementation("eager")  # the others return no weights
         self.supervised = supervised_logits(model, vocab_size=vocab_size)
         self.projectors = projectors if projectors is not None else nn.ModuleDict()
+        self.reads_logits = reads_logits
         self._values = _Values(_base(model), self.wanted.values) if self.wanted.values else None
 
     def forward(self, batch: Batch) -> View:
@@ -85,7 +89,8 @@ class Network(nn.Module):
             "output_attentions": bool(self.wanted.attention),
         }
         outputs = self.supervised.outputs(batch, **{k: v for k, v in wishes.items() if v})
-        logits = self.supervised.logits(outputs, batch)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.reads_logits):
+            logits = self.supervised.logits(outputs, batch)
         return View(logits, self._features(outputs, batch) if self.wanted else None)
 
     def _features(self, outputs: Any, batch: Batch) -> Features:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from distill_core import device, evaluate, files, models
+from distill_core import device, evaluate, files, models, ranks
 from distill_core.data.classes import settle_classes
 from distill_core.data.sources import Prepared, prepare
 from distill_core.events import Event, event, progress
@@ -31,14 +32,16 @@ def run(
 ) -> Iterator[Event]:
     """Train all stages and baselines, then score; resumes from what is on disk.
 
-    Yields events (see `events.py`), the last one `run_finished` or `run_stopped`.
+    Yields events (see `events.py`), the last one `run_finished` or `run_stopped`. Where several
+    processes train together, each of them calls this; the first one writes the files and scores.
 
     Raises:
         DistillError: what the user can mend: data, models, disk, numbers that are not finite.
     """
     started = time.monotonic()
+    ranks.join(recipe.device)
     yield progress("preparing", "reading the data")
-    data = prepare(recipe.data, seed=recipe.seed, task=recipe.task)
+    data = ranks.in_turn(lambda: prepare(recipe.data, seed=recipe.seed, task=recipe.task))
     labelled = sum(row.labelled for row in data.train)
     stages = plan(recipe, labelled=labelled, unlabelled=len(data.train) - labelled)
     yield event(
@@ -53,11 +56,15 @@ def run(
     precision = "bf16" if dtype == torch.bfloat16 else "no"
     this = Run(recipe, run_dir, data, stages, target, precision, _classes(recipe, data))
     for stage in stages:
-        if (run_dir / stage.output / "config.json").is_file():
+        done = run_dir / stage.output / "config.json"
+        if ranks.agree(done.is_file):
             continue
         stopped = yield from run_stage(this, stage, should_stop)
         if stopped:
             return
+    if not ranks.is_first():
+        yield event("run_finished", seconds=time.monotonic() - started, evaluation={})
+        return
     evaluation = yield from evaluate.evaluate_members(
         run_dir,
         data.held_out[: recipe.evaluation.final_rows],
@@ -88,4 +95,4 @@ def _download(recipe: Recipe) -> Iterator[Event]:
     for name, field in named_models(recipe).items():
         if models.local_folder(name, field=field) is None:
             yield progress("downloading", name)
-            models.resolve(name, field=field)
+        ranks.in_turn(partial(models.resolve, name, field=field))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from distill_core import casting, lineup, models, reading
+from distill_core import casting, lineup, models, ranks, reading
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.alignment import alignment_facts
 from distill_core.data.formats import Row
@@ -76,9 +76,7 @@ def _before(stages: list[PlannedStage], number: int) -> PlannedStage | None:
 
 
 def run_stage(
-    this: Run,
-    stage: PlannedStage,
-    should_stop: Callable[[], str | None],
+    this: Run, stage: PlannedStage, should_stop: Callable[[], str | None]
 ) -> Generator[Event, None, bool]:
     """Train one stage and save its model; returns whether it was stopped."""
     started = time.monotonic()
@@ -107,14 +105,16 @@ def run_stage(
     kept, encoded = read(rows, student_tokenizer)
     yield progress("preparing", "building the student")
     calibration = Calibration(encoded, pad_token_id(student_tokenizer), this.device)
-    parts = choose_parts(
-        student_settings,
-        source=source,
-        seed=seed,
-        calibration=calibration,
-        tokenizer=student_tokenizer,
-        stored=this.folder / _parts_file(this, stage),
-        labels=this.classes,
+    parts = ranks.agree(
+        lambda: choose_parts(
+            student_settings,
+            source=source,
+            seed=seed,
+            calibration=calibration,
+            tokenizer=student_tokenizer,
+            stored=this.folder / _parts_file(this, stage),
+            labels=this.classes,
+        )
     )
     student = build_student(
         student_settings, source=source, seed=seed, chosen=parts, labels=this.classes
@@ -135,7 +135,7 @@ def run_stage(
         teachers=teaching.members(teacher) if teaching else (),
         source_knows=this.classes is None or fits(this.classes, model_facts.config(str(source))),
     )
-    casting.enter(this.folder, this.stages, stage, built)
+    ranks.agree(lambda: casting.enter(this.folder, this.stages, stage, built))
     matching = Matching()
     taught_by = None
     if teacher is not None:
@@ -206,8 +206,9 @@ def run_stage(
         if happening["type"] == "run_stopped":
             return True
     yield progress("saving", stage.output)
-    models.save(merged(network), student_tokenizer, this.folder / stage.output)
-    training.checkpoints.clear()
+    target = this.folder / stage.output
+    ranks.agree(lambda: models.save(merged(network), student_tokenizer, target))
+    ranks.agree(training.checkpoints.clear)
     yield event(
         "stage_finished",
         stage=stage.index,

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs
 
+from distill_core import ranks
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
 from distill_core.data.classes import EncodedText
@@ -27,10 +28,11 @@ from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
 from distill_core.events import Event, event
 from distill_core.losses.base import SupervisedRows
-from distill_core.losses.objective import DROPPED_MASS, LOSSES, Objective
+from distill_core.losses.objective import DROPPED_MASS, Objective
 from distill_core.network import Network, View
 from distill_core.optimizer import adamw
 from distill_core.recipe import OptimSettings
+from distill_core.refusal import explain
 from distill_core.schedule import learning_rate_at, progress_at
 from distill_core.teachers.base import Teacher
 
@@ -69,24 +71,30 @@ def train(
     """Train `stage.student` in place, from its last checkpoint if it has one.
 
     Yields `step`, `evaluation`, `sample`, `checkpoint` and `warning` events; the last one is
-    `run_stopped` if `should_stop` said "stop" or "pause" and the state has been saved.
+    `run_stopped` if `should_stop` said "stop" or "pause" and the state has been saved. Of several
+    processes that train together each calls this; the first one evaluates, is asked and writes.
 
     Raises:
         NonFiniteError: after several steps in a row whose loss or gradient was not finite.
         DiskFullError: when a checkpoint cannot be written.
+        RunError: when a checkpoint cannot be read, or another process has failed.
     """
     matching = stage.objective.matching
     # a stage of features alone leaves the head without a gradient
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=bool(matching.pairs))]
+    unused = not stage.objective.reads_logits
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
     accelerator = Accelerator(
         mixed_precision=stage.mixed_precision, cpu=stage.use_cpu, kwargs_handlers=handlers
     )
+    if not ranks.is_first():  # dropout of its own
+        torch.manual_seed(stage.seed + ranks.number())
     projectors = matching.projectors.to(accelerator.device)
     network = Network(
         stage.student,
         vocab_size=stage.vocab_size,
         wanted=matching.student,
         projectors=projectors,
+        reads_logits=stage.objective.reads_logits,
     )
     optimizer = adamw(network, stage.optim)
     wrapped, prepared_optimizer = accelerator.prepare(network, optimizer)
@@ -102,7 +110,7 @@ def train(
         steps=stage.total_steps,
         seed=stage.seed,
     )
-    if step == 0:
+    if step == 0 and ranks.is_first():
         yield from stage.evaluate(0)
     refused = 0
     while step < stage.total_steps:
@@ -120,9 +128,9 @@ def train(
                     step=step,
                     rows=order[step],
                     given=[item for item in given if isinstance(item, Encoded)],
-                    process=accelerator.process_index,
-                    processes=accelerator.num_processes,
-                    gather=gather_object,
+                    process=ranks.number(),
+                    processes=ranks.count(),
+                    gather=ranks.gather,
                 )
             given, own = written.rows, {"own_answer_tokens": written.mean_tokens}
         batches = _batches(stage, order[step], given)
@@ -148,7 +156,7 @@ def train(
                 "memory_bytes": memory_bytes(accelerator.device),
             }
             yield event("step", stage=stage.index, step=step, metrics=_rounded(metrics))
-        wish = should_stop()
+        wish = ranks.agree(should_stop)
         last = step == stage.total_steps
         if wish or (step % stage.checkpoint_every == 0 and not last and refused == 0):
             path = stage.checkpoints.save(step, **saved)
@@ -157,7 +165,7 @@ def train(
             reason = "paused" if wish == "pause" else "stopped"
             yield event("run_stopped", reason=reason, stage=stage.index, step=step)
             return
-        if step % stage.evaluate_every == 0 or last:
+        if (step % stage.evaluate_every == 0 or last) and ranks.is_first():
             yield from stage.evaluate(step)
 
 
@@ -172,7 +180,8 @@ def _batches(
     stage: TrainingStage, rows: Sequence[int], encoded: Sequence[Encoded | EncodedText]
 ) -> list[Batch]:
     """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
-    groups = micro_batches(encoded, stage.optim.micro_batch_size)
+    each = math.ceil(len(encoded) / ranks.count())  # so that every process has some
+    groups = micro_batches(encoded, min(stage.optim.micro_batch_size, each))
     return [
         collate(
             [encoded[place] for place in group],
@@ -196,8 +205,8 @@ def _one_step(
     for batch in batches:  # every process counts the whole step: no communication is needed
         for name, count in objective.token_counts(batch.counts()).items():
             totals[name] = totals.get(name, 0) + count
-    processes = accelerator.num_processes
-    mine = batches[accelerator.process_index :: processes]
+    processes = ranks.count()
+    mine = batches[ranks.number() :: processes]
     turns = math.ceil(len(batches) / processes)
     sums: dict[str, torch.Tensor] = {}
     optimizer.zero_grad(set_to_none=True)
@@ -211,9 +220,9 @@ def _one_step(
             loss, parts = objective(rows, totals=totals)
             # processes are averaged by DDP, the loss is a sum over them
             accelerator.backward(loss * (0.0 if spare else float(processes)))
-        if not spare:
-            for name, value in parts.items():
-                sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        for name, value in parts.items():  # the same names in all processes
+            share = torch.zeros_like(value) if spare else value
+            sums[name] = sums.get(name, torch.zeros_like(value)) + share
     norm = accelerator.clip_grad_norm_(wrapped.parameters(), stage.optim.grad_clip_norm)
     sums = accelerator.reduce(sums, reduction="sum") if processes > 1 else sums
     metrics: dict[str, float] = {"loss": 0.0}
@@ -232,7 +241,10 @@ def _one_step(
     tokens = sum(batch.real_tokens for batch in batches)
     if not all(math.isfinite(value) for value in metrics.values()):
         optimizer.zero_grad(set_to_none=True)
-        return _StepResult(metrics, tokens, _explain(stage, objective, accelerator, wrapped, mine))
+        # processes may have unequal numbers of batches, and the wrapped model waits for all of them
+        network = accelerator.unwrap_model(wrapped)
+        seen = _seen_again(stage, objective, accelerator, network, mine)
+        return _StepResult(metrics, tokens, explain(objective, seen, origin=stage.origin))
     optimizer.step()
     return _StepResult(metrics, tokens)
 
@@ -264,34 +276,23 @@ def supervised_rows(
     )
 
 
+@torch.no_grad()
+def _seen_again(
+    stage: TrainingStage,
+    objective: Objective,
+    accelerator: Accelerator,
+    network: torch.nn.Module,
+    batches: list[Batch],
+) -> Iterator[tuple[Batch, SupervisedRows]]:
+    for batch in (one.to(accelerator.device) for one in batches):
+        yield batch, supervised_rows(network, stage.teacher, batch, objective, accelerator)
+
+
 def _trained_together(student: torch.nn.Module, projectors: torch.nn.ModuleDict) -> torch.nn.Module:
     """What a checkpoint holds: the student, and its projectors where there are any."""
     if not len(projectors):
         return student
     return torch.nn.ModuleDict({"student": student, "projectors": projectors})
-
-
-def _explain(
-    stage: TrainingStage,
-    objective: Objective,
-    accelerator: Accelerator,
-    wrapped: torch.nn.Module,
-    batches: list[Batch],
-) -> str:
-    """Say which term was not finite, and which rows it came from."""
-    for batch in batches:
-        with torch.no_grad():
-            placed = batch.to(accelerator.device)
-            rows = supervised_rows(wrapped, stage.teacher, placed, objective, accelerator)
-            bad = objective.non_finite(rows)
-        if bad is not None:
-            name, positions = bad
-            row_of = placed.lines(LOSSES[name].applies_to).cpu()
-            origins = sorted({batch.rows[int(row_of[place])] for place in positions.cpu()})
-            shown = ", ".join(stage.origin(row) for row in origins[:3])
-            more = f" and {len(origins) - 3} more" if len(origins) > 3 else ""
-            return f"{name} is not a finite number in {shown}{more}; the step was not taken."
-    return "The loss is finite but its gradient is not; the step was not taken."
 
 
 def _rounded(metrics: dict[str, float]) -> dict[str, float]:

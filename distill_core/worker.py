@@ -1,8 +1,9 @@
 """One run in one process: `python -m distill_core.worker RUN_DIR`.
 
 In: a run's folder. Out: the same folder, with events, status and whatever the pipeline saves.
-Stops politely when asked by a file or by SIGTERM. Knows nothing of queues and of the app; the
-pipeline, and torch with it, is imported only here, in the child.
+Stops politely when asked by a file or by SIGTERM. Of several processes that train together, all run
+the pipeline, and the first one writes. Knows nothing of queues and of the app; the pipeline, and
+torch with it, is imported only here, in the child.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from distill_core import files, runs
+from distill_core import files, ranks, runs
 from distill_core.errors import DiskFullError, DistillError, RecipeError, RunError
 from distill_core.events import Event, event
 from distill_core.recipe import Recipe
@@ -54,7 +55,9 @@ def main(arguments: list[str] | None = None, *, pipeline: Pipeline | None = None
             signal.signal(getattr(signal, name), lambda *_: asked.append(run_control.STOP))
     run_dir = Path(arguments[0]).absolute()
     try:
-        claim(run_dir)
+        ranks.start_all()
+        _join(run_dir)
+        ranks.agree(lambda: claim(run_dir))
     except DistillError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -90,15 +93,30 @@ def work(
 
 
 def run_here(recipe: Recipe, runs_dir: Path, *, resume: Path | None = None) -> Iterator[Event]:
-    """Run in this process without a queue, in a new folder or going on in that of `resume`."""
-    run_dir = resume
-    if run_dir is None:
-        run_dir = runs.create(recipe, runs_dir, state="running")
-    else:
-        with run_control.changing(run_dir.parent):
-            mine = run_status.this_process() | {"state": "running", "foreground": True}
-            run_control.take_over(run_dir, mine)
-    yield from follow(run_dir)
+    """Run in this process without a queue, in a new folder or going on in that of `resume`.
+
+    Of several processes that train together, the first alone yields events.
+    """
+    ranks.join(recipe.device)
+    yield from follow(ranks.agree(lambda: _taken(recipe, runs_dir, resume)))
+
+
+def _taken(recipe: Recipe, runs_dir: Path, resume: Path | None) -> Path:
+    """The folder of a run that is this process's own from now on."""
+    if resume is None:
+        return runs.create(recipe, runs_dir, state="running")
+    with run_control.changing(resume.parent):
+        mine = run_status.this_process() | {"state": "running", "foreground": True}
+        run_control.take_over(resume, mine)
+    return resume
+
+
+def _join(run_dir: Path) -> None:
+    """Meet the other processes of a run, if there are any."""
+    device = "auto"
+    with contextlib.suppress(DistillError, OSError):  # told by the first one, when it begins
+        device = runs.load_recipe(run_dir).device
+    ranks.join(device)
 
 
 def follow(
@@ -109,12 +127,16 @@ def follow(
 ) -> Iterator[Event]:
     """Run in this process, yielding each event once it is written; the run must be claimed.
 
-    The first event carries `run`. A failure is recorded, yielded as `run_failed`, then raised.
+    The first event carries `run`. A failure is recorded, yielded as `run_failed`, then raised. A
+    process that is not the first of several works along, and neither writes nor yields.
     """
 
     def should_stop() -> str | None:
         return also_asked() or run_control.asked(run_dir)
 
+    if not ranks.is_first():
+        _work_along(run_dir, pipeline or _real_pipeline())
+        return
     try:
         recorder = Recorder(run_dir)
     except DiskFullError as error:
@@ -150,6 +172,16 @@ def follow(
             recorder.record_failure(failed)
             yield failed
             raise
+
+
+def _work_along(run_dir: Path, pipeline: Pipeline) -> None:
+    """Do this process's share of a run; a failure is added to the run's log, then raised."""
+    try:
+        for _ in pipeline(runs.load_recipe(run_dir), run_dir, should_stop=lambda: None):
+            pass
+    except Exception:
+        _write_traceback(run_dir)
+        raise
 
 
 def describe_failure(error: Exception, run_dir: Path) -> Event:

@@ -26,6 +26,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.core import nets
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from transformers import BertConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -112,26 +114,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny_llama() -> Callable[..., LlamaForCausalLM]:
     """Make a Llama with random weights: 2 layers × 32, vocabulary 64, unless told otherwise."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    def make(*, layers: int = 2, hidden_size: int = 32, seed: int = 0) -> LlamaForCausalLM:
-        config = LlamaConfig(
-            vocab_size=64,
-            hidden_size=hidden_size,
-            intermediate_size=2 * hidden_size,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=128,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return LlamaForCausalLM(config)
-
-    return make
+    return nets.tiny_llama
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,11 @@ ROOT = Path(__file__).parent.parent
 GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
     "schedule intervals scores tasks models.cache_folder",
-    "names": "models device starter",
+    "names": "models device starter ranks",
     "parts": "losses teachers students data supervised class_logits network generate",
-    "loop": "trainer optimizer pipeline stage teaching reading watcher class_watcher checkpoints "
-    "scoring evaluate conclusions lineup casting compare compare_classes preview softening "
-    "self_test reference export starter.build starter.tokenizer",
+    "loop": "trainer refusal optimizer pipeline stage teaching reading watcher class_watcher "
+    "checkpoints scoring evaluate conclusions lineup casting compare compare_classes preview "
+    "softening self_test reference export starter.build starter.tokenizer",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",
@@ -57,7 +57,7 @@ TABLE: dict[str, dict[str, str]] = {
     "processes": {
         "heavy": LAZILY,
         "facts": ALWAYS,
-        "names": LAZILY,
+        "names": ALWAYS,
         "loop": LAZILY,
         "processes": ALWAYS,
     },

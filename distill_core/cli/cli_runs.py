@@ -45,13 +45,23 @@ def run(
     """Run a recipe here, with a progress bar.
 
     Ctrl-C saves and stops (exit code 130); a second Ctrl-C stops at once. Either way
-    `distill-studio resume` goes on from the last checkpoint.
+    `distill-studio resume` goes on from the last checkpoint. Under `accelerate launch` or torchrun
+    several processes train together.
     """
+    tells = api.is_first_process()
+    loaded = api.load_recipe(recipe, overrides)
+    _show_to_the_end(api.run_here(loaded, runs_dir=runs_dir), tells, runs_dir, as_json)
+
+
+def _show_to_the_end(
+    events: Iterator[Any], tells: bool, runs_dir: Path | None, as_json: bool
+) -> None:
+    """Show a run that goes on here, then its scores; ends with the exit code that it deserves."""
     from distill_core.cli import terminal
 
-    loaded = api.load_recipe(recipe, overrides)
+    if not tells:
+        return _work_along(events)
     with stdout_kept_clean(), terminal.RunDisplay() as display:
-        events = api.run_here(loaded, runs_dir=runs_dir)
         name, end = _follow_here(events, display, runs_dir)
     if name is None:
         raise typer.Exit(STOPPED)
@@ -66,6 +76,16 @@ def run(
     if end != "run_finished":
         tell(f"Stopped. Go on with: distill-studio resume {name}")
         raise typer.Exit(STOPPED)
+
+
+def _work_along(events: Iterator[Any]) -> None:
+    """Take part in a run that another process shows; it is that one which is stopped."""
+    try:
+        with stdout_kept_clean(), handling(lambda number, frame: None):
+            for _ in events:
+                pass
+    except Exception:
+        raise typer.Exit(1) from None  # written down in the run's log
 
 
 def _follow_here(
@@ -179,8 +199,19 @@ def pause(run: RunArgument, runs_dir: RunsDir = None) -> None:
     tell("It saves, then gives its memory back. Go on with: distill-studio resume")
 
 
-def resume(run: RunArgument, runs_dir: RunsDir = None) -> None:
+def resume(
+    run: RunArgument,
+    here: Annotated[
+        bool, typer.Option("--here", help="Go on in this process, as `run` does.")
+    ] = False,
+    runs_dir: RunsDir = None,
+) -> None:
     """Go on with a run from its last checkpoint."""
+    if here:
+        tells = api.is_first_process()
+        loaded = api.load_recipe(api.show(run, runs_dir=runs_dir)["path"] + "/recipe.yaml")
+        events = api.run_here(loaded, runs_dir=runs_dir, run=run)
+        return _show_to_the_end(events, tells, runs_dir, as_json=False)
     api.resume(run, runs_dir=runs_dir)
     shown = api.show(run, runs_dir=runs_dir)
     api.supervise_apart(Path(shown["path"]).parent)

@@ -173,6 +173,11 @@ class Objective:
         return frozenset().union(*(needs_of(loss) for loss in self.losses))
 
     @property
+    def reads_logits(self) -> bool:
+        """Whether any term looks at the student's logits, not at its inside alone."""
+        return any(LOSSES[loss.name].applies_to != "features" for loss in self.losses)
+
+    @property
     def by_text(self) -> bool:
         """Whether any term compares spans of text."""
         return any(LOSSES[loss.name].applies_to == "spans" for loss in self.losses)

@@ -11,10 +11,11 @@ import hashlib
 import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import files
+from distill_core import files, ranks
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import encode_prompt, pad_token_id
 from distill_core.errors import DataError
@@ -110,21 +111,24 @@ def answer_rows(
         return Answered(list(rows))
     path = folder / f"{_key(fingerprint, tokenizer, settings, seed)}.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
-    known = _read(path)
+    known = ranks.agree(lambda: _read(path))
     words = "the teacher answers rows that have no answer"
     if settings.rows == "all":
         words = "the teacher answers all rows"
     # the same batches whatever is stored already, so that a resumed pass gives the same answers
     order = sorted(asked.prompts, key=lambda key: (len(asked.prompts[key]), key))
     at_once = max(1, ANSWERS_AT_ONCE // settings.best_of)
-    for start in range(0, len(order), at_once):
-        yield progress("caching teacher", words, done=start, total=len(order))
-        chosen = order[start : start + at_once]
-        if all(key in known for key in chosen):
+    groups = [order[start : start + at_once] for start in range(0, len(order), at_once)]
+    for turn in range(0, len(groups), ranks.count()):  # a group for each process
+        yield progress("caching teacher", words, done=turn * at_once, total=len(order))
+        chosen = groups[turn : turn + ranks.count()]
+        if all(key in known for group in chosen for key in group):
             continue
-        prompts = [asked.prompts[key] for key in chosen]
-        new = _ask(teacher, tokenizer, dict(zip(chosen, prompts, strict=True)), settings, seed)
-        _append(path, [answer for answer in new if answer.row not in known])
+        mine = chosen[ranks.number()] if ranks.number() < len(chosen) else []
+        prompts = {key: asked.prompts[key] for key in mine}
+        new = ranks.gather(_ask(teacher, tokenizer, prompts, settings, seed) if mine else [])
+        fresh = [answer for answer in new if answer.row not in known]
+        ranks.agree(partial(_append, path, fresh))
         known = {answer.row: answer for answer in new} | known
     yield progress("caching teacher", words, done=len(order), total=len(order))
     return _with_answers(rows, asked, known, settings)
