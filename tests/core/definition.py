@@ -6,7 +6,7 @@ from the formulas with plain operations; the product lends the types of rows and
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,15 +77,20 @@ def naive_means(
     for row in rows_for(losses, rows):
         ids = torch.tensor([row.input_ids])
         mine = inside(student, ids)
+        side = row.teacher if row.teacher and row.teacher.spans is None else row
         with torch.no_grad():
-            theirs = inside(teacher, ids)
+            theirs = inside(teacher, torch.tensor([side.input_ids]))
+        their_places = [n for n, label in enumerate(side.labels) if label != IGNORE_INDEX]
         for term in losses:
             if term.name == "cross_tokenizer":
                 values[term.name] += naive_spans(term, student, teacher, row)
-        for place, label in enumerate(row.labels):
-            if label == IGNORE_INDEX:
-                continue
-            before = place - 1  # the position whose next token is this one
+        places = [n for n, label in enumerate(row.labels) if label != IGNORE_INDEX]
+        if side is row.teacher:
+            assert len(places) == len(their_places)
+        for count, place in enumerate(places):
+            label = row.labels[place]
+            # the positions whose next token is this one
+            before = place - 1, (their_places[count] if side is not row else place) - 1
             for term in losses:
                 if term.name == "cross_tokenizer":
                     continue
@@ -129,8 +134,19 @@ def logits_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return mean.log()  # type: ignore[union-attr]
 
 
+@dataclass
+class Translated:
+    """A teacher with more tokens than its student: its id of each of the student's tokens."""
+
+    model: Any
+    ids: torch.Tensor
+
+
 def inside(model: Any, ids: torch.Tensor) -> dict[str, Any]:
     """Everything of one row: logits, hidden states, attention and values by layer from 1."""
+    if isinstance(model, Translated):
+        found = inside(model.model, model.ids[ids])
+        return found | {"logits": found["logits"][:, model.ids]}
     if hasattr(model, "members"):
         return {"logits": logits_of(model, ids)}
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -154,11 +170,12 @@ def inside(model: Any, ids: torch.Tensor) -> dict[str, Any]:
 
 
 def naive_value(
-    term: Any, mine: dict[str, Any], theirs: dict[str, Any], place: int, label: int
+    term: Any, mine: dict[str, Any], theirs: dict[str, Any], places: tuple[int, int], label: int
 ) -> torch.Tensor:
-    """One term at one position, two layers against three: 1 from 2, 2 from 3."""
+    """One term at one position of each side, two layers against three: 1 from 2, 2 from 3."""
+    place, their_place = places
     if term.name not in ("hidden_states", "attention"):
-        return reference(term, mine["logits"][place], theirs["logits"][place], label)
+        return reference(term, mine["logits"][place], theirs["logits"][their_place], label)
     found = []
     for a, b in [(1, 2), (2, 3)] if term.layers == "all" else [(2, 3)]:
         if term.name == "hidden_states":

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 
-def tiny_llama(*, layers: int = 2, hidden_size: int = 32, seed: int = 0) -> LlamaForCausalLM:
+def tiny_llama(
+    *, layers: int = 2, hidden_size: int = 32, seed: int = 0, vocab_size: int = 64
+) -> LlamaForCausalLM:
     """A Llama of 2 layers × 32, vocabulary 64, unless told otherwise."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=64,
+        vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=2 * hidden_size,
         num_hidden_layers=layers,

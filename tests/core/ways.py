@@ -7,7 +7,7 @@ teacher and rows as they are before the step that is looked at. A new path is on
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +34,9 @@ from distill_core.students.adapters import with_adapter
 from distill_core.teachers.int8 import with_int8_layers
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.mixture import Mixture
+from distill_core.teachers.trimmed import TrimmedTeacher
 from distill_core.trainer import TrainingStage, train
-from tests.core.definition import encoded, rows_for
+from tests.core.definition import Translated, encoded, rows_for
 from tests.core.nets import tiny_llama
 from tests.core.terms import LOGIT_TERMS
 from tests.core.terms import TERMS as ALL_TERMS
@@ -78,11 +79,14 @@ class Way:
     """The student writes the answers of every second row."""
     refuses: frozenset[str] = frozenset()
     """Names of terms that this path has no use for, and that checks refuse."""
+    ids: tuple[int, ...] | None = None
+    """The teacher's id of each of the student's tokens, where it has more of them."""
     rounding: float = 0.0
     """How far the teacher's own arithmetic makes values differ with the batch that a row is in."""
 
 
 INSIDE = frozenset({"hidden_states", "attention"})
+SPANS = frozenset({"cross_tokenizer"})
 
 WAYS: dict[str, Way] = {
     "plain": Way(),
@@ -92,7 +96,12 @@ WAYS: dict[str, Way] = {
     "bf16 teacher": Way(lambda: one_teacher().bfloat16(), rounding=2e-2),
     "int8 teacher": Way(lambda: with_int8_layers(one_teacher()), rounding=5e-3),
     "mixture": Way(mixture, refuses=INSIDE),
-    "on-policy": Way(on_policy=True, refuses=frozenset({"cross_tokenizer"})),
+    "on-policy": Way(on_policy=True, refuses=SPANS),
+    "trimmed vocabulary": Way(
+        lambda: tiny_llama(layers=3, seed=1, vocab_size=80).eval(),
+        ids=tuple((7 * number + 3) % 80 for number in range(64)),
+        refuses=SPANS,
+    ),
 }
 
 
@@ -129,8 +138,9 @@ class Case:
     @cached_property
     def teacher(self) -> Any:
         """A copy of the teacher, or mixture."""
-        assert self.stage.teacher is not None
-        return copy.deepcopy(self.stage.teacher.model)  # type: ignore[attr-defined]
+        teacher: Any = self.stage.teacher
+        model = copy.deepcopy(teacher.model)
+        return Translated(model, teacher.ids) if isinstance(teacher, TrimmedTeacher) else model
 
     def step(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """The step's gradient, unclipped and not yet applied, and the metrics shown."""
@@ -167,10 +177,15 @@ def stage_of(
     *,
     rows: list[Encoded] | None = None,
     steps: int = 1,
+    ids: Sequence[int] | None = None,
     **optim: Any,
 ) -> TrainingStage:
     """A stage of eight rows a step, never evaluated, unless told otherwise."""
-    asked = LocalTeacher(teacher, vocab_size=64, stop_ids={2}) if teacher else None
+    asked: Any = None
+    if teacher:
+        asked = LocalTeacher(teacher, vocab_size=80 if ids else 64, stop_ids={2})
+    if ids:
+        asked = TrimmedTeacher(asked, torch.tensor(ids))
     matching = match(losses, student.config, teacher.config) if teacher else None
     if asked and matching:
         asked.look_into(matching.teacher)
@@ -229,6 +244,7 @@ def case(
             losses,
             rows=rows,
             steps=2 if way.resumed else 1,
+            ids=way.ids,
             global_batch_size=size,
             micro_batch_size=way.micro_batch_size,
             grad_clip_norm=1e6,

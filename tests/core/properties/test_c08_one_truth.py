@@ -43,6 +43,7 @@ def test_no_term_is_mixed_in_that_the_recipe_does_not_name(
     names = {term.name for term in made.terms}
     shown = names | {f"weighted_{name}" for name in names} | ALWAYS
     own = {"own_answer_tokens"} if WAYS[way].on_policy else set()
+    own |= {"dropped_mass"} if WAYS[way].ids else set()
     assert metrics.keys() == shown | own
     parts = sum(metrics[f"weighted_{name}"] for name in names)
     assert metrics["loss"] == pytest.approx(parts, rel=1e-6)
