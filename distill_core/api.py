@@ -8,7 +8,7 @@ A RUN is an id, `latest`, or a path. `runs_dir` defaults to `$DISTILL_RUNS_DIR`,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,7 @@ def show(run: str, *, runs_dir: str | Path | None = None) -> dict[str, Any]:
     `{"run", "name", "path", "status": {"state", "phase", "message", "stage", "stages", "step",
     "total_steps", "done", "total", "progress": 0–1, "eta_s" | None, "error" | None, "pid",
     "heartbeat_time", "queue_position" | None}, "recipe": {…}, "recipe_yaml", "evaluation": {…} |
-    None, "environment": {…}}`.
+    None, "harness": `harness`'s, of all that was scored | None, "environment": {…}}`.
     """
     return run_folders.show(_folder(run, runs_dir))
 
@@ -351,6 +351,46 @@ def evaluate(
 
     folder = _folder(run, runs_dir)
     return evaluate.evaluate_run(folder, run_folders.load_recipe(folder), data=data, rows=rows)
+
+
+def harness(
+    run: str,
+    tasks: list[str],
+    *,
+    tasks_dir: str | Path | None = None,
+    models: list[str] | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+    chat_template: bool = False,
+    batch_size: int = 8,
+    bars: bool = False,
+    runs_dir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Score a run's models, or one model by name or folder, on tasks of lm-eval.
+
+    `{"run", "harness": "lm-eval 0.4.13", "scored_time_s", "scores": [{"model": "teacher|student|…",
+    "title", "fingerprint", "task", "version", "metric": "acc", "filter", "value", "stderr" | None,
+    "higher_is_better" | None, "n_shot", "n_samples" | None: a group, "chat_template"}]}`. A run
+    keeps all its scores in `harness.json`, for `show`. `models`: keys as in `compare`; all with
+    weights if none. `tasks_dir`: task files of your own, whose names hide lm-eval's.
+    Raises `DistillError` where lm-eval is missing, `DataError`, `HubUnreachable`, `RunError`.
+    """
+    from distill_core import harness
+
+    request = harness.Request(
+        tasks,
+        tasks_dir=Path(tasks_dir) if tasks_dir else None,
+        limit=limit,
+        shots=shots,
+        chat_template=chat_template,
+        batch_size=batch_size,
+        bars=bars,
+        **({"tell": progress} if progress else {}),
+    )
+    if harness.names_a_model(run):
+        return harness.score_model(run, request)
+    return harness.score_run(_folder(run, runs_dir), request, members=models)
 
 
 def comparable(run: str, *, runs_dir: str | Path | None = None) -> list[dict[str, Any]]:

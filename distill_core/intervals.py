@@ -29,7 +29,7 @@ def wilson(correct: Values) -> list[float]:
     if not len(correct):
         return [0.0, 1.0]
     low, high = proportion_confint(int(np.sum(correct)), len(correct), method="wilson")
-    return [float(low), float(high)]
+    return [max(0.0, float(low)), min(1.0, float(high))]  # rounding leaves 1e-19 at the ends
 
 
 def paired_bootstrap(

@@ -26,7 +26,7 @@ GROUPS = {
     "parts": "losses teachers students data supervised class_logits network generate",
     "loop": "trainer refusal optimizer pipeline stage teaching reading watcher class_watcher "
     "checkpoints scoring evaluate conclusions lineup casting compare compare_classes preview "
-    "softening self_test reference export starter.build starter.tokenizer",
+    "softening self_test reference export harness starter.build starter.tokenizer",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",
@@ -76,7 +76,16 @@ TABLE: dict[str, dict[str, str]] = {
 }
 """Row: the group that imports. What is not named is refused; `lazily`: only inside a function."""
 
-HEAVY = {"torch", "transformers", "accelerate", "peft", "datasets", "gguf", "safetensors"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "gguf",
+    "safetensors",
+    "lm_eval",
+}
 APP_ONLY = {"gradio", "gradio_client"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import answers_drawn, scores_drawn, text, theme
+from ui import answers_drawn, harness_drawn, scores_drawn, text, theme
 from ui.answers_drawn import Answer
 from ui.state import safe_run_id, show_run
 
@@ -31,7 +31,7 @@ NOT_SCORED = theme.empty(
 
 
 def signature(run_id: str, runs_dir: str) -> str:
-    """What the tab depends on, as text: the run, its state, whether it is scored."""
+    """What the tab depends on, as text: the run, its state, whether and when it was scored."""
     shown = show_run(run_id, runs_dir)
     return _signature(shown) if shown else ""
 
@@ -39,7 +39,8 @@ def signature(run_id: str, runs_dir: str) -> str:
 def _signature(shown: dict[str, Any]) -> str:
     status = shown["status"]
     scored = (shown["evaluation"] or {}).get("data", {}).get("rows", "")
-    return f"{shown['run']} {status['state']} {status.get('stage')} {scored}"
+    asked = (shown.get("harness") or {}).get("scored_time_s", "")
+    return f"{shown['run']} {status['state']} {status.get('stage')} {scored} {asked}"
 
 
 def follow_run(run_id: str, seen: str, prompt: str, runs_dir: str) -> tuple[Any, ...]:
@@ -268,14 +269,17 @@ def pick_token(answers: list[Answer], model: object, index: object) -> str:
 
 
 def scores(shown: dict[str, Any]) -> str:
-    """Show a run's scores on held-out rows."""
+    """Show a run's scores on held-out rows, and on lm-eval's tasks where it has such."""
     evaluation = shown.get("evaluation")
-    return scores_drawn.table(evaluation) if evaluation else NOT_SCORED
+    own = scores_drawn.table(evaluation) if evaluation else NOT_SCORED
+    return own + harness_drawn.table(shown.get("harness"))
 
 
 def evaluate_now(run_id: str, runs_dir: str) -> str:
     """Score the run's models on its held-out rows."""
     try:
-        return scores_drawn.table(api.evaluate(run_in_view(run_id, runs_dir), runs_dir=runs_dir))
+        run = run_in_view(run_id, runs_dir)
+        found = api.evaluate(run, runs_dir=runs_dir)
+        return scores(api.show(run, runs_dir=runs_dir) | {"evaluation": found})
     except (api.DistillError, OSError) as error:
         return theme.alert("Not scored", str(error))

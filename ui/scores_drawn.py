@@ -35,20 +35,21 @@ def table(evaluation: dict[str, Any]) -> str:
     """Draw the scores; columns are the models that were scored, teacher and student first."""
     models = evaluation.get("models", {})
     keys = [key for key in COLUMNS if key in models] + [key for key in models if key not in COLUMNS]
-    head = "".join(f'<th scope="col">{_name(key, models[key])}</th>' for key in keys)
+    head = "".join(f'<th scope="col">{model_title(key, models[key])}</th>' for key in keys)
     rows = _rows(evaluation, models, keys)
     first, rest = "".join(rows[:MAIN_ROWS]), "".join(rows[MAIN_ROWS:])
-    more = _table("More scores", head, rest)
+    more = framed("More scores", head, rest)
     folded = f"<details class='ds-more'><summary>More scores</summary>{more}</details>"
     return (
-        f"{_title(evaluation)}{_table('Scores', head, first)}{verdict(evaluation)}"
+        f"{_title(evaluation)}{framed('Scores', head, first)}{verdict(evaluation)}"
         f"{_ratios(evaluation)}{folded if rest else ''}{_rules(evaluation)}"
     )
 
 
-def _table(name: str, head: str, rows: str) -> str:
+def framed(label: str, head: str, rows: str) -> str:
+    """Put rows into a table that scrolls by itself."""
     return (
-        f"<div class='ds-scroll' tabindex='0' role='region' aria-label='{name}'>"
+        f"<div class='ds-scroll' tabindex='0' role='region' aria-label='{label}'>"
         f"<table class='ds-table'><thead><tr><td></td>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
@@ -65,7 +66,8 @@ def _title(evaluation: dict[str, Any]) -> str:
     return f"<h3>On {int(data.get('rows') or 0):,} held-out rows</h3>{chip}"
 
 
-def _name(key: str, scores: dict[str, Any]) -> str:
+def model_title(key: str, scores: dict[str, Any]) -> str:
+    """Name a model by colour, mark and title."""
     role, title = COLUMNS.get(key, ("other", str(scores.get("title") or key)))
     colour = role if role in {"teacher", "student"} else "other"
     mark = text.ROLE_MARKS[role]
@@ -128,10 +130,17 @@ def in_unit(name: str, value: float) -> str:
         return text.percent_text(value)
     if unit == "bytes":
         return text.bytes_text(value)
-    if unit in {"tokens", "tokens/s"} or name == "trained_steps":
+    if unit.endswith("/s"):
+        return f"{_speed_text(value)} {unit}"
+    if unit == "tokens" or name == "trained_steps":
         return f"{text.count_text(value)} {unit}".strip()
     short = {"nats per token": "nats"}.get(unit, unit)
     return f"{float(value):.3g} {short}".strip()
+
+
+def _speed_text(value: float) -> str:
+    """Write a speed: 6.53, 897, 11,866."""
+    return f"{value:.3g}" if abs(value) < 100 else text.count_text(value)
 
 
 def _difference(item: dict[str, Any] | None, metric: str) -> str:
@@ -181,9 +190,9 @@ def interval(bounds: Any, name: str = "exact_match") -> str:
         return ""
     score = api.SCORES.get(name)
     is_share = score is None or score.unit == "0–1"
-    low, high = (
-        f"{100 * float(bound):.1f}" if is_share else f"{float(bound):.3g}" for bound in bounds
-    )
+    is_speed = score is not None and score.unit.endswith("/s")
+    write = _speed_text if is_speed else "{:.3g}".format
+    low, high = (f"{100 * float(bound):.1f}" if is_share else write(bound) for bound in bounds)
     return f' <span class="ds-muted" title="95 % interval">{low}–{high}</span>'
 
 

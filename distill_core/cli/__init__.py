@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from distill_core import api
-from distill_core.cli import cli_machine, cli_recipes, cli_runs, interview
+from distill_core.cli import cli_harness, cli_machine, cli_recipes, cli_runs, interview
 from distill_core.cli.command_line import (
     Commands,
     Json,
@@ -99,6 +99,9 @@ def evaluate(
     if as_json:
         return say_json(found)
     say_scores({"evaluation": found})
+
+
+app.command()(cli_harness.harness)
 
 
 @app.command()

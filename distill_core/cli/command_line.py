@@ -117,14 +117,18 @@ def stdout_kept_clean() -> Iterator[None]:
 
 
 def say_scores(shown: dict[str, Any]) -> None:
-    """Print the scores of a run that has been evaluated."""
-    if not shown["evaluation"]:
+    """Print the scores of a run that has been evaluated, and those of lm-eval's tasks."""
+    evaluation, harness = shown.get("evaluation"), shown.get("harness")
+    if not (evaluation or harness):
         return
     from distill_core.cli import scores_shown, terminal
 
-    terminal.console().print(scores_shown.evaluation_table(shown["evaluation"]))
-    for line in scores_shown.evaluation_sentences(shown["evaluation"]):
-        say(line)
+    if evaluation:
+        terminal.console().print(scores_shown.evaluation_table(evaluation))
+        for line in scores_shown.evaluation_sentences(evaluation):
+            say(line)
+    if harness:
+        terminal.console().print(scores_shown.harness_table(harness))
 
 
 def say_error(error: DistillError) -> None:

@@ -101,6 +101,25 @@ def evaluation_sentences(evaluation: dict[str, Any]) -> list[str]:
     return lines
 
 
+def harness_table(harness: dict[str, Any]) -> Table:
+    """Lay out the scores of lm-eval's tasks, value and standard error as lm-eval prints them."""
+    shown = table("model", "task", ">rows", ">shots", "metric", ">value", ">± stderr")
+    shown.title = str(harness.get("harness") or "lm-eval")
+    for row in harness["scores"]:
+        filtered = "" if row["filter"] == "none" else f" ({row['filter']})"
+        way = {True: " ↑", False: " ↓"}.get(row["higher_is_better"], "")
+        shown.add_row(
+            str(row["title"]),
+            row["task"] + (", in its template" if row["chat_template"] else ""),
+            number(row["n_samples"], 0),
+            number(row["n_shot"], 0),
+            f"{row['metric']}{filtered}{way}",
+            number(row["value"], 4),
+            number(row["stderr"], 4),
+        )
+    return shown
+
+
 def _metric(evaluation: dict[str, Any]) -> str:
     """The score that the task is judged by."""
     return str((evaluation.get("metric") or {}).get("name") or "exact_match")

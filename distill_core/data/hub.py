@@ -32,7 +32,7 @@ def read_hub(source: HubSource, *, field: str = "data.sources.0") -> Records:
     """
     online = hub_answers()
     try:
-        with _quiet(offline=not online):
+        with quiet(offline=not online):
             table = _load(source)
     except Exception as error:
         raise _explained(error, source, field, online=online) from error
@@ -77,7 +77,7 @@ def _load(source: HubSource) -> Any:
 
 
 @contextmanager
-def _quiet(*, offline: bool) -> Iterator[None]:
+def quiet(*, offline: bool) -> Iterator[None]:
     """Hide progress bars, and keep both libraries off the network where it does not answer."""
     import datasets
     from huggingface_hub import constants

@@ -14,7 +14,7 @@ import yaml
 
 from distill_core import files, models, recipe_yaml, runs
 from distill_core.errors import ModelError
-from distill_core.export.card_scores import eval_results, scores_table
+from distill_core.export.card_scores import eval_results, harness_table, scores_table
 from distill_core.export.paths import is_local_path, last_part
 from distill_core.models.licences import licence_note
 from distill_core.models.weights import fingerprint
@@ -31,6 +31,7 @@ def write_card(run_dir: Path, target: Path) -> None:
 
     recipe = runs.load_recipe(run_dir)
     evaluation = files.read_json(run_dir / "evaluation.json")
+    asked = harness_table(files.read_json(run_dir / "harness.json"))
     licences = {name: _licence(name) for name in named_models(recipe)}
     data = ModelCardData(
         language=None,
@@ -47,6 +48,7 @@ def write_card(run_dir: Path, target: Path) -> None:
         _what_it_is(recipe, evaluation),
         _use(recipe),
         "## Scores\n\n" + (scores_table(evaluation) or "This run has not been evaluated."),
+        *([asked] if asked else []),
         "## How it was made\n\n" + _making(run_dir, recipe),
         "## Data\n\n" + _data(run_dir, recipe),
         "## Licence\n\n" + _licence_chain(licences),

@@ -50,6 +50,32 @@ def scores_table(evaluation: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def harness_table(harness: dict[str, Any]) -> str:
+    """Lay out what lm-eval found of the student, beside its teacher; "" where there is nothing."""
+    rows = [row for row in harness.get("scores", []) if row["model"] in {"student", "teacher"}]
+    if not any(row["model"] == "student" for row in rows):
+        return ""
+    lines = [
+        f"Tasks of {harness['harness']}:",
+        "",
+        "| task | rows | shots | metric | model | value ± stderr |",
+        "|---|---:|---:|---|---|---:|",
+    ]
+    for row in sorted(rows, key=lambda row: (row["task"], row["metric"], row["model"])):
+        stderr = "" if row["stderr"] is None else f" ± {row['stderr']:.4f}"
+        filtered = "" if row["filter"] == "none" else f" ({row['filter']})"
+        template = ", chat template" if row["chat_template"] else ""
+        lines.append(
+            f"| {row['task']}{template} | {row['n_samples'] or '–'} | {_shots(row)} | "
+            f"{row['metric']}{filtered} | {row['model']} | {row['value']:.4f}{stderr} |"
+        )
+    return "\n".join(lines)
+
+
+def _shots(row: dict[str, Any]) -> str:
+    return "–" if row["n_shot"] is None else str(row["n_shot"])
+
+
 def _metric(evaluation: dict[str, Any]) -> str:
     """The score that the task is judged by."""
     return str((evaluation.get("metric") or {}).get("name") or "exact_match")

@@ -141,6 +141,7 @@ def show(run_dir: Path) -> dict[str, Any]:
         "recipe": recipe,
         "recipe_yaml": recipe_text,
         "evaluation": files.read_json(run_dir / "evaluation.json") or None,
+        "harness": files.read_json(run_dir / "harness.json") or None,
         "environment": files.read_json(run_dir / "environment.json"),
         "summary": files.read_json(run_dir / "summary.json"),
     }

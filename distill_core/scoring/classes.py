@@ -216,6 +216,7 @@ class RowTimings:
         p50, p95 = np.quantile(self.seconds, [0.5, 0.95]) * 1000
         return {
             "rows_per_s": len(self.seconds) / sum(self.seconds),
+            "rows_per_s_ci95": intervals.paired_ratio([1] * len(self.seconds), self.seconds),
             "batched_rows_per_s": 1 / self.together_s,
             "latency_p50_ms": float(p50),
             "latency_p95_ms": float(p95),

@@ -17,6 +17,7 @@ import torch
 from torch.utils import _python_dispatch, _pytree
 
 from distill_core import device as machine
+from distill_core import intervals
 from distill_core.data.tokenize import stop_token_ids
 from distill_core.generate import generate_steps
 from distill_core.scoring.rows import HeldOut
@@ -50,17 +51,25 @@ class Timings:
             names = ("tokens_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
             latencies = ("first_token_ms", "latency_p50_ms", "latency_p95_ms")
             return dict.fromkeys((*names, *latencies))
-        later = sum(self.new_tokens) - len(self.new_tokens)
-        later_s = sum(self.seconds) - sum(self.first_s)
+        later = np.asarray(self.new_tokens) - 1
+        later_s = np.asarray(self.seconds) - np.asarray(self.first_s)
         p50, p95 = np.quantile(self.seconds, [0.5, 0.95]) * 1000
         return {
-            "tokens_per_s": sum(self.new_tokens) / sum(self.seconds),
-            "prompt_tokens_per_s": sum(self.prompt_tokens) / sum(self.first_s),
-            "generation_tokens_per_s": later / later_s if later else None,
+            **_speed("tokens_per_s", self.new_tokens, self.seconds),
+            **_speed("prompt_tokens_per_s", self.prompt_tokens, self.first_s),
+            **_speed("generation_tokens_per_s", later, later_s),
             "first_token_ms": float(np.median(self.first_s)) * 1000,
             "latency_p50_ms": float(p50),
             "latency_p95_ms": float(p95),
         }
+
+
+def _speed(name: str, tokens: intervals.Values, seconds: intervals.Values) -> dict[str, Any]:
+    """All tokens by all seconds, and its 95 % interval over answers; None where there are none."""
+    if not np.sum(tokens):
+        return {name: None}
+    speed = float(np.sum(tokens) / np.sum(seconds))
+    return {name: speed, f"{name}_ci95": intervals.paired_ratio(tokens, seconds)}
 
 
 def measure_speed(model: Any, held_out: HeldOut) -> Timings:

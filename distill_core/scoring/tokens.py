@@ -96,11 +96,13 @@ class TokenScores:
     def as_scores(self) -> dict[str, Any]:
         """Under the names of `scores.SCORES`, with intervals over rows."""
         bits = self.nats / math.log(2)
+        sure = intervals.paired_ratio(self.nats, self.counts)
         found: dict[str, Any] = {
             "tokens": self.tokens,
             "cross_entropy": self.cross_entropy,
-            "cross_entropy_ci95": intervals.paired_ratio(self.nats, self.counts),
-            "perplexity": math.exp(min(self.cross_entropy, 700.0)),
+            "cross_entropy_ci95": sure,
+            "perplexity": _perplexity(self.cross_entropy),
+            "perplexity_ci95": sure and [_perplexity(bound) for bound in sure],
         }
         if self.text_bytes.sum():
             found["bits_per_byte"] = float(bits.sum() / self.text_bytes.sum())
@@ -117,6 +119,10 @@ class TokenScores:
             found["dropped_mass_ci95"] = intervals.paired_ratio(self.dropped, self.counts)
         error = intervals.calibration_error(self.confidence, self.correct)
         return found | {"calibration_error": error}
+
+
+def _perplexity(nats: float) -> float:
+    return math.exp(min(nats, 700.0))
 
 
 def score_tokens(

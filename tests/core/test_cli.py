@@ -66,7 +66,7 @@ def found(tmp_path: Path) -> list[Path]:
 def test_every_command_explains_itself(call: Callable[..., Told]) -> None:
     listed = call("--help").out
     names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
-    assert len(names) == 17
+    assert len(names) == 18
     for name in names:
         told = call(name, "--help")
         assert told.code == 0

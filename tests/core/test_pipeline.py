@@ -441,7 +441,10 @@ def test_evaluation_has_what_the_readme_promises(finished: Path) -> None:
         low, high = score["exact_match_ci95"]
         assert low <= score["exact_match"] <= high
         assert score["perplexity"] == pytest.approx(2.718281828 ** score["cross_entropy"], rel=1e-6)
-        assert score["tokens_per_s"] > 0
+        bounds = [2.718281828**bound for bound in score["cross_entropy_ci95"]]
+        assert score["perplexity_ci95"] == pytest.approx(bounds, rel=1e-6)
+        low, high = score["tokens_per_s_ci95"]
+        assert 0 < low <= score["tokens_per_s"] <= high
         assert score["latency_p95_ms"] >= score["latency_p50_ms"] > 0
         assert score["peak_memory_bytes"] >= score["bytes"] > 0
         assert min(score["prompt_tokens_per_s"], score["generation_tokens_per_s"] or 1) > 0

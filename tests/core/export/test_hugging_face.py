@@ -121,6 +121,21 @@ def test_the_card_can_be_read_and_tells_the_scores(finished: Path, tmp_path: Pat
         assert expected in text
 
 
+def test_the_card_tells_what_lm_eval_found(finished: Path, tmp_path: Path) -> None:
+    shared = {"metric": "acc", "filter": "none", "n_samples": 50, "chat_template": False}
+    rows = [
+        {"model": model, "task": "arc_easy", "value": value, "stderr": 0.07, "n_shot": 0} | shared
+        for model, value in (("teacher", 0.5), ("untrained_student", 0.2), ("student", 0.4))
+    ]
+    found = {"harness": "lm-eval 0.4.13", "scores": rows}
+    files.replace_json(finished / "harness.json", found)
+    text = (api.export(str(finished), out=tmp_path / "out") / "README.md").read_text()
+    assert "Tasks of lm-eval 0.4.13:" in text
+    assert "| arc_easy | 50 | 0 | acc | student | 0.4000 ± 0.0700 |" in text
+    assert "| arc_easy | 50 | 0 | acc | teacher | 0.5000 ± 0.0700 |" in text
+    assert "untrained_student | 0.2" not in text
+
+
 def test_a_run_that_was_not_evaluated_can_be_exported(finished: Path, tmp_path: Path) -> None:
     (finished / "evaluation.json").unlink()
     out = api.export(str(finished), out=tmp_path / "out")

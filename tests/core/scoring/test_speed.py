@@ -75,6 +75,10 @@ def test_timings_keep_prompt_and_generation_apart() -> None:
     assert found["prompt_tokens_per_s"] == pytest.approx(30 / 0.3)
     assert found["generation_tokens_per_s"] == pytest.approx((8 - 2) / (0.9 - 0.3))
     assert found["tokens_per_s"] == pytest.approx(8 / 0.9)
+    # two answers: the bootstrap draws each twice now and then, and nothing beyond
+    assert found["tokens_per_s_ci95"] == pytest.approx([3 / 0.4, 5 / 0.5])
+    assert found["prompt_tokens_per_s_ci95"] == pytest.approx([10 / 0.1, 20 / 0.2])
+    assert found["generation_tokens_per_s_ci95"] == pytest.approx([4 / 0.4, 2 / 0.2])
     assert found["latency_p50_ms"] == pytest.approx(450)
     assert all(value is None for value in Timings().as_scores().values())
 
