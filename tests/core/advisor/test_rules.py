@@ -286,7 +286,7 @@ def test_fine_tuning_the_starter_trains_the_same_student_on_labels_alone() -> No
     (stage,) = recipe["stages"]
     assert stage["kind"] == "fine_tune"
     ready = api.load_recipe("pocket_student").stages[0].student
-    assert stage["student"] == ready.model_dump(mode="json")
+    assert stage["student"] == ready.model_dump(mode="json", exclude_none=True)
     assert [source["split"] for source in recipe["data"]["sources"]] == ["labelled", "unlabelled"]
 
 
