@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core import ranks
@@ -76,13 +77,13 @@ def train(
 
     Raises:
         NonFiniteError: after several steps in a row whose loss or gradient was not finite.
-        DiskFullError: when a checkpoint cannot be written.
-        RunError: when a checkpoint cannot be read, or another process has failed.
+        DiskFullError, RunError: when a checkpoint cannot be written, or read.
     """
     matching = stage.objective.matching
-    # a stage of features alone leaves the head without a gradient
-    unused = not stage.objective.reads_logits
+    unused = not stage.objective.reads_logits  # features alone leave the head without a gradient
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
+    # accelerate remembers the first number format of a process, which may train twice
+    AcceleratorState._reset_state(reset_partial_state=ranks.count() == 1)
     accelerator = Accelerator(
         mixed_precision=stage.mixed_precision, cpu=stage.use_cpu, kwargs_handlers=handlers
     )
@@ -136,18 +137,9 @@ def train(
         batches = _batches(stage, order[step], given)
         objective = stage.objective.at(progress_at(step, total_steps=stage.total_steps))
         result = _one_step(stage, objective, accelerator, wrapped, prepared_optimizer, batches)
-        if result.problem is not None:
-            refused += 1
-            yield event("warning", stage=stage.index, step=step + 1, message=result.problem)
-            if refused >= REFUSED_STEPS_ALLOWED:
-                raise NonFiniteError(
-                    f"{refused} steps in a row were refused, the last because: {result.problem} "
-                    "Lower the learning rate or raise the temperature, then resume."
-                )
-        else:
-            refused = 0
         step += 1
         if result.problem is None:
+            refused = 0
             seconds = time.perf_counter() - started
             metrics = result.metrics | own
             metrics |= {
@@ -156,6 +148,14 @@ def train(
                 "memory_bytes": memory_bytes(accelerator.device),
             }
             yield event("step", stage=stage.index, step=step, metrics=_rounded(metrics))
+        else:
+            refused += 1
+            yield event("warning", stage=stage.index, step=step, message=result.problem)
+            if refused >= REFUSED_STEPS_ALLOWED:
+                raise NonFiniteError(
+                    f"{refused} steps in a row were refused, the last because: {result.problem} "
+                    "Lower the learning rate or raise the temperature, then resume."
+                )
         wish = ranks.agree(should_stop)
         last = step == stage.total_steps
         if wish or (step % stage.checkpoint_every == 0 and not last and refused == 0):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from distill_core import api, cli, processes, runs, worker
+from distill_core import api, cli, processes, ranks, runs, worker
 from distill_core.errors import DataError, Problem, RecipeError
 from distill_core.events import Event, event
 from distill_core.runs import run_control
@@ -354,6 +354,64 @@ def test_stop_pause_resume_delete(
     gone = call("show", folder.name, "--json")
     assert gone.code == 1
     assert "no runs" in gone.document["error"]["message"]
+
+
+def test_resume_here_goes_on_in_this_process(call: Callable[..., Told], tmp_path: Path) -> None:
+    folder = runs.create(pretend.recipe(steps=12), tmp_path / "runs")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "step").write_text("10")
+    assert call("pause", "latest").code == 0
+    told = call("resume", "latest", "--here")
+    assert told.code == 0, told.err
+    assert run_status.current(folder)["state"] == "finished"
+    steps = [e["step"] for e in api.read_events(str(folder))[0] if e["type"] == "step"]
+    assert steps == [11, 12]
+    refused = call("resume", "latest", "--here")
+    assert (refused.code, "has finished" in refused.err) == (1, True)
+
+
+def test_one_of_several_processes_works_and_tells_nothing(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second of two: it runs the pipeline in the folder that the first one made."""
+    folder = runs.create(pretend.recipe(steps=3), tmp_path / "runs", state="running")
+    before = (folder / "status.json").read_text()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks, "join", lambda device: None)
+    monkeypatch.setattr(ranks, "agree", lambda make: folder)
+    ran = []
+
+    def pipeline(recipe: Any, run_dir: Path, *, should_stop: Any) -> Iterator[Event]:
+        ran.append((run_dir, should_stop()))
+        yield event("run_finished", seconds=0.0, evaluation={})
+
+    monkeypatch.setattr(worker, "_real_pipeline", lambda: pipeline)
+    told = call("run", "r.yaml")
+    assert (told.code, told.out, told.err) == (0, "", "")
+    assert ran == [(folder, None)]
+    assert (folder / "status.json").read_text() == before
+    assert not (folder / "events.jsonl").exists()
+
+
+def test_what_fails_in_one_of_several_is_in_the_log(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = runs.create(pretend.recipe(), tmp_path / "runs", state="running")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks, "join", lambda device: None)
+    monkeypatch.setattr(ranks, "agree", lambda make: folder)
+
+    def fails(recipe: Any, run_dir: Path, *, should_stop: Any) -> Iterator[Event]:
+        yield event("run_started", stages=[])
+        raise DataError("row 3 has no text")
+
+    monkeypatch.setattr(worker, "_real_pipeline", lambda: fails)
+    told = call("run", "r.yaml")
+    assert (told.code, told.out) == (1, "")
+    assert "row 3 has no text" in (folder / "worker.log").read_text()
+    assert not (folder / "events.jsonl").exists()
 
 
 def test_a_lost_run_says_why(call: Callable[..., Told], tmp_path: Path) -> None:

@@ -81,15 +81,6 @@ def test_comparisons_pair_the_student_with_every_other_model() -> None:
     assert found["fine_tuned_on_labels"]["p"] < 1e-6
 
 
-def test_a_verdict_needs_more_than_one_seed() -> None:
-    one = verdict(ALL)
-    assert (one["verdict"], one["seeds"]) == ("inconclusive", 1)
-    assert "one seed" in one["verdict_reason"]
-    two = verdict(ALL, [ALL])
-    assert (two["verdict"], two["seeds"]) == ("beats", 2)
-    assert two["paired_test_p"] < 1e-6
-
-
 def test_a_verdict_says_worse_alike_or_that_it_cannot_tell() -> None:
     turned = ALL | {"student": ALL["fine_tuned_on_labels"], "fine_tuned_on_labels": ALL["student"]}
     assert verdict(turned, [turned])["verdict"] == "worse"

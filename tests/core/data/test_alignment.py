@@ -121,19 +121,6 @@ def test_both_sides_of_a_span_are_the_same_text(name: str, answers: list[str]) -
         assert bare(own) == bare(their)
 
 
-@pytest.mark.parametrize("name", sorted(STUDENTS))
-def test_c13_each_has_its_own_ids_and_template(name: str) -> None:
-    student, row = STUDENTS[name], chat("turn the lights on", "the kitchen light is on")
-    item = Alignment(student=student, teacher=TEACHER).encode(row, 256)
-    mine, theirs = encode(row, student, 256), encode(row, TEACHER, 256)
-    assert (item.input_ids, item.labels) == (mine.input_ids, mine.labels)
-    assert item.teacher is not None
-    assert (item.teacher.input_ids, item.teacher.labels) == (theirs.input_ids, theirs.labels)
-    found = texts(item, student, TEACHER)
-    assert bare("".join(own for own, *_ in found[:-1])) == "thekitchenlightison"
-    assert found[-1][2], "the ends of the answer mean the same"
-
-
 def test_spans_in_words() -> None:
     student = STUDENTS["byte level"]
     item = Alignment(student=student, teacher=TEACHER).encode(chat("go", "the kitchen"), 256)
@@ -215,18 +202,6 @@ def test_one_tokenizer_and_template_is_read_once() -> None:
     assert not reads_alike(tokenizers.byte_level(size=270), TEACHER)
 
 
-def test_c13_one_vocabulary_under_two_templates_is_read_twice() -> None:
-    template = tokenizers.CHATML.replace("<|im_start|>", "<bos>")
-    student = tokenizers.byte_level(template)
-    item = reader(student, TEACHER, by_text=False, by_id=True)(ROW, 256)
-    assert item is not None
-    assert item.input_ids == encode(ROW, student, 256).input_ids
-    assert item.teacher is not None
-    assert item.teacher.input_ids == encode(ROW, TEACHER, 256).input_ids
-    assert item.teacher.spans is None
-    assert item.input_ids != item.teacher.input_ids
-
-
 def test_rows_that_templates_write_with_other_ids_are_left_out_of_comparisons_by_id() -> None:
     student = tokenizers.byte_level(tokenizers.TRIMMED)  # ends with <eos>
     assert reader(student, TEACHER, by_text=False, by_id=True)(ROW, 256) is None
@@ -241,8 +216,3 @@ def test_where_nothing_is_compared_the_teacher_reads_nothing() -> None:
     for teacher in (TEACHER, None):
         item = reader(student, teacher, by_text=False, by_id=False)(ROW, 256)
         assert item == encode(ROW, student, 256)
-
-
-def test_c5_other_maps_are_never_compared_by_id() -> None:
-    with pytest.raises(ModelError, match=r"different tokenizers.*Use cross_tokenizer"):
-        reader(STUDENTS["metaspace"], TEACHER, by_text=False, by_id=True)

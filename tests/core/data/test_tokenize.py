@@ -19,7 +19,6 @@ from distill_core.data.tokenize import (
     Encoded,
     encode,
     encode_prompt,
-    pad_token_id,
     stop_token_ids,
 )
 from distill_core.errors import DataError
@@ -274,34 +273,6 @@ def test_an_answer_gets_no_space_that_the_text_lacks(make: MakeTokenizer) -> Non
 
 
 # --- special tokens -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("template", [CHATML, LLAMA3, None])
-@pytest.mark.parametrize("adds_bos", [False, True])
-def test_exactly_one_bos_where_the_tokenizer_or_the_template_uses_one(
-    make: MakeTokenizer, template: str | None, adds_bos: bool
-) -> None:
-    tokenizer = make(template, adds_bos=adds_bos)
-    for row in (chat("on", "ok"), chat("on"), chat("on", "ok", "off", "ok")):
-        encoded = encode(row, tokenizer, 256)
-        wanted = 1 if adds_bos or template == LLAMA3 else 0
-        assert encoded.input_ids.count(tokenizer.bos_token_id) == wanted
-        assert (encoded.input_ids[0] == tokenizer.bos_token_id) == bool(wanted)
-        assert encoded.labels[0] == IGNORE_INDEX
-
-
-def test_the_end_is_supervised_even_when_padding_has_the_same_id(make: MakeTokenizer) -> None:
-    tokenizer = make(None, pad="<eos>")
-    assert pad_token_id(tokenizer) == tokenizer.eos_token_id
-    assert encode(chat("on", "ok"), tokenizer, 256).labels[-1] == tokenizer.eos_token_id
-    assert encode(plain("so good"), tokenizer, 256).labels[-1] == tokenizer.eos_token_id
-
-
-def test_padding_without_a_padding_token(make: MakeTokenizer) -> None:
-    tokenizer = make(None)
-    assert pad_token_id(tokenizer) == tokenizer.convert_tokens_to_ids("<pad>")
-    tokenizer.pad_token = None
-    assert pad_token_id(tokenizer) == tokenizer.eos_token_id
 
 
 def test_plain_text_is_supervised_whole(make: MakeTokenizer) -> None:

@@ -8,34 +8,11 @@ import pytest
 
 from distill_core.data.vocabularies import (
     NO_TOKEN,
-    compare_maps,
     id_count,
     student_ids,
     token_texts,
 )
 from tests.core.data import tokenizers
-
-MAP = {"a": 0, "b": 1, "c": 2}
-
-
-@pytest.mark.parametrize(
-    ("student", "kind", "shared"),
-    [
-        ({"c": 2, "a": 0, "b": 1}, "same", 3),
-        ({"a": 0, "b": 1, "c": 2, "<tool>": 3}, "extended", 3),
-        ({"a": 0, "b": 1}, "extended", 2),
-        ({"a": 1, "b": 0, "c": 2}, "different", 1),  # as many tokens, other ids
-        ({"a": 0, "b": 1, "d": 2}, "different", 2),
-        ({"a": 0, "c": 2}, "different", 2),  # a hole where the teacher has a token
-    ],
-)
-def test_c5_maps_are_compared_token_by_token(
-    student: dict[str, int], kind: str, shared: int
-) -> None:
-    for pair in ((MAP, student), (student, MAP)):
-        match = compare_maps(*pair)
-        assert (match.kind, match.shared) == (kind, shared)
-        assert match.comparable is (kind != "different")
 
 
 def test_holes_count_as_rows_of_the_embedding() -> None:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 import torch
 
-from distill_core.losses.base import Features, SupervisedRows
-from distill_core.losses.cross_tokenizer import Spans
-from distill_core.losses.objective import LOSSES, Objective
+from distill_core.losses.base import SupervisedRows
+from distill_core.losses.objective import Objective
 from distill_core.recipe import (
     CrossEntropyLoss,
-    CrossTokenizerLoss,
     ForwardKLLoss,
-    JSDLoss,
-    SkewedForwardKLLoss,
-    SkewedReverseKLLoss,
     TemperatureSchedule,
     WeightSchedule,
 )
-from tests.core.terms import LOGIT_TERMS, TERMS, reference
 
 BOTH = [ForwardKLLoss(weight=0.7, temperature=2.0), CrossEntropyLoss(weight=0.3)]
 
@@ -75,118 +66,10 @@ def test_hard_labels_are_never_asked_of_unlabelled_rows() -> None:
     assert loss.item() == again.item()
 
 
-def test_splitting_the_rows_changes_nothing() -> None:
-    given, objective = rows(8, 5), Objective(BOTH)
-    totals = objective.token_counts(counts(given))
-    whole, _ = objective(given, totals=totals)
-    parts = [
-        objective(
-            SupervisedRows(
-                given.student_logits[a:b],
-                given.teacher_logits[a:b],
-                given.targets[a:b],
-                given.labelled[a:b],
-            ),
-            totals=totals,
-        )[0]
-        for a, b in [(0, 1), (1, 6), (6, 8)]
-    ]
-    assert sum(part.item() for part in parts) == pytest.approx(whole.item(), abs=1e-5)
-
-
 def test_a_term_of_weight_zero_is_left_out() -> None:
     objective = Objective([ForwardKLLoss(weight=0.0), CrossEntropyLoss(weight=1.0)])
     assert not objective.needs_teacher
     assert list(objective.token_counts(counts(rows()))) == ["cross_entropy"]
-
-
-def test_every_term_is_tried_here() -> None:
-    assert {term.name for term in TERMS.values()} == set(LOSSES)
-
-
-@pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)
-def test_c14_says_which_term_and_where(term: Any) -> None:
-    objective = Objective([term])
-    given = with_all(rows())
-    assert objective.non_finite(given) is None
-    with torch.no_grad():
-        given.student_logits[3] = float("nan")
-        assert given.student is not None
-        for layers in (
-            given.student.hidden_states,
-            given.student.attention,
-            given.student.value_relations,
-        ):
-            layers[1][3] = float("nan")
-    found = objective.non_finite(given)
-    assert found is not None
-    assert found[0] == term.name
-    assert found[1].tolist() == [3]
-
-
-@pytest.mark.parametrize("term", LOGIT_TERMS.values(), ids=LOGIT_TERMS)
-def test_c8_each_term_is_the_mean_of_its_reference(term: Any) -> None:
-    given, objective = rows(), Objective([term])
-    loss, _ = objective(given, totals=objective.token_counts(counts(given)))
-    places = [n for n in range(6) if given.labelled[n] or not term.needs_labels]
-    student, teacher = given.student_logits.detach(), given.teacher_logits
-    assert teacher is not None
-    expected = [
-        float(reference(term, student[n], teacher[n], int(given.targets[n]))) for n in places
-    ]
-    mean = sum(expected) / len(expected)
-    assert loss.item() == pytest.approx(term.weight * mean, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("plain", "changed"),
-    [
-        (JSDLoss(), JSDLoss(beta=0.2)),
-        (SkewedForwardKLLoss(), SkewedForwardKLLoss(skew=0.5)),
-        (SkewedReverseKLLoss(), SkewedReverseKLLoss(skew=0.5)),
-        (CrossTokenizerLoss(), CrossTokenizerLoss(hybrid=False)),
-        (CrossTokenizerLoss(), CrossTokenizerLoss(uld_weight=0.5)),
-        *[
-            (term, term.model_copy(update={"temperature": 7.0}))
-            for term in TERMS.values()
-            if hasattr(term, "temperature")
-        ],
-        *[(term, term.model_copy(update={"weight": 0.2})) for term in TERMS.values()],
-    ],
-    ids=str,
-)
-def test_c20_every_setting_of_a_term_changes_the_loss(plain: Any, changed: Any) -> None:
-    given = with_all(rows())
-    values = []
-    for settings in (plain, changed):
-        objective = Objective([settings])
-        loss, _ = objective(given, totals=objective.token_counts(counts(given)))
-        values.append(loss.item())
-    assert values[0] != pytest.approx(values[1], rel=1e-3)
-
-
-def with_all(given: SupervisedRows) -> SupervisedRows:
-    """The same rows with one layer of each kind on both sides, and each a span of its own."""
-    count = len(given.targets)
-    made = [
-        Features(
-            {1: torch.randn(count, 5)},
-            {1: torch.randn(count, 2, 4).softmax(-1)},
-            {1: torch.randn(count, 2, 4).softmax(-1)},
-        )
-        for _ in range(2)
-    ]
-    pairs = {"hidden_states": [(1, 1)], "attention": [(1, 1)]}
-    places, single = torch.arange(count), torch.ones(count, dtype=torch.long)
-    spans = Spans(places, single, places, single, places % 2 == 0, torch.arange(9).roll(1))
-    return replace(
-        given,
-        student=made[0],
-        teacher=made[1],
-        layer_pairs=pairs,
-        teacher_targets=given.targets,
-        spans=spans,
-    )
 
 
 def test_cross_entropy_equals_minus_log_probability() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from distill_core import models
 from distill_core.data.batches import batch_order, collate
 from distill_core.data.formats import Row
 from distill_core.recipe import TeacherAnswerSettings
@@ -140,6 +141,8 @@ def test_the_fingerprint_follows_weights_shares_and_format(
         fingerprint([Part(a, 0.6), Part(b, 0.4)], precision="fp32"),
     ]
     assert len(set(marks)) == len(marks)
+    assert fingerprint([Part(b, 0.5), Part(a, 0.5)], precision="fp32") == marks[4]
+    assert marks[0] == models.fingerprint(a), "of one whole teacher, that of its weights"
     changed = tiny_llama(seed=1)
     with torch.no_grad():
         changed.model.norm.weight[3] += 1e-3

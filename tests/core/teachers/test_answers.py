@@ -208,20 +208,6 @@ def test_a_pass_that_was_cut_short_goes_on_to_the_same_answers(
     assert not teacher.asked
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"sampling_temperature": 0.5}, {"max_new_tokens": 3}, {"fingerprint": "def"}],
-    ids=str,
-)
-def test_c10_answers_of_another_teacher_or_setting_are_never_taken(
-    ask: Any, teacher: Counting, change: dict[str, Any]
-) -> None:
-    ask(teacher)
-    teacher.asked.clear()
-    ask(teacher, **change)
-    assert len(teacher.asked) == 3
-
-
 def test_c12_answering_leaves_mode_gradients_and_random_state_alone(
     ask: Any, teacher: Counting
 ) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from distill_core.errors import ModelError
 from distill_core.models import weights
 from distill_core.teachers.int8 import Int8Linear
-from distill_core.teachers.loading import Part, fingerprint, load_network
+from distill_core.teachers.loading import Part, load_network
 from distill_core.teachers.mixture import Mixture
 
 CPU = torch.device("cpu")
@@ -42,22 +42,6 @@ def test_several_become_a_mixture_in_their_order(
     assert not made.training
     assert made.weights == [0.3, 0.7]
     assert [one.config.hidden_size for one in made.members] == [32, 16]
-
-
-def test_c10_the_fingerprint_follows_weights_shares_and_format(
-    tiny_teacher_dir: Path, tiny_student_dir: Path
-) -> None:
-    first, second = Part(tiny_teacher_dir, 0.5), Part(tiny_student_dir, 0.5)
-    names = [
-        fingerprint([first], precision="fp32"),
-        fingerprint([second], precision="fp32"),
-        fingerprint([first], precision="int8"),
-        fingerprint([first, second], precision="fp32"),
-        fingerprint([Part(tiny_teacher_dir, 0.4), Part(tiny_student_dir, 0.6)], precision="fp32"),
-    ]
-    assert len(set(names)) == len(names)
-    assert fingerprint([second, first], precision="fp32") == names[3]
-    assert names[0] == weights.fingerprint(tiny_teacher_dir)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
