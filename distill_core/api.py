@@ -471,26 +471,60 @@ def export(
 def advisor_questions(*, here: bool = True) -> list[dict[str, Any]]:
     """The questions in order; with `here`, this machine's facts are filled in.
 
-    Each: `{"field": "data.labelled_rows", "step", "title", "help", "kind": "choice|number|yes_no",
-    "choices": [{"value", "label"}], "default": value | "unknown", "unit", "scale", "custom"}`.
+    Each: `{"field": "data.labelled_rows", "step", "title", "help", "kind":
+    "choice|number|yes_no|text", "choices": [{"value", "label"}], "default": value | "unknown",
+    "unit", "scale", "custom", "when": {field: values that make it worth asking}, "describes"}`.
     """
     from distill_core.advisor import questions
 
     return questions(machine() if here else None)
 
 
-def advise(answers: dict[str, Any]) -> dict[str, Any]:
+def advisor_asks(question: dict[str, Any], answers: dict[str, Any]) -> bool:
+    """Whether a question is worth asking, given the answers so far by dotted name."""
+    from distill_core.advisor import is_asked
+
+    return is_asked(question, answers)
+
+
+def advisor_default(question: dict[str, Any], answers: dict[str, Any], seen: dict[str, Any]) -> Any:
+    """What to offer: what was `seen` (by dotted name), else the default while it still applies."""
+    from distill_core.advisor import default_for
+
+    return default_for(question, answers, seen)
+
+
+def advise(
+    answers: dict[str, Any],
+    *,
+    hub: bool = False,
+    forecast: bool = False,
+    runs_dir: str | Path | None = None,
+) -> dict[str, Any]:
     """Recommend; shape in `distill_core/advisor/rules.py`.
 
-    Any answer may be missing or `unknown`; names may be dotted. Raises `RecipeError` with one
-    problem per answer that is not allowed.
+    Any answer may be missing or `unknown`; names may be dotted. What the machine, the rows and the
+    models say by themselves is filled in: `"filled": [{"field", "value", "words"}]`, and what
+    could not be read is in `"notes"`. `hub` allows to ask about models that are not here;
+    `forecast` puts memory and time of the recipe on this machine into `"expected"`. Finished runs
+    on the same rows count. Raises `RecipeError` with one problem per answer that is not allowed.
     """
-    from distill_core.advisor import advise as recommend
+    from distill_core.advisor import advisor_here
 
-    def facts(name: str) -> dict[str, Any] | None:
-        return next((model for model in models() if model["name"] == name), None)
+    return advisor_here.advise_here(
+        answers, runs_dir=run_folders.default_runs_dir(runs_dir), hub=hub, forecast=forecast
+    )
 
-    return recommend(answers, model_facts=facts)
+
+def observed_answers(answers: dict[str, Any], *, hub: bool = False) -> list[dict[str, Any]]:
+    """What the machine, the rows and the models answer by themselves.
+
+    Each `{"field", "value", "words"}`, only of what `answers` leave open. Raises `RecipeError` as
+    `advise` does.
+    """
+    from distill_core.advisor import advisor_here
+
+    return advisor_here.observed_answers(answers, hub=hub)
 
 
 def temperature_example() -> dict[str, Any]:

@@ -32,7 +32,12 @@ TEACHER_FIELDS = (
 )
 """What only a teacher could answer."""
 
-SCALES = {"teacher.parameters": 1e6, "student.max_parameters": 1e6, "teacher.held_out_score": 0.01}
+SCALES = {
+    "teacher.parameters": 1e6,
+    "student.max_parameters": 1e6,
+    "teacher.held_out_score": 0.01,
+    "student.untrained_score": 0.01,
+}
 """What a form's number is multiplied by; the questions say the same as `scale`."""
 
 
@@ -65,6 +70,8 @@ def _form_value(question: dict[str, Any], kept: object) -> Any:
             return None
         scaled = value / question["scale"]
         return int(scaled) if float(scaled).is_integer() else round(scaled, 6)
+    if question["kind"] == "text":
+        return value if isinstance(value, str) and value != UNKNOWN else ""
     known = {choice["value"] for choice in question["choices"]}
     possible = isinstance(value, str) and bool(value) and (value in known or question["custom"])
     return value if possible else question["default"]

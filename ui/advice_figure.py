@@ -51,11 +51,15 @@ def figure(told: dict[str, Any], runs: list[dict[str, Any]], ratio: float | None
 
 
 def _is_rule_of_thumb(point: dict[str, Any]) -> bool:
-    return bool(point["kept"][0] != point["kept"][1] and point["speed"][0] != point["speed"][1])
+    return bool(
+        point["kept"]
+        and point["kept"][0] != point["kept"][1]
+        and point["speed"][0] != point["speed"][1]
+    )
 
 
 def _studies(published: list[dict[str, Any]]) -> dict[str, Any]:
-    points = [point for point in published if not _is_rule_of_thumb(point)]
+    points = [one for one in published if one["kept"] and not _is_rule_of_thumb(one)]
     return {
         "type": "scatter",
         "mode": "markers+text",

@@ -25,7 +25,8 @@ INTRO = {
     "Goal": ("What is it for?", "Four questions; each may stay open."),
     "Teacher": ("Who could teach it?", "A larger model whose answers you would like to keep."),
     "Data": ("What is there to learn from?", "Counts are enough; no row is read here."),
-    "Where it will run": ("Where will it run, and where is it trained?", ""),
+    "Where it will run": ("Where will it run?", "What the student may cost once it is in use."),
+    "Training": ("What may the training cost?", "Read from this machine where it can be."),
     "Answer": ("The whole reckoning", "Every rule that holds, its votes and its source."),
 }
 CONFIRM = "I have read the teacher's licence, and my use is allowed."
@@ -122,6 +123,8 @@ def _field(question: dict[str, Any]) -> Any:
             placeholder="I don't know",
             **common,
         )
+    if question["kind"] == "text":
+        return gr.Textbox(value=value, max_length=200, placeholder="I don't know", **common)
     choices = [(choice["label"], choice["value"]) for choice in question["choices"]]
     if question["custom"] or len(choices) > 6:
         return gr.Dropdown(

@@ -67,7 +67,17 @@ class DataAnswers(Group):
         None
     )
     source: Text = None
-    """`starter`, a file, or a data set on the hub; only the recipe uses it."""
+    """`starter`, a file, or a data set on the hub: what is there to see is read from it."""
+    held_out_source: Text = None
+    """A file of rows to score on, where these are kept apart."""
+    mean_tokens: Positive = None
+    longest_tokens: Positive = None
+    """Of a row, its answer included."""
+    answer_tokens: Positive = None
+    """Of the longest answer."""
+    duplicate_rows: Rows = None
+    leaked_rows: Rows = None
+    """Training rows that ask what a held-out row asks."""
 
 
 class TeacherAnswers(Group):
@@ -82,6 +92,9 @@ class TeacherAnswers(Group):
     license: Text = None
     same_tokenizer: YesNo = None
     serves_several_students: YesNo = None
+    context_tokens: Positive = None
+    writes_text: YesNo = None
+    """No for an encoder, which tells classes apart."""
 
 
 class StudentAnswers(Group):
@@ -168,6 +181,12 @@ def _grouped(document: dict[Any, Any]) -> dict[str, Any]:
         else:
             grouped[str(key)] = value
     return grouped
+
+
+def document(answers: Answers) -> dict[str, Any]:
+    """Write answers as the document that `parse` reads; what is unknown is left out."""
+    whole = answers.model_dump(mode="json", exclude_none=True)
+    return {key: value for key, value in whole.items() if value != {}}
 
 
 def fields() -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from distill_core.advisor.evidence import Evidence
 from distill_core.advisor.facts import Facts, Truth, all_of, any_of, at_least, below, negate, one_of
+from distill_core.advisor.past_runs import EVEN, LABELS, TEACHER
 
 Numbers = dict[str, float]
 Condition = Callable[[Facts, Numbers], Truth]
@@ -22,11 +23,11 @@ def _teacher(f: Facts) -> Truth:
 
 
 def _good_teacher(f: Facts) -> Truth:
-    return all_of(_teacher(f), f.answers.teacher.good_at_task)
+    return all_of(_teacher(f), f.teacher_is_good)
 
 
 def _weak_teacher(f: Facts) -> Truth:
-    return all_of(_teacher(f), negate(f.answers.teacher.good_at_task))
+    return all_of(_teacher(f), negate(f.teacher_is_good))
 
 
 def _gap(f: Facts, limit: float) -> Truth:
@@ -35,7 +36,7 @@ def _gap(f: Facts, limit: float) -> Truth:
 
 def _must_be_trained(f: Facts) -> Truth:
     """No teacher, or none that can do the task yet."""
-    return any_of(negate(_teacher(f)), negate(f.answers.teacher.good_at_task))
+    return any_of(negate(_teacher(f)), negate(f.teacher_is_good))
 
 
 def _access(f: Facts, kind: str) -> Truth:
@@ -70,11 +71,22 @@ def _many_unlabelled(f: Facts, n: Numbers) -> Truth:
     return all_of(at_least(_unlabelled(f), n["least_rows"]), at_least(_unlabelled(f), times))
 
 
-def _same_scores(f: Facts, n: Numbers) -> Truth:
-    teacher, untrained = f.answers.teacher.held_out_score, f.answers.student.untrained_score
-    if teacher is None or untrained is None or f.two_errors is None:
+def _unproven(f: Facts, n: Numbers) -> Truth:
+    return all_of(_teacher(f), f.two_errors is not None and negate(f.teacher_is_good))
+
+
+def _past(f: Facts, winner: str, n: Numbers) -> Truth:
+    """Whether a past run on these rows had this winner, with labels that compare with today's.
+
+    More labels than then make distilling's lead doubtful, fewer labels that of fine-tuning.
+    """
+    if f.past.winner != winner:
         return False
-    return 100 * (teacher - untrained) <= f.two_errors
+    now, then = f.answers.data.labelled_rows, f.past.labelled_rows
+    if now is None or then is None or winner == EVEN:
+        return True
+    similar = n["similar_rows"]
+    return now <= similar * then if winner == TEACHER else now * similar >= then
 
 
 def _outputs(f: Facts, kind: str) -> Truth:
@@ -115,6 +127,38 @@ def _too_wide(f: Facts) -> Truth:
     return _gap(f, f.most_times_smaller)
 
 
+def _open_task(f: Facts) -> Truth:
+    return one_of(f.answers.task, *OPEN_TASKS)
+
+
+def _readable(f: Facts) -> Truth:
+    """Whether the student can write answers worth judging."""
+    return all_of(_open_task(f), f.answers.student.published_checkpoint)
+
+
+def _small_budget(f: Facts, n: Numbers) -> Truth:
+    return at_least(n["small_budget"], f.answers.constraints.budget_gpu_hours)
+
+
+def _own_layers_wanted(f: Facts) -> Truth:
+    return all_of(_own_layers(f), negate(f.answers.student.published_checkpoint))
+
+
+def _encoder(f: Facts) -> bool:
+    """Only where that is known: it is read from the model itself."""
+    return f.answers.teacher.writes_text is False
+
+
+def _other_tokenizer(f: Facts) -> Truth:
+    return all_of(_teacher(f), negate(f.answers.teacher.same_tokenizer))
+
+
+def _repeats(f: Facts, n: Numbers) -> Truth:
+    data = f.answers.data
+    rows = (data.labelled_rows or 0) + (data.unlabelled_rows or 0)
+    return data.duplicate_rows is not None and data.duplicate_rows > n["duplicate_share"] * rows
+
+
 def _new_weights(f: Facts) -> Truth:
     return all_of(negate(f.answers.student.published_checkpoint), negate(_own_layers(f)))
 
@@ -124,7 +168,17 @@ CONDITIONS: dict[str, Condition] = {
     "G.better": lambda f, n: one_of(f.answers.goal, "better_at_task", "style"),
     "G.both": lambda f, n: one_of(f.answers.goal, "both"),
     "G.latency": lambda f, n: f.answers.student.latency_ms is not None,
-    "G.budget": lambda f, n: at_least(n["small_budget"], f.answers.constraints.budget_gpu_hours),
+    "G.over_budget": lambda f, n: below(f.answers.constraints.budget_gpu_hours, f.least_hours),
+    "G.budget": _small_budget,
+    "D.leak": lambda f, n: at_least(f.answers.data.leaked_rows, 1),
+    "D.duplicates": _repeats,
+    "D.long": lambda f, n: below(f.answers.teacher.context_tokens, f.answers.data.longest_tokens),
+    "D.classes_only": lambda f, n: all_of(
+        _teacher(f), _encoder(f), negate(one_of(f.answers.task, "classification"))
+    ),
+    "P.teacher_won": lambda f, n: _past(f, TEACHER, n),
+    "P.labels_won": lambda f, n: _past(f, LABELS, n),
+    "P.even": lambda f, n: _past(f, EVEN, n),
     "R0.missing": _no_held_out,
     "R0.enough": lambda f, n: negate(_no_held_out(f, n)),
     "R0.thin": lambda f, n: all_of(negate(_no_held_out(f, n)), below(_held_out(f), n["good_rows"])),
@@ -137,7 +191,7 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "R1.good": lambda f, n: _good_teacher(f),
     "R1.weak": lambda f, n: _weak_teacher(f),
-    "R1.unproven": _same_scores,
+    "R1.unproven": _unproven,
     "R2.restricted": lambda f, n: _outputs(f, "restricted"),
     "R2.restricted_shared": lambda f, n: all_of(
         _outputs(f, "restricted"), f.answers.constraints.will_share
@@ -150,6 +204,9 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "R3.exists": lambda f, n: _good_teacher(f),
     "R3.several": lambda f, n: all_of(_teacher(f), f.answers.teacher.serves_several_students),
+    "R3.shared_correction": lambda f, n: all_of(
+        _good_teacher(f), f.answers.teacher.serves_several_students, _access(f, "weights")
+    ),
     "R4.few": lambda f, n: below(_labelled(f), n["prompt_rows"]),
     "R4.tiny": lambda f, n: all_of(
         at_least(_labelled(f), n["prompt_rows"]), below(_labelled(f), n["gain_rows"])
@@ -179,21 +236,20 @@ CONDITIONS: dict[str, Condition] = {
     "R7.top_k": lambda f, n: _access(f, "top_k"),
     "R7.weights": lambda f, n: _access(f, "weights"),
     "R8.match": lambda f, n: negate(one_of(f.answers.task, *OPEN_TASKS)),
-    "R8.open": lambda f, n: one_of(f.answers.task, *OPEN_TASKS),
-    "R9.later": lambda f, n: all_of(
-        one_of(f.answers.task, *OPEN_TASKS), f.answers.student.published_checkpoint
-    ),
-    "R9.not_yet": lambda f, n: negate(
-        all_of(one_of(f.answers.task, *OPEN_TASKS), f.answers.student.published_checkpoint)
-    ),
+    "R8.open": lambda f, n: _open_task(f),
+    "R9.later": lambda f, n: all_of(_readable(f), _small_budget(f, n) is not True),
+    "R9.dear": lambda f, n: all_of(_readable(f), _small_budget(f, n)),
+    "R9.not_yet": lambda f, n: negate(_readable(f)),
     "R10.language": lambda f, n: negate(one_of(f.answers.task, "classification")),
+    "R10.head": lambda f, n: all_of(one_of(f.answers.task, "classification"), _encoder(f)),
     "R10.classes": lambda f, n: one_of(f.answers.task, "classification"),
     "R11.sparse": lambda f, n: _access(f, "top_k"),
     "R12.no_gap": lambda f, n: negate(_gap(f, n["gap"])),
     "R12.gap": lambda f, n: _gap(f, n["gap"]),
     "R12.wide": lambda f, n: _gap(f, n["wide_gap"]),
-    "R13.own_layers": lambda f, n: all_of(
-        _own_layers(f), negate(f.answers.student.published_checkpoint)
+    "R13.own_layers": lambda f, n: _own_layers_wanted(f),
+    "R13.narrower": lambda f, n: all_of(
+        _own_layers_wanted(f), _open_task(f), f.answers.student.latency_ms is None
     ),
     "R14.published": lambda f, n: f.answers.student.published_checkpoint,
     "R14.nothing": lambda f, n: _new_weights(f),
@@ -207,7 +263,9 @@ CONDITIONS: dict[str, Condition] = {
         one_of(f.answers.task, "reasoning"),
         at_least(n["parameters"], f.answers.student.max_parameters),
     ),
-    "R18.other": lambda f, n: all_of(_teacher(f), negate(f.answers.teacher.same_tokenizer)),
+    "R18.other": lambda f, n: _other_tokenizer(f),
+    "R18.across": lambda f, n: all_of(_other_tokenizer(f), _access(f, "weights")),
+    "R18.text": lambda f, n: all_of(_other_tokenizer(f), negate(_access(f, "weights"))),
     "R19.both": lambda f, n: all_of(_access(f, "weights"), below(f.machine_bytes, f.both_bytes)),
     "R19.fits": lambda f, n: all_of(_access(f, "weights"), at_least(f.machine_bytes, f.both_bytes)),
     "R20.plain_cpu": lambda f, n: all_of(
@@ -225,7 +283,7 @@ CONDITIONS: dict[str, Condition] = {
     "R22.other_goal": lambda f, n: negate(_smaller_wanted(f)),
     "R23.correct": lambda f, n: all_of(_access(f, "weights"), at_least(_labelled(f), n["rows"])),
     "R24.features": lambda f, n: all_of(
-        one_of(f.answers.task, "classification"), _access(f, "weights")
+        one_of(f.answers.task, "classification"), _own_layers_wanted(f)
     ),
 }
 """Clause id → condition; `evidence.yaml` has exactly these clauses."""

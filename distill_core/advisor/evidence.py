@@ -15,7 +15,10 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 PATH = Path(__file__).with_name("evidence.yaml")
 
-Strength = Literal["A", "B", "C"]
+Strength = Literal["M", "A", "B", "C"]
+"""From the strongest: measured by the user, read, second-hand, our own inference."""
+
+STRENGTHS: tuple[Strength, ...] = ("M", "A", "B", "C")
 Road = Literal["teacher", "labels", "none"]
 
 
@@ -77,11 +80,48 @@ class Range(_Data):
     id: str
     name: str
     ratio: float
-    kept: tuple[float, float]
+    kept: tuple[float, float] | None
     speed: tuple[float, float]
     what: str
     strength: Strength
     tasks: list[str]
+
+
+class HeadToHead(_Data):
+    """A published comparison of the same student, distilled and fine-tuned."""
+
+    id: str
+    what: str
+    distilled: str
+    fine_tuned: str
+    better: Literal["teacher", "labels"]
+    strength: Strength
+    tasks: list[str]
+
+
+class RecipeStart(_Data):
+    """Where a recipe starts; our own choice, to be tuned on held-out rows."""
+
+    learning_rates: dict[Literal["full", "new", "shaped", "lora", "own_samples"], float]
+    epochs: float
+    held_out_share: tuple[float, float]
+    held_out_rows: int
+    times_smaller: float
+    starter_tuning: dict[str, Any]
+    middle_layers: int
+    middle_width: int
+    hidden_states_weight: float
+    jsd_beta: float
+    row_tokens: int
+    answer_tokens: int
+
+
+class Arithmetic(_Data):
+    """What time and cost are worked out from; ranges from low to high."""
+
+    tokens_per_row: tuple[float, float]
+    flops_per_s: dict[Literal["cpu", "mps", "cuda"], tuple[float, float]]
+    own_samples: tuple[float, float]
 
 
 class License(_Data):
@@ -121,7 +161,10 @@ class Evidence(_Data):
     sources: dict[str, Source]
     sets: dict[str, list[str]]
     rules: dict[str, Rule]
+    recipe: RecipeStart
+    arithmetic: Arithmetic
     ranges: list[Range]
+    head_to_head: list[HeadToHead]
     range_reach: float
     quantised: Note
     extra_compute: Note

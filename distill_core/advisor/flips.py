@@ -15,6 +15,7 @@ from distill_core.advisor import answers as answer_fields
 from distill_core.advisor.answers import Answers
 from distill_core.advisor.evidence import Evidence
 from distill_core.advisor.facts import gib, parameters
+from distill_core.advisor.past_runs import NO_PAST, Past
 from distill_core.advisor.scoring import Scoring, score, verdict_of
 
 _STEPS = (1, 2, 5)
@@ -35,6 +36,8 @@ _TRIED: dict[str, list[Any]] = {
     "constraints.task_changes": ["rarely", "weekly"],
     "constraints.calls_per_month": [100.0, 10_000.0],
     "machine.memory_gib": [2.0**power for power in range(0, 10)],
+    "constraints.budget_gpu_hours": [1.0, 10.0, 100.0],
+    "teacher.parameters": [1e6, 1e8, 1e9, 7e9, 7e10],
     "goal": ["smaller_faster", "better_at_task", "both", "new_knowledge", "style"],
 }
 """Values to try, nearest field first: what a user could go and get comes before what is given."""
@@ -46,10 +49,13 @@ _PAIRS = [
     ("data.unlabelled_rows", "teacher.good_at_task"),
     ("data.held_out_rows", "data.labelled_rows"),
     ("student.max_parameters", "student.device_memory_gib"),
+    ("student.max_parameters", "teacher.parameters"),
 ]
 
 
-def flips_when(answers: Answers, wanted: str, evidence: Evidence) -> dict[str, Any] | None:
+def flips_when(
+    answers: Answers, wanted: str, evidence: Evidence, past: Past = NO_PAST
+) -> dict[str, Any] | None:
     """Find the nearest change that makes `wanted` the verdict.
 
     Returns `{"changes": {field: value}, "words": "with 2,000 labelled rows instead of 400"}`, or
@@ -61,7 +67,7 @@ def flips_when(answers: Answers, wanted: str, evidence: Evidence) -> dict[str, A
     later = (_one_at_a_time(answers, others), _two_at_once(answers, _PAIRS[1:]))
     for changes in itertools.chain(*tried, *later):
         changed = answer_fields.replace(answers, changes)
-        if verdict_of(changed, evidence) == wanted:
+        if verdict_of(changed, evidence, past) == wanted:
             return {"changes": changes, "words": _words(answers, changes)}
     return None
 
@@ -94,6 +100,7 @@ _NOUNS = {
     "data.unlabelled_rows": "unlabelled rows",
     "data.held_out_rows": "held-out rows",
     "constraints.calls_per_month": "calls a month",
+    "constraints.budget_gpu_hours": "hours of training",
 }
 
 _CLAUSES: dict[tuple[str, Any], str] = {
@@ -140,6 +147,9 @@ def _one(field: str, value: Any, now: Any) -> str:
     if field == "student.max_parameters":
         before = "" if now is None else f" instead of {parameters(now)}"
         return f"with a student of up to {parameters(value)} parameters{before}"
+    if field == "teacher.parameters":
+        before = "" if now is None else f" instead of {parameters(now)}"
+        return f"with a teacher of {parameters(value)} parameters{before}"
     where = "on this machine" if field.startswith("machine") else "where it will run"
     before = "" if now is None else f" instead of {gib(now * 2**30)}"
     return f"with {gib(value * 2**30)} of memory {where}{before}"
@@ -148,8 +158,6 @@ def _one(field: str, value: Any, now: Any) -> str:
 # --- what is open -----------------------------------------------------------------------------
 
 _MORE_VALUES: dict[str, list[Any]] = {
-    "constraints.budget_gpu_hours": [1.0, 100.0],
-    "teacher.parameters": [1e6, 1e8, 1e9, 7e9, 7e10],
     "teacher.license": ["apache-2.0", "llama", "hosted"],
     "teacher.same_tokenizer": [True, False],
     "constraints.will_share": [True, False],
@@ -159,18 +167,20 @@ DECIDING = [*_TRIED, *_MORE_VALUES]
 """Answers that votes or vetoes depend on; a test finds the same ones from the conditions."""
 
 
-def open_answers(answers: Answers, evidence: Evidence) -> list[dict[str, Any]]:
+def open_answers(
+    answers: Answers, evidence: Evidence, past: Past = NO_PAST
+) -> list[dict[str, Any]]:
     """Find the unknown answers that would settle something, the weightiest first.
 
     Each `{"field", "settles": votes and vetoes now open, "turns": bool}`; `turns` says whether
     some value of it would change the verdict. A veto counts as much as the largest vote.
     """
-    now = score(answers, evidence)
+    now = score(answers, evidence, past)
     found = []
     for field, values in {**_TRIED, **_MORE_VALUES}.items():
         if answer_fields.get(answers, field) is not None:
             continue
-        tried = [score(answer_fields.replace(answers, {field: v}), evidence) for v in values]
+        tried = [score(answer_fields.replace(answers, {field: v}), evidence, past) for v in values]
         settles = max(_settled(now, other, evidence) for other in tried)
         if settles > 0:
             turns = any(other.verdict != now.verdict for other in tried)

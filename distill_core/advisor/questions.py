@@ -24,15 +24,19 @@ GIB = 2**30
 def questions(machine: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """List the questions; `machine` (as `api.machine` tells it) fills in what it knows.
 
-    Each: `{"field", "step", "title", "help", "kind": "choice|number|yes_no", "choices": [{"value",
-    "label"}], "default": value or "unknown", "unit", "scale": what a form divides the number by,
-    "custom": whether other text is welcome}`.
+    Each: `{"field", "step", "title", "help", "kind": "choice|number|yes_no|text", "choices":
+    [{"value", "label"}], "default": value or "unknown", "unit", "scale": what a form divides the
+    number by, "custom": whether other text is welcome, "when": {field: values} that other answers
+    must have for it to be worth asking, "describes": the answer whose default this default is
+    about, or ""}`.
     """
     seen = {
         field: (value, " Read from this machine.")
         for field, value in _machine_answers(machine or {}).items()
     }
-    seen |= _starter_answers()
+    measured = " Measured for the built-in teacher, on rows that it has not seen."
+    notes = {"teacher.held_out_score": measured}
+    seen |= {field: (value, notes.get(field, "")) for field, value in starter_facts().items()}
     listed = []
     for step in _read():
         for item in step["questions"]:
@@ -68,23 +72,49 @@ def _complete(item: dict[str, Any], step: str) -> dict[str, Any]:
         "unit": item.get("unit", ""),
         "scale": item.get("scale", 1),
         "custom": item.get("custom", False),
+        "when": item.get("when", {}),
+        "describes": _described(item["field"]),
     }
 
 
+def _described(field: str) -> str:
+    """Whose default a default is about: the starter's rows, or its teacher."""
+    group, _, last = field.rpartition(".")
+    if group == "data" and last != "source":
+        return "data.source"
+    about_teacher = group == "teacher" and last not in {"exists", "name", "serves_several_students"}
+    if about_teacher or field == "student.untrained_score":
+        return "teacher.name"
+    return "data.source" if field in {"student.max_parameters", "student.device_memory_gib"} else ""
+
+
+def default_for(question: dict[str, Any], answers: dict[str, Any], seen: dict[str, Any]) -> Any:
+    """What to offer: what was seen, else the default where it still describes what was chosen."""
+    if question["field"] in seen:
+        return seen[question["field"]]
+    described = question["describes"]
+    whose = {item["field"]: item["default"] for step in _read() for item in step["questions"]}
+    changed = described and answers.get(described, whose[described]) != whose[described]
+    return "unknown" if changed else question["default"]
+
+
+def is_asked(question: dict[str, Any], answers: dict[str, Any]) -> bool:
+    """Whether a question is worth asking, given the answers so far by dotted name."""
+    return all(
+        answers.get(field, "unknown") in values for field, values in question["when"].items()
+    )
+
+
 @functools.cache
-def _starter_answers() -> dict[str, tuple[Any, str]]:
-    """Size and score of the built-in teacher, as its build wrote them down, with a note."""
+def starter_facts() -> dict[str, Any]:
+    """Size and score of the built-in teacher by answer, as its build wrote them down."""
     try:
         facts = json.loads((loader.teacher_dir() / "build.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # an incomplete checkout: the starter says so itself when it is used
     score = facts.get("held_out_exact_match", facts.get("development_exact_match"))
-    note = " Measured for the built-in teacher, on rows that it has not seen."
-    known = {
-        "teacher.parameters": (facts.get("parameters"), ""),
-        "teacher.held_out_score": (score, note),
-    }
-    return {field: answer for field, answer in known.items() if answer[0] is not None}
+    known = {"teacher.parameters": facts.get("parameters"), "teacher.held_out_score": score}
+    return {field: value for field, value in known.items() if value is not None}
 
 
 def _machine_answers(machine: dict[str, Any]) -> dict[str, Any]:

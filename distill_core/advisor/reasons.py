@@ -10,7 +10,7 @@ from typing import Any
 
 from distill_core.advisor import flips, plan
 from distill_core.advisor.answers import Answers
-from distill_core.advisor.evidence import Clause, Evidence, Rule
+from distill_core.advisor.evidence import STRENGTHS, Clause, Evidence, Rule
 from distill_core.advisor.facts import fill, words
 from distill_core.advisor.scoring import Scoring
 
@@ -53,7 +53,7 @@ def reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
         return lead + veto_weight * ruled_out, votes.get(winner, 0.0), len(vetoes)
 
     def push(item: tuple[str, Rule, Clause]) -> tuple[Any, ...]:
-        return *(-gain for gain in gains(item)), item[2].strength or item[1].strength, item[0]
+        return *(-gain for gain in gains(item)), _strength(item), item[0]
 
     useful = [
         item
@@ -68,8 +68,13 @@ def reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
     for item in sorted(deciding if len(deciding) > 1 else useful, key=push):
         if not _says_the_same(item[0], [other[0] for other in chosen]):
             chosen.append(item)
-    best = sorted(chosen[:MAX_REASONS], key=lambda item: item[2].strength or item[1].strength)
+    best = sorted(chosen[:MAX_REASONS], key=_strength)
     return [reason(item, scoring, evidence) for item in best]
+
+
+def _strength(item: tuple[str, Rule, Clause]) -> int:
+    """The strongest first."""
+    return STRENGTHS.index(item[2].strength or item[1].strength)
 
 
 def _other_road(scoring: Scoring, evidence: Evidence) -> str:
@@ -99,14 +104,14 @@ def confidence(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[s
         (scoring.scores[v] for v in scoring.ranking[1:] if not scoring.vetoed_by[v]),
         default=-math.inf,
     )
-    open_answers = flips.open_answers(answers, evidence)
+    open_answers = flips.open_answers(answers, evidence, scoring.facts.past)
     if not open_answers:
         if math.isinf(known_lead):
             why = "Everything else is ruled out."
         elif level == "high":
-            why = f"It leads by {known_lead:g} votes, and no answer that decides is missing."
+            why = f"It leads by {_votes(known_lead)}, and no answer that decides is missing."
         else:
-            why = f"A close call: it leads by only {known_lead:g} votes. Measure both."
+            why = f"A close call: it leads by only {_votes(known_lead)}. Measure both."
     elif level == "high":
         why = "It would still lead if every open answer spoke against it."
     elif level == "medium":
@@ -119,6 +124,10 @@ def confidence(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[s
             else f"{_number(len(open_answers))} that matter {_verb(len(open_answers))} open."
         )
     return {"level": level, "why": why, "lead": lead if math.isfinite(lead) else None}
+
+
+def _votes(lead: float) -> str:
+    return "1 vote" if lead == 1 else f"{lead:g} votes"
 
 
 def _number(count: int) -> str:
@@ -149,7 +158,7 @@ def runner_up(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[st
         lost = reason(max(candidates, key=against), scoring, evidence)
         found = {key: lost[key] for key in ("rule", "source", "url", "strength")}
         found["why_lost"] = f"{lost['headline']} {lost['sentence']}"
-    flip = flips.flips_when(answers, rival, evidence)
+    flip = flips.flips_when(answers, rival, evidence, scoring.facts.past)
     return {
         "verdict": rival,
         "title": evidence.verdicts[rival].title,

@@ -1,55 +1,56 @@
 """From a verdict to a recipe that can be run.
 
-In: a `Scoring` and the method. Out: a mapping that `recipe_yaml.parse` accepts, and what the user
-still has to fill in. Knows no weights; facts of a named model come from the caller.
+In: a `Scoring`, the method, and what is known of named models. Out: a mapping that
+`recipe_yaml.parse` accepts and `checks` passes, and what the user still has to put in. Where the
+answers name no rows or no teacher, built-in ones stand in, so that every recipe runs as it is.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any
 
 import yaml
 
 from distill_core import ready_recipes, recipe_yaml
+from distill_core.advisor import recipe_rows, recipe_training, stand_ins, student_sizes
 from distill_core.advisor.answers import Answers
 from distill_core.advisor.evidence import Evidence
+from distill_core.advisor.observed import STARTER, STARTER_TEACHER
+from distill_core.advisor.recipe_training import value
 from distill_core.advisor.scoring import Scoring
+from distill_core.advisor.stand_ins import STAND_IN
+from distill_core.advisor.student_sizes import Kind, Known
 from distill_core.recipe import Recipe
 
-STARTER_TEACHER = "pocket-teacher"
-YOUR_TEACHER, YOUR_STUDENT, YOUR_ROWS = "your-teacher", "your-student", "your_rows.jsonl"
-
-ModelFacts = Callable[[str], dict[str, Any] | None]
-"""Reads a model's `layers`, `parameters`, …; None where it cannot."""
-
-_RATES = {"full": 5.0e-5, "new": 1.0e-3, "shaped": 3.0e-4, "lora": 5.0e-4}
-"""Learning rates: LoRA's is ten times that of full training (R16)."""
+_KINDS: dict[str, Kind] = {
+    "new weights": "scratch",
+    "the teacher, narrower": "width_prune",
+    "the teacher's lower layers": "layer_drop",
+}
 
 
 def write(
-    scoring: Scoring,
-    settings: dict[str, dict[str, Any]],
-    evidence: Evidence,
-    model_facts: ModelFacts,
+    scoring: Scoring, settings: dict[str, dict[str, Any]], evidence: Evidence, known: Known
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Write the recipe of a verdict, and the list of what is left to fill in.
+    """Write the recipe of a verdict, and the list of what is left to put in.
 
     Returns None where the verdict trains nothing.
     """
     verdict, answers = scoring.verdict, scoring.facts.answers
     if evidence.verdicts[verdict].road == "none":
         return None, []
-    if is_starter(answers) and verdict == "distill" and not _text_only(answers):
-        return plain(ready_recipes.read("pocket_student")), []
-    draft = _Draft(answers=answers, settings=settings, model_facts=model_facts)
+    draft = _Draft(answers=answers, settings=settings, evidence=evidence, known=known)
+    if answers.data.source == STARTER and draft.is_pocket and draft.as_it_comes(verdict):
+        return plain(ready_recipes.read("pocket_student")), draft.left_to_fill()
     recipe: dict[str, Any] = {
         "name": verdict.replace("_", "-"),
         "data": draft.data(),
         "stages": _STAGES[verdict](draft),
     }
+    if draft.answer_length():
+        recipe["evaluation"] = draft.answer_length()
     if draft.reads_only:
         recipe = {**recipe, "task": "text_classification"} | {"stages": draft.with_a_head(recipe)}
     return plain(recipe_yaml.parse(recipe)), draft.left_to_fill()
@@ -60,16 +61,6 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     return yaml.safe_load(recipe_yaml.dumps(recipe))
 
 
-def is_starter(answers: Answers) -> bool:
-    """Whether the answers describe the built-in task and its teacher."""
-    return answers.data.source == "starter" and answers.teacher.name in {None, STARTER_TEACHER}
-
-
-def _text_only(answers: Answers) -> bool:
-    teacher = answers.teacher
-    return teacher.access in {"text", "top_k"} or teacher.same_tokenizer is False
-
-
 class _Draft:
     """Answers turned into pieces of a recipe."""
 
@@ -78,26 +69,54 @@ class _Draft:
         *,
         answers: Answers,
         settings: dict[str, dict[str, Any]],
-        model_facts: ModelFacts,
+        evidence: Evidence,
+        known: Known,
     ) -> None:
         self.answers = answers
         self.settings = settings
-        self.starter = answers.data.source == "starter"
-        self.teacher = answers.teacher.name or (STARTER_TEACHER if self.starter else YOUR_TEACHER)
-        self._model_facts = model_facts
-        self.text_only = _text_only(answers)
+        self.evidence = evidence
+        self.start = evidence.recipe
+        self.known = known
+        self.rows = answers.data.source or STARTER
+        named = answers.teacher.name if answers.teacher.exists is not False else None
+        self.teacher = named or (STARTER_TEACHER if self.rows == STARTER else STAND_IN)
+        self.text_only = answers.teacher.access in {"text", "top_k"}
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
         """The teacher's layers, width and so on; empty where nobody knows them."""
-        unknown = self.teacher == YOUR_TEACHER
-        return {} if unknown else self._model_facts(self.teacher) or {}
+        return self.known.facts(self.teacher) or {}
+
+    @property
+    def is_pocket(self) -> bool:
+        """Whether the built-in task and its teacher are meant, or stand in."""
+        return self.rows == STARTER and self.teacher == STARTER_TEACHER and not self._base()
+
+    def as_it_comes(self, verdict: str) -> bool:
+        """Whether the starter's own recipe is what the rules ask for."""
+        open_task = value(self.settings, "on_policy")
+        return verdict == "distill" and not self.text_only and not open_task
 
     @property
     def reads_only(self) -> bool:
         """Whether the teacher is an encoder, which can do nothing but tell classes apart."""
+        said = self.answers.teacher.writes_text
+        if said is not None and self.teacher == self.answers.teacher.name:
+            return not said
         own = self.teacher == STARTER_TEACHER  # known without looking
         return not own and "causal_lm" not in self.facts.get("tasks", ["causal_lm"])
+
+    @property
+    def across(self) -> bool:
+        """Whether probabilities are compared although the tokenizers differ."""
+        other = self.answers.teacher.same_tokenizer is False
+        return other and self._base() is not None and not self.text_only and not self.reads_only
+
+    @property
+    def rank(self) -> int | None:
+        """LoRA's rank, where the rules ask for an adapter."""
+        rank = value(self.settings, "lora_rank")
+        return rank if isinstance(rank, int) else None
 
     def with_a_head(self, recipe: dict[str, Any]) -> list[dict[str, Any]]:
         """The stages; a teacher that tells no classes apart yet is tuned before it teaches."""
@@ -106,102 +125,79 @@ class _Draft:
             return [first, *rest]
         return [self.tune(self.teacher), first | {"teacher": "previous"}, *rest]
 
-    # --- data ---
+    # --- rows ---
+
+    @property
+    def _most_tokens(self) -> float | None:
+        return self.answers.teacher.context_tokens or self.facts.get("max_seq_len")
 
     def data(self) -> dict[str, Any]:
         """Sources and held-out rows."""
-        if self.starter:
-            return {
-                "sources": [{"kind": "starter", "split": split} for split in self._splits()],
-                "held_out": {"kind": "starter", "split": "held_out"},
-                "max_seq_len": 128,
-            }
-        name = self.answers.data.source or YOUR_ROWS
-        is_file = "." in PurePath(name).name or name.count("/") != 1
-        source = {"kind": "file", "path": name} if is_file else {"kind": "hub", "id": name}
-        labelled = self.answers.data.labelled_rows or 0
-        share = min(0.5, max(0.1, 200 / labelled)) if labelled else 0.1
-        return {"sources": [source], "held_out": round(share, 3)}
+        most = None if self.rows == STARTER else self._most_tokens
+        return recipe_rows.data(self.answers, self.start, text_only=self.text_only, most=most)
 
-    def _splits(self) -> list[str]:
-        return ["labelled", "unlabelled"] if not self.text_only else ["labelled"]
+    def answer_length(self) -> dict[str, Any]:
+        """Room for the longest answer that was seen, where the default would cut it."""
+        if self.is_pocket or self.reads_only:
+            return {}
+        room = recipe_rows.answer_room(self.answers, self.start, self._most_tokens)
+        return {"max_new_tokens": room} if room else {}
 
     def left_to_fill(self) -> list[str]:
-        """What the answers did not say and a run needs."""
-        missing = []
-        if not self.answers.data.source:
-            missing.append(f"Put the path of your rows in place of {YOUR_ROWS}.")
-        if self.teacher == YOUR_TEACHER and not self.text_only and self._has_teacher():
-            missing.append(f"Put your teacher's name or folder in place of {YOUR_TEACHER}.")
-        if self.text_only and self._has_teacher():
-            missing.append("Let the teacher answer your unlabelled rows, and add them as a file.")
-        if self._base() == YOUR_STUDENT:
-            missing.append(f"Put the small model's name or folder in place of {YOUR_STUDENT}.")
-        if not self._own_student() and self._base() is None and not self.facts:
-            missing.append("Set the student's layers and width; Build shows its size as you do.")
-        return missing
-
-    def _has_teacher(self) -> bool:
-        return self.answers.teacher.exists is not False
+        """What the answers did not say, and what stands in for it."""
+        return stand_ins.left_to_fill(
+            self.answers,
+            teacher=self.teacher,
+            text_only=self.text_only,
+            is_pocket=self.is_pocket,
+            sized=self.is_pocket or bool(self.facts),
+        )
 
     # --- students ---
 
+    def _needs_own(self) -> bool:
+        """Whether the student cannot be made of a teacher."""
+        return self.text_only or self.answers.teacher.exists is False
+
     def _base(self) -> str | None:
-        """The published small checkpoint that the student starts from; None for the starter."""
+        """The published checkpoint that the student starts from; None: it is made of its teacher.
+
+        Where nobody teaches and no model is named, one stands in.
+        """
         if self.answers.student.name:
             return self.answers.student.name
-        if self.starter:
-            return None
-        needs_own = self.text_only or not self._has_teacher()
-        if self.answers.student.published_checkpoint or needs_own:
-            return YOUR_STUDENT
-        return None
+        return STAND_IN if self._needs_own() and self.rows != STARTER else None
 
     def student(self) -> dict[str, Any]:
         """What the student starts from."""
         base = self._base()
         if base:
             return {"init": "pretrained", "model": base}
-        if self._own_student():
+        if self.is_pocket:
             return _pocket_stage()["student"]
-        return self._shaped(self._ratio())
+        return student_sizes.shaped(self.teacher, self._kind(), self._ratio(), self.known)
 
-    def _own_student(self) -> bool:
-        """Whether the starter's own student is meant."""
-        return self.starter and self.teacher == STARTER_TEACHER
+    def _kind(self) -> Kind:
+        wanted = value(self.settings, "initialisation", "")
+        return _KINDS.get(wanted, "layer_drop")
 
     def middle(self) -> dict[str, Any]:
         """A student halfway, on a logarithmic scale, between teacher and student."""
-        if self._own_student():
-            return {"init": "scratch", "layers": 3, "hidden_size": 120}
-        return self._shaped(self._ratio() ** 0.5)
-
-    def _shaped(self, ratio: float) -> dict[str, Any]:
-        """A student of the teacher's architecture, so many times smaller."""
-        if self.settings.get("initialisation", {}).get("rule") == "R14.nothing":
-            return self._scratch(ratio)
-        return {"init": "layer_drop", "layers": self._layers(ratio)}
+        if self.is_pocket:
+            start = self.start
+            sizes = {"layers": start.middle_layers, "hidden_size": start.middle_width}
+            return {"init": "scratch", **sizes}
+        return student_sizes.shaped(self.teacher, self._kind(), self._ratio() ** 0.5, self.known)
 
     def _ratio(self) -> float:
-        parameters = self.answers.teacher.parameters or self.facts.get("parameters")
+        known = self.facts.get("parameters")
+        parameters = known or self.answers.teacher.parameters
         student = self.answers.student.max_parameters
-        return max(1.0, parameters / student) if parameters and student else 4.0
-
-    def _layers(self, ratio: float) -> int:
-        layers = int(self.facts.get("layers") or 24)
-        return max(1, min(layers - 1, int(layers / ratio)))
-
-    def _scratch(self, ratio: float) -> dict[str, Any]:
-        """Depth and width shrunk alike: parameters go with depth times width squared."""
-        layers, width = self.facts.get("layers") or 24, self.facts.get("hidden_size") or 1024
-        heads = self.facts.get("attention_heads") or 16
-        head = max(8, width // heads)
-        shrink = ratio ** (1 / 3)
-        return {
-            "init": "scratch",
-            "layers": max(1, int(layers / shrink)),
-            "hidden_size": max(head, int(width / shrink) // head * head),
-        }
+        if not parameters or not student:
+            return self.start.times_smaller
+        if known and not self.answers.teacher.name:  # as many times smaller as asked of the other
+            parameters = self.answers.teacher.parameters or known
+        return max(1.0, parameters / student)
 
     # --- stages ---
 
@@ -214,12 +210,40 @@ class _Draft:
             "kind": "distill",
             "teacher": teacher or self.teacher,
             "student": student,
-            "losses": self._losses(),
+            "losses": self._losses(student),
             "optim": self._optim(student),
+            **self._room_for_answers(),
         }
-        if "lora_rank" in self.settings and student["init"] == "pretrained":
+        precision = value(self.settings, "teacher_precision")
+        if precision and not self.is_pocket and not self.reads_only:
+            stage["teacher_precision"] = precision
+        if self.rank and student["init"] == "pretrained":
             stage |= self._lora(stage["optim"])
         return stage
+
+    def own_samples(self) -> list[dict[str, Any]]:
+        """The last stage of an open task, where the rules ask for one: the student's own answers.
+
+        The teacher judges them token by token, so both have to have the same tokens.
+        """
+        share = value(self.settings, "on_policy")
+        if not share or self.text_only or self.across or self.reads_only:
+            return []
+        stage: dict[str, Any] = {
+            "kind": "distill",
+            "teacher": self.teacher,
+            "student": {"init": "pretrained", "model": "previous"},
+            "losses": [{"name": "jsd", "weight": 1.0, "beta": self.start.jsd_beta}],
+            "on_policy_fraction": share,
+            "optim": {"learning_rate": self.start.learning_rates["own_samples"], "epochs": 1.0},
+            **self._room_for_answers(),
+        }
+        precision = value(self.settings, "teacher_precision")
+        return [stage | ({"teacher_precision": precision} if precision else {})]
+
+    def _room_for_answers(self) -> dict[str, Any]:
+        room = self.answer_length()
+        return {"teacher_answers": room} if room else {}
 
     def fine_tune(self, *, lora: bool = False) -> dict[str, Any]:
         """A stage that trains the student on labels alone."""
@@ -231,35 +255,31 @@ class _Draft:
         else:
             stage = {"kind": "fine_tune", "model": self.teacher, "student": student}
         stage["optim"] = self._optim(stage.get("student", {"init": "pretrained"}))
-        if lora or ("lora_rank" in self.settings and "student" not in stage):
+        if lora or (self.rank and "student" not in stage):
             stage |= self._lora(stage["optim"])
         return stage
 
     def tune(self, model: str) -> dict[str, Any]:
         """A stage that trains a model as it is: the teacher, or the student before."""
-        return {"kind": "fine_tune", "model": model, "optim": self._optim({"init": "pretrained"})}
+        optim = self._optim({"init": "pretrained"})
+        adapter = self._lora(optim) if self.rank else {}
+        return {"kind": "fine_tune", "model": model, "optim": optim} | adapter
 
-    def _losses(self) -> list[dict[str, Any]]:
-        share = float(self.settings.get("cross_entropy_weight", {}).get("value", 0.1))
-        temperature = float(self.settings.get("temperature", {}).get("value", 1.0))
-        losses = [{"name": "forward_kl", "weight": round(1 - share, 3), "temperature": temperature}]
-        if share:
-            losses.append({"name": "cross_entropy", "weight": share})
-        return losses
+    def _losses(self, student: dict[str, Any]) -> list[dict[str, Any]]:
+        across = self.across and student["init"] == "pretrained"
+        return recipe_training.losses(self.settings, self.start, student, across=across)
 
     def _optim(self, student: dict[str, Any]) -> dict[str, Any]:
-        if self._own_student():
-            optim = dict(_pocket_stage()["optim"])
-            if student["init"] != "scratch":
-                optim |= {"learning_rate": 5.0e-4, "max_steps": 300}
-            return optim
-        kind = {"pretrained": "full", "scratch": "new", "layer_drop": "shaped"}[student["init"]]
-        return {"learning_rate": _RATES[kind], "epochs": 3}
+        if not self.is_pocket:
+            return recipe_training.optim(self.start, student)
+        optim = dict(_pocket_stage()["optim"])
+        if student["init"] != "scratch":
+            optim |= self.start.starter_tuning
+        return optim
 
     def _lora(self, optim: dict[str, Any]) -> dict[str, Any]:
-        rank = int(self.settings.get("lora_rank", {}).get("value", 16))
-        adapter = {"kind": "lora", "rank": rank, "alpha": 2.0 * rank}
-        return {"adapter": adapter, "optim": optim | {"learning_rate": _RATES["lora"]}}
+        rank = self.rank or int(self.evidence.rules["R15"].numbers["rank"])
+        return recipe_training.lora(self.start, optim, rank)
 
 
 def _pocket_stage() -> dict[str, Any]:
@@ -269,7 +289,7 @@ def _pocket_stage() -> dict[str, Any]:
 _STAGES: dict[str, Callable[[_Draft], list[dict[str, Any]]]] = {
     "fine_tune": lambda d: [d.fine_tune()],
     "lora_fine_tune": lambda d: [d.fine_tune(lora=True)],
-    "distill": lambda d: [d.distill()],
+    "distill": lambda d: [d.distill(), *d.own_samples()],
     "distill_then_fine_tune": lambda d: [d.distill(), d.tune("previous")],
     "fine_tune_then_distill": lambda d: [d.tune(d.teacher), d.distill(teacher="previous")],
     "progressive_distill": lambda d: [

@@ -1,7 +1,8 @@
 """The advisor's answer: a verdict with its reasons, its rival, what to expect and a recipe.
 
-In: answers (see `answers.py`). Out: one plain dictionary, ready for JSON. Knows no file but the
-evidence and the ready recipes, starts nothing, and gives the same result for the same answers.
+In: answers (see `answers.py`), past runs on such rows, what is known of named models. Out: one
+plain dictionary, ready for JSON. Knows no file but the evidence and the ready recipes, starts
+nothing, and gives the same result for the same answers and runs.
 
 `advise` returns:
 
@@ -15,9 +16,14 @@ evidence and the ready recipes, starts nothing, and gives the same result for th
                                  "high", "vetoed": words or "", "votes": {clause: vote}}
     warnings                     {"rule", "sentence", "source", "url", "strength"}
     conflicts                    {"rule", "sentence"}: where sources disagree
-    method, expected             see `plan.py`
+    method, expected             see `plan.py`, `outlook.py`
+    head_to_head                 published comparisons of the two roads: {"what", "distilled",
+                                 "fine_tuned", "better": "teacher" or "labels", "source", …}
+    past_runs                    your finished runs on these rows: {"run", "name", "road", "score",
+                                 "metric", "retention", "size_ratio", "speedup", "seconds"}
     license                      {"name", "outputs", "text", "url", "strength", "note"} or None
     recipe, recipe_yaml          a mapping and its YAML, or None and "" where nothing is trained
+    answers                      the answers as one document, what was filled in included
     next_steps                   what to do in words; what to fill in where there is a recipe
     leaning                      {"answered", "of", "open": [{"field", "settles"}]}
     roads                        {"teacher", "labels"}: the best of each road: {"verdict", "title",
@@ -30,34 +36,47 @@ evidence and the ready recipes, starts nothing, and gives the same result for th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from distill_core import recipe_yaml
 from distill_core.advisor import answers as answer_fields
-from distill_core.advisor import flips, plan, reasons, recipes
+from distill_core.advisor import flips, outlook, plan, reasons, recipes
 from distill_core.advisor.answers import Answers
 from distill_core.advisor.evidence import Evidence, load
 from distill_core.advisor.facts import fill, words
+from distill_core.advisor.past_runs import NO_PAST, Past, PastRun
 from distill_core.advisor.scoring import Scoring, score
+from distill_core.advisor.student_sizes import NOTHING, Known
 
 PUBLISHED = "published, not promised"
 
 
 def advise(
-    answers: Mapping[str, Any] | None, *, model_facts: recipes.ModelFacts = lambda name: None
+    answers: Mapping[str, Any] | Answers | None,
+    *,
+    known: Known = NOTHING,
+    past: Past = NO_PAST,
+    forecast: Callable[[dict[str, Any]], Mapping[str, Any] | None] = lambda recipe: None,
 ) -> dict[str, Any]:
     """Recommend; `answers` is the document of answers, any field of which may be missing.
+
+    Args:
+        answers: as a mapping, or parsed already.
+        known: facts of named models, and sizes of students made of them.
+        past: what the user's own runs on these rows have shown.
+        forecast: memory and time of a recipe on this machine (`api.estimate`), or None.
 
     Raises:
         RecipeError: with one problem per answer that is not allowed.
     """
-    parsed = answer_fields.parse(answers)
+    parsed = answers if isinstance(answers, Answers) else answer_fields.parse(answers)
     evidence = load()
-    scoring = score(parsed, evidence)
+    scoring = score(parsed, evidence, past)
     settings = plan.method(scoring, evidence)
-    recipe, left = recipes.write(scoring, settings, evidence, model_facts)
+    recipe, left = recipes.write(scoring, settings, evidence, known)
+    foreseen = forecast(recipe) if recipe and not left else None
     verdict = evidence.verdicts[scoring.verdict]
     return {
         "verdict": scoring.verdict,
@@ -70,13 +89,16 @@ def advise(
         "warnings": _warnings(scoring, evidence),
         "conflicts": _conflicts(scoring, evidence),
         "method": settings,
-        "expected": plan.expected(scoring, evidence),
+        "expected": outlook.expected(scoring, evidence, foreseen),
+        "head_to_head": outlook.head_to_head(scoring, evidence),
+        "past_runs": [_past_run(run) for run in past.runs],
         "license": _license(scoring, evidence),
         "recipe": recipe,
         "recipe_yaml": recipe_yaml.dumps(recipe_yaml.parse(recipe)) if recipe else "",
+        "answers": answer_fields.document(parsed),
         "next_steps": left if recipe else verdict.next_steps,
-        "leaning": _leaning(parsed, evidence),
-        "roads": _roads(scoring, evidence, model_facts),
+        "leaning": _leaning(parsed, scoring, evidence),
+        "roads": _roads(scoring, evidence, known),
         "published": _published(evidence),
         "note": f"Figures from studies are {PUBLISHED}: measure on your own held-out rows.",
     }
@@ -142,19 +164,28 @@ def _license(scoring: Scoring, evidence: Evidence) -> dict[str, Any] | None:
     return {**facts, "note": evidence.licence_note}
 
 
-def _leaning(answers: Answers, evidence: Evidence) -> dict[str, Any]:
+def _past_run(run: PastRun) -> dict[str, Any]:
+    told = asdict(run)
+    return {key: told[key] for key in _OF_A_RUN}
+
+
+_OF_A_RUN = (
+    *("run", "name", "road", "metric", "score", "retention", "size_ratio", "speedup"),
+    *("seconds", "winner", "words"),
+)
+
+
+def _leaning(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
     deciding = flips.DECIDING
     answered = sum(answer_fields.get(answers, field) is not None for field in deciding)
     return {
         "answered": answered,
         "of": len(deciding),
-        "open": flips.open_answers(answers, evidence),
+        "open": flips.open_answers(answers, evidence, scoring.facts.past),
     }
 
 
-def _roads(
-    scoring: Scoring, evidence: Evidence, model_facts: recipes.ModelFacts
-) -> dict[str, dict[str, Any]]:
+def _roads(scoring: Scoring, evidence: Evidence, known: Known) -> dict[str, dict[str, Any]]:
     """The best verdict of each road, as if it had won; those ruled out come after the others."""
     roads: dict[str, dict[str, Any]] = {}
     for verdict in scoring.ranking:
@@ -163,13 +194,13 @@ def _roads(
             continue
         as_if = replace(scoring, ranking=[verdict, *(v for v in scoring.ranking if v != verdict)])
         settings = plan.method(as_if, evidence)
-        recipe, to_fill = recipes.write(as_if, settings, evidence, model_facts)
+        recipe, to_fill = recipes.write(as_if, settings, evidence, known)
         ruled_out = next(row for row in _votes(scoring, evidence) if row["verdict"] == verdict)
         roads[road] = {
             "verdict": verdict,
             "title": evidence.verdicts[verdict].title,
             "ruled_out": ruled_out["vetoed"],
-            "expected": plan.expected(as_if, evidence),
+            "expected": outlook.expected(as_if, evidence),
             "recipe": recipe,
             "to_fill": to_fill,
         }

@@ -19,6 +19,7 @@ from distill_core.advisor.answers import Answers
 from distill_core.advisor.conditions import judge
 from distill_core.advisor.evidence import Evidence
 from distill_core.advisor.facts import Facts, Truth, derive
+from distill_core.advisor.past_runs import NO_PAST, Past
 
 Level = Literal["high", "medium", "low"]
 
@@ -49,12 +50,12 @@ class Scoring:
         return self.ranking[0]
 
 
-def score(answers: Answers, evidence: Evidence) -> Scoring:
-    """Weigh the answers; the same answers give the same result."""
-    facts = derive(answers, evidence)
+def score(answers: Answers, evidence: Evidence, past: Past = NO_PAST) -> Scoring:
+    """Weigh the answers; the same answers, and the same past runs, give the same result."""
+    facts = derive(answers, evidence, past)
     strict = judge(facts, evidence)
     guessed = _with_guesses(answers)
-    truths = strict if guessed is answers else judge(derive(guessed, evidence), evidence)
+    truths = strict if guessed is answers else judge(derive(guessed, evidence, past), evidence)
 
     scores, vetoed_by = _count(truths, evidence)
     ranking = _rank(scores, vetoed_by)
@@ -80,9 +81,9 @@ def level(lead: float, evidence: Evidence) -> Level:
     return "high" if lead >= evidence.confidence.high else "medium"
 
 
-def verdict_of(answers: Answers, evidence: Evidence) -> str:
+def verdict_of(answers: Answers, evidence: Evidence, past: Past = NO_PAST) -> str:
     """The verdict alone, for those who ask often."""
-    facts = derive(_with_guesses(answers), evidence)
+    facts = derive(_with_guesses(answers), evidence, past)
     return _rank(*_count(judge(facts, evidence), evidence))[0]
 
 

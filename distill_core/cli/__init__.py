@@ -187,14 +187,16 @@ def advise(
         Path | None,
         typer.Argument(metavar="[ANSWERS.yaml]", help="Answers as YAML; asked for if left out."),
     ] = None,
+    runs_dir: RunsDir = None,
     as_json: Json = False,
 ) -> None:
     """Distil or fine-tune? Get advice with reasons.
 
-    Asks the questions one by one where no file of answers is given.
+    Asks the questions one by one where no file of answers is given. What the machine, the rows and
+    the models say by themselves is filled in, and finished runs on the same rows count.
     """
     given = interview.read_answers(answers) if answers else interview.ask_answers()
-    advice = api.advise(given)
+    advice = api.advise(given, hub=True, forecast=True, runs_dir=runs_dir)
     if as_json:
         return say_json(advice)
     from distill_core.cli import terminal

@@ -31,30 +31,76 @@ def read_answers(file: Path) -> dict[str, Any]:
     return found
 
 
+_NAMES = ("teacher.name", "data.source", "data.held_out_source", "student.name")
+"""Answers that name something which answers other questions by itself."""
+
+
 def ask_answers() -> dict[str, Any]:
-    """Ask the questions one by one on stderr; an empty answer means unknown."""
-    answers: dict[str, Any] = {}
+    """Ask the questions one by one on stderr; what can be seen is offered, or else is unknown."""
+    flat: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
+    step = ""
     for question in api.advisor_questions():
-        tell(f"\n{question['title']}\n  {question.get('help', '')}".rstrip())
-        choices = question.get("choices") or []
-        for number, choice in enumerate(choices, start=1):
-            tell(f"  {number}. {choice['label']}")
-        default = question.get("default")
-        hint = "a number" if choices or question["kind"] == "number" else "yes, no"
-        reply = typer.prompt(
-            f"  {hint}, or Enter for {'unknown' if default is None else default}",
-            default="",
-            show_default=False,
-            err=True,
-        ).strip()
-        value: Any = reply or default
-        if choices and reply.isdigit() and 1 <= int(reply) <= len(choices):
-            value = choices[int(reply) - 1]["value"]
-        if value is None or value == "":
+        if not api.advisor_asks(question, flat):
             continue
-        target = answers
-        *groups, last = question["field"].split(".")
-        for group in groups:
-            target = target.setdefault(group, {})
-        target[last] = value
+        if question["step"] != step:
+            step = question["step"]
+            tell(f"\n— {step} —")
+        value = _ask(question, api.advisor_default(question, flat, seen))
+        flat[question["field"]] = value
+        if question["field"] in _NAMES:
+            seen = {one["field"]: one["value"] for one in _look(flat)}
+    answers: dict[str, Any] = {}
+    for field, value in flat.items():
+        if value in (None, "", "unknown"):
+            continue
+        group, _, last = field.rpartition(".")
+        (answers.setdefault(group, {}) if group else answers)[last] = value
     return answers
+
+
+def _look(flat: dict[str, Any]) -> list[dict[str, Any]]:
+    """What names answer; a slip in an answer is told at the end, by the advice itself."""
+    try:
+        return api.observed_answers(flat, hub=True)
+    except DistillError:
+        return []
+
+
+def _ask(question: dict[str, Any], default: Any) -> Any:
+    tell(f"\n{question['title']}\n  {question['help']}".rstrip())
+    choices = question["choices"]
+    for number, choice in enumerate(choices, start=1):
+        tell(f"  {number}. {choice['label']}")
+    hint = "a number" if choices or question["kind"] == "number" else "a text"
+    reply = typer.prompt(
+        f"  {hint}, or Enter for {_shown(default, question)}",
+        default="",
+        show_default=False,
+        err=True,
+    ).strip()
+    if not reply:
+        return default
+    if choices and reply.isdigit() and 1 <= int(reply) <= len(choices):
+        return choices[int(reply) - 1]["value"]
+    if question["kind"] == "number" and question["scale"] != 1:
+        return _scaled(reply, question["scale"])
+    return reply
+
+
+def _scaled(reply: str, scale: float) -> Any:
+    """Millions become parameters, percent shares; what is no number is told by the advice."""
+    try:
+        return float(reply.replace(",", "")) * scale
+    except ValueError:
+        return reply
+
+
+def _shown(default: Any, question: dict[str, Any]) -> str:
+    """A default as it would be typed."""
+    named = {choice["value"]: choice["label"] for choice in question["choices"]}
+    if default in named:
+        return str(named[default])
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        return f"{default / question['scale']:g} {question['unit']}".rstrip()
+    return str(default)

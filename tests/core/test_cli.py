@@ -484,9 +484,31 @@ def test_export(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> N
 ADVICE = {
     "title": "Distil",
     "summary": "The teacher labels your rows.",
-    "reasons": [{"headline": "Few labels", "sentence": "500 rows.", "source": "Hinton 2015"}],
-    "runner_up": {"title": "Fine-tune", "why_lost": "too few labels"},
-    "warnings": [],
+    "confidence": {"level": "high", "why": "It leads by 5 votes."},
+    "reasons": [
+        {
+            "rule": "R5.few_labels",
+            "headline": "Few labels.",
+            "sentence": "500 rows.",
+            "source": "Hinton 2015",
+        }
+    ],
+    "runner_up": {
+        "title": "Fine-tune",
+        "why_lost": "too few labels",
+        "flips_when": "with 5,000 labels instead of 500",
+    },
+    "expected": {
+        "retention": {"low": 80, "high": 96.8, "unit": "%", "what": "studies", "source": "A"},
+        "memory": {"low": 14e9, "high": 14e9, "unit": "bytes", "what": "sum", "source": "B"},
+        "time": {"low": 60, "high": 200, "unit": "s", "what": "forecast", "source": "C"},
+        "speed": "no evidence",
+    },
+    "filled": [{"field": "machine.device", "value": "cpu", "words": "Read from this machine."}],
+    "notes": ["rows.csv has no column of answers."],
+    "past_runs": [{"name": "trial", "words": "In trial distilling was better."}],
+    "conflicts": [{"rule": "R12", "sentence": "Some say so."}],
+    "warnings": [{"sentence": "Beware."}],
     "next_steps": ["Run it."],
 }
 
@@ -495,13 +517,23 @@ def test_advise_from_a_file(
     call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(api, "advise", lambda answers: seen.append(answers) or ADVICE)
+    monkeypatch.setattr(
+        api, "advise", lambda answers, **given: seen.append((answers, given)) or ADVICE
+    )
     (tmp_path / "a.yaml").write_text("goal: both\n")
-    assert call("advise", "a.yaml", "--json").document == ADVICE
-    assert seen == [{"goal": "both"}]
+    assert call("advise", "a.yaml", "--runs-dir", "there", "--json").document == ADVICE
+    assert seen == [({"goal": "both"}, {"hub": True, "forecast": True, "runs_dir": Path("there")})]
     told = call("advise", "a.yaml").out
-    assert "Few labels: 500 rows. [Hinton 2015]" in told
-    assert "Runner-up: Fine-tune. too few labels" in told
+    assert "Confidence: high. It leads by 5 votes." in told
+    assert "Few labels: 500 rows. [R5.few_labels, Hinton 2015]" in told
+    assert "Runner-up: Fine-tune. too few labels It would win with 5,000 labels" in told
+    assert "Expected retention: 80 %–96.8 % (studies) [A]" in told
+    assert "Expected memory: 14 GB (sum) [B]" in told
+    assert "Expected time: 1 min 00 s–3 min 20 s (forecast) [C]" in told
+    assert "Filled in: machine.device cpu. Read from this machine." in told
+    assert "Your run: trial. In trial distilling was better." in told
+    assert "Sources disagree: Some say so." in told
+    assert "Note: Beware." in told
     for text, words in (("goal: [", "not valid YAML"), ("- a", "holds no answers")):
         (tmp_path / "a.yaml").write_text(text)
         told = call("advise", "a.yaml")
@@ -511,34 +543,51 @@ def test_advise_from_a_file(
 
 
 def test_advise_asks_on_stderr(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:
-    questions = [
-        {
-            "field": "goal",
-            "title": "What do you want?",
-            "kind": "choice",
-            "choices": [{"value": "style", "label": "A style"}, {"value": "both", "label": "Both"}],
-        },
-        {
-            "field": "data.labelled_rows",
-            "title": "Rows?",
-            "kind": "number",
-            "help": "With answers.",
-        },
-        {"field": "data.held_out_rows", "title": "Kept?", "kind": "number"},
-        {"field": "teacher.exists", "title": "Teacher?", "kind": "yes_no"},
-    ]
     seen: list[Any] = []
-    monkeypatch.setattr(api, "advisor_questions", lambda: questions)
-    monkeypatch.setattr(api, "advise", lambda answers: seen.append(answers) or ADVICE)
-    replies = iter(["2", "500", "", "yes"])
-    monkeypatch.setattr("builtins.input", lambda *_: next(replies))
-    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(replies))
+    monkeypatch.setattr(api, "advise", lambda answers, **_: seen.append(answers) or ADVICE)
+    asked: list[str] = []
+
+    def reply(prompt: str, **_: Any) -> str:
+        asked.append(prompt)
+        return {1: "3", 2: "2"}.get(len(asked), "no" if len(asked) == 5 else "")
+
+    monkeypatch.setattr("typer.prompt", reply)
     told = call("advise", "--json")
     assert told.document == ADVICE
-    assert seen == [
-        {"goal": "both", "data": {"labelled_rows": "500"}, "teacher": {"exists": "yes"}}
-    ]
-    assert "2. Both" in told.err
+    (answers,) = seen
+    assert (answers["goal"], answers["task"]) == ("both", "extraction")
+    assert answers["teacher"] == {"exists": "no", "serves_several_students": "no"}
+    assert answers["data"]["labelled_rows"] == 500, "Enter takes what is offered"
+    assert "3. Smaller and better" in told.err
+    assert "Which one?" not in told.err, "without a teacher nobody is asked about one"
+
+
+def test_advise_offers_what_it_has_seen_and_no_default_of_other_rows(
+    call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = [f'{{"prompt": "p{n}", "response": "a"}}\n' for n in range(123)]
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    seen: list[Any] = []
+    monkeypatch.setattr(api, "advise", lambda answers, **_: seen.append(answers) or ADVICE)
+    titles = [question["title"] for question in api.advisor_questions(here=False)]
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+
+    def reply(prompt: str, **_: Any) -> str:
+        title = next(one for text in reversed(told) for one in titles if one in text)
+        return {"Where are your rows?": "rows.jsonl", "Largest student": "25"}.get(title, "")
+
+    monkeypatch.setattr("distill_core.cli.interview.tell", tell)
+    monkeypatch.setattr("typer.prompt", reply)
+    call("advise", "--json")
+    (answers,) = seen
+    assert answers["data"]["labelled_rows"] == 123
+    assert answers["data"]["unlabelled_rows"] == 0
+    assert "held_out_rows" not in answers["data"], "the starter's 1,000 are not these rows'"
+    assert answers["student"]["max_parameters"] == 25e6
+    assert "device_memory_gib" not in answers["student"]
 
 
 def test_the_app_is_launched_as_asked(

@@ -85,6 +85,8 @@ def test_a_spoilt_draft_gives_values_that_the_fields_can_show(spoilt: object) ->
     for question, value in zip(QUESTIONS, form, strict=True):
         if question["kind"] == "number":
             assert value is None or isinstance(value, int | float)
+        elif question["kind"] == "text":
+            assert isinstance(value, str)
         else:
             known = {choice["value"] for choice in question["choices"]}
             assert value in known or question["custom"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_core.advisor import advise, default_answers, questions
-from distill_core.advisor.answers import Answers, fields, get, parse, replace
+from distill_core.advisor import advise, default_answers, is_asked, questions
+from distill_core.advisor.answers import Answers, document, fields, get, parse, replace
 from distill_core.errors import RecipeError
 
 DOCUMENT = """
@@ -120,8 +120,8 @@ def test_every_question_has_a_title_a_help_and_a_way_not_to_know() -> None:
         assert question["title"]
         assert question["help"].endswith(".")
         values = [choice["value"] for choice in question["choices"]]
-        assert question["kind"] == "number" or "unknown" in values
-        assert question["kind"] == "number" or question["default"] in values
+        assert question["kind"] in {"number", "text"} or "unknown" in values
+        assert question["kind"] in {"number", "text"} or question["default"] in values
 
 
 @pytest.mark.parametrize("question", questions(), ids=lambda question: question["field"])
@@ -129,6 +129,29 @@ def test_every_choice_is_an_answer(question: dict[str, Any]) -> None:
     for choice in question["choices"]:
         parse({question["field"]: choice["value"]})
     parse({question["field"]: question["default"]})
+
+
+def test_a_question_is_asked_only_where_it_matters() -> None:
+    asked = {question["field"]: question for question in questions()}
+    assert is_asked(asked["teacher.name"], {"teacher.exists": "yes"})
+    assert is_asked(asked["teacher.name"], {}), "not known yet"
+    assert not is_asked(asked["teacher.name"], {"teacher.exists": "no"})
+    assert is_asked(asked["goal"], {"teacher.exists": "no"})
+    known = set(fields())
+    for question in questions():
+        for field, values in question["when"].items():
+            assert field in known
+            for value in values:
+                parse({field: value})
+
+
+def test_answers_are_written_as_the_document_that_is_read() -> None:
+    answers = parse(yaml.safe_load(DOCUMENT))
+    written = document(answers)
+    assert list(written) == ["goal", "task", "data", "teacher", "student", "constraints"]
+    assert written["data"]["labelled_rows"] == 400
+    assert "latency_ms" not in written["student"]
+    assert parse(yaml.safe_load(yaml.safe_dump(written))) == answers
 
 
 def test_the_machine_answers_for_itself() -> None:

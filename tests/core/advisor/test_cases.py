@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_core import recipe_yaml
+from distill_core import api, recipe_yaml
 from distill_core.advisor import advise
 from distill_core.advisor.answers import parse
 from distill_core.advisor.conditions import judge
 from distill_core.advisor.evidence import load
 from distill_core.advisor.facts import derive
+from distill_core.advisor.past_runs import Past
 
 WRITTEN = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text(encoding="utf-8"))
 CASES: list[dict[str, Any]] = WRITTEN["cases"]
@@ -24,21 +25,28 @@ CLAUSES = [clause_id for clause_id, _, _ in EVIDENCE.clauses()]
 
 @functools.cache
 def told_of(number: int) -> dict[str, Any]:
-    return advise(answers_of(CASES[number]))
+    return advise(answers_of(CASES[number]), past=past_of(CASES[number]))
 
 
 def answers_of(case: dict[str, Any]) -> dict[str, Any]:
     return case["answers"] if case.get("alone") else {**WRITTEN["usual"], **case["answers"]}
 
 
+def past_of(case: dict[str, Any]) -> Past:
+    return Past(**case.get("past", {}))
+
+
 def truths(case: dict[str, Any]) -> dict[str, bool | None]:
-    return judge(derive(parse(answers_of(case)), EVIDENCE), EVIDENCE)
+    return judge(derive(parse(answers_of(case)), EVIDENCE, past_of(case)), EVIDENCE)
 
 
-def test_there_are_enough_cases_and_each_says_why() -> None:
-    assert len(CASES) >= 35
+def test_there_are_enough_cases_and_each_says_why_with_its_source() -> None:
+    assert len(CASES) >= 40
     assert len({case["case"] for case in CASES}) == len(CASES)
-    assert all(case["why"] for case in CASES)
+    for case in CASES:
+        assert case["why"]
+        assert case["source"], case["case"]
+        assert set(case["source"]) <= set(EVIDENCE.sources), case["case"]
 
 
 ALL_TRUTHS = [truths(case) for case in CASES]
@@ -58,7 +66,9 @@ def test_case(number: int) -> None:
     if told["recipe"] is None:
         assert told["next_steps"]
     else:
-        assert recipe_yaml.loads(told["recipe_yaml"]) == recipe_yaml.parse(told["recipe"])
+        recipe = recipe_yaml.parse(told["recipe"])
+        assert recipe_yaml.loads(told["recipe_yaml"]) == recipe
+        assert [problem for problem in api.check(recipe) if problem.severity == "error"] == []
 
 
 @pytest.mark.parametrize("clause", CLAUSES)
@@ -69,7 +79,7 @@ def test_some_case_triggers_each_clause_and_some_case_does_not(clause: str) -> N
 
 
 def test_all_rules_of_the_evidence_are_there() -> None:
-    assert set(EVIDENCE.rules) == {"G", *(f"R{number}" for number in range(25))}
+    assert set(EVIDENCE.rules) == {"G", "D", "P", *(f"R{number}" for number in range(25))}
 
 
 def test_every_verdict_is_the_answer_to_some_case() -> None:

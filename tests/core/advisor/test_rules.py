@@ -14,6 +14,7 @@ from distill_core.advisor.answers import fields, parse, replace
 from distill_core.advisor.evidence import PATH, Evidence, load
 from distill_core.advisor.facts import all_of, any_of, derive, negate
 from distill_core.advisor.scoring import level, score
+from distill_core.advisor.student_sizes import Known
 
 EVIDENCE = load()
 STARTER = default_answers(
@@ -191,11 +192,12 @@ def test_the_reasons_speak_of_the_other_road_too() -> None:
     assert "Labels by the thousand." in headlines
 
 
-def test_the_starter_needs_no_facts_of_its_teacher() -> None:
-    def asked(name: str) -> Any:
+def test_the_starters_own_recipe_needs_no_facts_of_its_teacher() -> None:
+    def asked(name: str, *_: Any) -> Any:
         raise AssertionError(f"facts of {name} were asked for")
 
-    assert advise(STARTER, model_facts=asked) == advise(STARTER)
+    told = advise(STARTER, known=Known(facts=asked, size=asked))
+    assert told["recipe"] == advise(STARTER)["recipe"]
 
 
 def test_the_flip_is_found_by_asking_again() -> None:
@@ -270,132 +272,6 @@ def test_the_licence_is_told_and_not_asked_of_nobody() -> None:
     assert "Llama" in told["license"]["text"]
     assert any(warning["rule"] == "R2.conditions" for warning in told["warnings"])
     assert advise({**LABELS, "teacher.license": "llama3.1"})["license"] is None
-
-
-# --- recipes ----------------------------------------------------------------------------------
-
-
-def recipe_for(verdict: str, **changes: Any) -> dict[str, Any]:
-    told = advise({**STARTER, **changes})
-    assert told["verdict"] == verdict, told["votes"]
-    return told["recipe"]
-
-
-def test_fine_tuning_the_starter_trains_the_same_student_on_labels_alone() -> None:
-    recipe = recipe_for("fine_tune", **{"data.labelled_rows": 5000, "data.label_quality": "clean"})
-    (stage,) = recipe["stages"]
-    assert stage["kind"] == "fine_tune"
-    ready = api.load_recipe("pocket_student").stages[0].student
-    assert stage["student"] == ready.model_dump(mode="json", exclude_none=True)
-    assert [source["split"] for source in recipe["data"]["sources"]] == ["labelled", "unlabelled"]
-
-
-def test_one_stage_and_two_stages() -> None:
-    shared = {"data.source": "rows.jsonl", "teacher.name": "org/big", "goal": "both"}
-    both = recipe_for(
-        "distill_then_fine_tune",
-        **shared,
-        **{"data.labelled_rows": 3000, "data.label_quality": "clean"},
-        **{"data.unlabelled_rows": 40_000, "constraints.budget_gpu_hours": 100},
-    )
-    assert [stage["kind"] for stage in both["stages"]] == ["distill", "fine_tune"]
-    assert both["stages"][1]["model"] == "previous"
-    assert both["stages"][0]["losses"][1] == {"name": "cross_entropy", "weight": 0.3}
-    weak = recipe_for(
-        "fine_tune_then_distill",
-        **shared,
-        **{"teacher.good_at_task": "no", "teacher.serves_several_students": "yes"},
-        **{"data.labelled_rows": 1500, "data.label_quality": "clean"},
-    )
-    assert [stage["kind"] for stage in weak["stages"]] == ["fine_tune", "distill"]
-    assert weak["stages"][0]["model"] == "org/big"
-    assert weak["stages"][1]["teacher"] == "previous"
-
-
-def test_a_wide_gap_gets_a_student_in_between() -> None:
-    recipe = recipe_for(
-        "progressive_distill",
-        **{"data.source": "rows.jsonl", "teacher.name": "org/big", "teacher.parameters": 7e10},
-        **{"student.max_parameters": 1e9, "machine.memory_gib": 200},
-        **{"constraints.budget_gpu_hours": 1000},
-    )
-    first, second = recipe["stages"]
-    assert second["teacher"] == "previous"
-    assert first["student"]["layers"] > second["student"]["layers"]
-    assert first["student"]["hidden_size"] > second["student"]["hidden_size"]
-
-
-def test_lora_gets_an_adapter_and_ten_times_the_learning_rate() -> None:
-    told = advise({**LABELS, "student.max_parameters": 3e9})
-    plain = advise({**LABELS, "student.max_parameters": 1e8})
-    assert (told["verdict"], plain["verdict"]) == ("lora_fine_tune", "fine_tune")
-    (lora,), (full,) = told["recipe"]["stages"], plain["recipe"]["stages"]
-    assert lora["adapter"]["rank"] == 16
-    ratio = lora["optim"]["learning_rate"] / full["optim"]["learning_rate"]
-    assert ratio == pytest.approx(10)
-
-
-def test_a_text_only_teacher_becomes_rows_to_train_on() -> None:
-    recipe = recipe_for("distill", **{"teacher.access": "text", "data.source": "rows.jsonl"})
-    (stage,) = recipe["stages"]
-    assert stage["kind"] == "fine_tune"
-    told = advise({**STARTER, "teacher.access": "text", "data.source": "rows.jsonl"})
-    assert any("teacher answer" in step for step in told["next_steps"])
-
-
-def test_what_a_recipe_still_needs_is_said() -> None:
-    told = advise({**STARTER, "data.source": "unknown", "teacher.name": "unknown"})
-    assert told["verdict"] == "distill"
-    text = " ".join(told["next_steps"])
-    assert "your_rows.jsonl" in text
-    assert "your-teacher" in text
-    assert advise(STARTER)["next_steps"] == []
-
-
-def test_the_layers_of_a_known_teacher_size_the_student() -> None:
-    answers = {
-        **STARTER,
-        "data.source": "rows.jsonl",
-        "teacher.name": "smollm2-135m-instruct",
-        "teacher.parameters": 1.35e8,
-        "student.max_parameters": 2.7e7,
-    }
-
-    def facts(name: str) -> dict[str, Any]:
-        assert name == "smollm2-135m-instruct"
-        return {"layers": 30, "parameters": 1.35e8}
-
-    told = advise(answers, model_facts=facts)
-    assert told["recipe"]["stages"][0]["student"] == {"init": "layer_drop", "layers": 6}
-
-
-@pytest.mark.parametrize(
-    ("labels", "kinds"), [([], ["fine_tune", "distill"]), (["no", "yes"], ["distill"])]
-)
-def test_an_encoder_tells_classes_apart_and_needs_a_head_to_teach(
-    labels: list[str], kinds: list[str]
-) -> None:
-    answers = {**STARTER, "data.source": "rows.jsonl", "teacher.name": "minilm-l6"}
-    facts = {"layers": 6, "parameters": 2.3e7, "tasks": ["text_classification"], "labels": labels}
-    recipe = advise(answers, model_facts=lambda name: facts)["recipe"]
-    assert recipe["task"] == "text_classification"
-    assert [stage["kind"] for stage in recipe["stages"]] == kinds
-    assert recipe["stages"][0].get("model", recipe["stages"][0].get("teacher")) == "minilm-l6"
-    assert recipe["stages"][-1]["teacher"] == ("minilm-l6" if labels else "previous")
-
-
-def test_rows_without_a_test_set_are_split_by_share() -> None:
-    told = advise({**LABELS, "data.labelled_rows": 1000, "data.held_out_rows": 0})
-    assert told["recipe"]["data"]["held_out"] == pytest.approx(0.2)
-
-
-def test_the_hub_and_files_are_told_apart() -> None:
-    def source(name: str) -> dict[str, Any]:
-        return advise({**LABELS, "data.source": name})["recipe"]["data"]["sources"][0]
-
-    assert source("org/rows") == {"kind": "hub", "id": "org/rows"}
-    assert source("/home/me/rows.csv") == {"kind": "file", "path": "/home/me/rows.csv"}
-    assert source("data/rows.jsonl") == {"kind": "file", "path": "data/rows.jsonl"}
 
 
 def test_replacing_answers_by_dotted_name_is_what_flips_do() -> None:
