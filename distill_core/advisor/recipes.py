@@ -175,7 +175,8 @@ class _Draft:
             return {"init": "pretrained", "model": base}
         if self.is_pocket:
             return _pocket_stage()["student"]
-        return student_sizes.shaped(self.teacher, self._kind(), self._ratio(), self.known)
+        made = student_sizes.shaped(self.teacher, self._kind(), self._ratio(), self.known)
+        return made | ({"vocab_trim": {}} if "vocabulary" in self.settings else {})
 
     def _kind(self) -> Kind:
         wanted = value(self.settings, "initialisation", "")

@@ -201,6 +201,23 @@ def test_a_plain_processor_gets_an_8_bit_teacher() -> None:
     assert both["stages"][0]["teacher_precision"] == "int8", "both do not fit otherwise"
 
 
+def test_a_plain_processor_trims_the_vocabulary_of_a_narrow_task() -> None:
+    own = {"data.source": "rows.jsonl", "teacher.name": "org/big", "teacher.parameters": 1e9}
+
+    def student(**changes: Any) -> dict[str, Any]:
+        answers = {**STARTER, **own, "student.max_parameters": 4e8, **changes}
+        return advise(answers)["recipe"]["stages"][0]["student"]
+
+    assert student()["vocab_trim"] is not None
+    for other in (
+        {"task": "chat"},
+        {"constraints.keep_general_skills": "yes"},
+        {"machine.fast_bf16": "yes"},
+        {"student.published_checkpoint": "yes", "student.name": "org/small"},
+    ):
+        assert "vocab_trim" not in student(**other), other
+
+
 def test_classes_add_hidden_states_where_the_student_is_made_of_the_teacher() -> None:
     own = {"data.source": "rows.jsonl", "teacher.name": "org/big", "task": "classification"}
     sizes = {"teacher.parameters": 1e9, "student.max_parameters": 4e8}
@@ -319,10 +336,14 @@ def test_the_starters_recipe_is_the_ready_one() -> None:
     assert recipe_yaml.parse(recipe_for("distill")) == ready_recipes.read("pocket_student")
 
 
+PLAIN_CPU = {"device": "cpu", "memory_gib": 16, "fast_bf16": "no"}
 OF_SMOLLM2 = pytest.mark.parametrize(
     ("changes", "init"),
-    [({"task": "open_generation"}, "width_prune"), ({"task": "classification"}, "layer_drop")],
-    ids=["narrower", "fewer layers"],
+    [
+        ({"task": "open_generation"}, "width_prune"),
+        ({"task": "classification", "machine": PLAIN_CPU}, "layer_drop"),
+    ],
+    ids=["narrower", "fewer layers and tokens"],
 )
 
 
@@ -362,5 +383,7 @@ def test_recipes_for_smollm2_run_to_the_end(
     told = advice_for_smollm2(changes, tmp_path)
     scores = run(told["recipe"], tmp_path)
     student = told["recipe"]["stages"][0]["student"]
+    trimmed = bool(student.get("vocab_trim"))
     parameters = api.student_facts(SMOLLM2, student)["parameters"]
-    assert scores["models"]["student"]["parameters"] == parameters
+    trained = scores["models"]["student"]["parameters"]
+    assert trained < parameters if trimmed else trained == parameters
