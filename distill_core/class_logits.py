@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from distill_core.data.batches import Batch
 from distill_core.data.class_batches import ClassBatch
+from distill_core.losses.chunked import Compared, Comparison
+from distill_core.losses.logit_rows import DenseRows, LogitRows
 from distill_core.teachers.mixture import Mixture, mixed
 
 
@@ -58,3 +60,11 @@ class ClassLogits(nn.Module):
             return mixed(shares, self.model.weights)  # type: ignore[arg-type]
         logits: Tensor = outputs.logits
         return logits
+
+    def rows(self, outputs: Any, batch: Batch) -> LogitRows:
+        """The same logits: a few classes need no chunks."""
+        return DenseRows(self.logits(outputs, batch))
+
+    def compared(self, outputs: Any, batch: Batch, comparison: Comparison) -> Compared | None:
+        """Never: a head of few classes is compared as a whole."""
+        return None

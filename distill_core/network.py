@@ -1,8 +1,9 @@
 """A model as the losses see it: logits at supervised positions, and its inside where it is wanted.
 
 In: a causal language model and a `Batch`. Out: `View`. Of hidden states, attention maps and values
-only the wanted layers are kept, at feature positions only. Learnt projectors live here, inside the
-one module that is wrapped for several processes; they are no part of the model that is saved.
+only the wanted layers are kept, at feature positions only. What is trained beside the model lives
+in here, inside the one module that is wrapped for several processes: learnt projectors, which are
+no part of the model that is saved, and the loss that is made of the head chunk by chunk.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from distill_core.errors import ModelError
 from distill_core.losses.base import Features
+from distill_core.losses.chunked import Compared, Comparison
+from distill_core.losses.logit_rows import DenseRows, LogitRows, TrimmedRows
 from distill_core.students.copying import layer_prefix
 from distill_core.supervised import supervised_logits
 
@@ -39,14 +42,25 @@ class Wanted:
 
 
 class View(NamedTuple):
-    """Logits (N, V) at the supervised positions, and features at the feature positions.
+    """Logits at the supervised positions, features at the feature positions.
 
-    `dropped_mass` (N,): what a teacher gives to tokens that a trimmed student lacks.
+    Of a student that has compared itself chunk by chunk there are no logits, but the outcome.
     """
 
-    logits: Tensor
+    rows: LogitRows | None
     features: Features | None = None
-    dropped_mass: Tensor | None = None
+    compared: Compared | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """All logits (N, V)."""
+        assert self.rows is not None, "compared chunk by chunk: no logits are left"
+        return self.rows.all()
+
+    @property
+    def dropped_mass(self) -> Tensor | None:
+        """What a teacher gives to tokens that a trimmed student lacks, (N,); None: it is whole."""
+        return self.rows.dropped_mass if isinstance(self.rows, TrimmedRows) else None
 
 
 class Network(nn.Module):
@@ -82,16 +96,33 @@ class Network(nn.Module):
         self.reads_logits = reads_logits
         self._values = _Values(_base(model), self.wanted.values) if self.wanted.values else None
 
-    def forward(self, batch: Batch) -> View:
-        """Look at a batch; rows are in its row-major order."""
+    def forward(self, batch: Batch, comparison: Comparison | None = None) -> View:
+        """Look at a batch; rows are in its row-major order.
+
+        With a `comparison` its loss is worked out in here, where the head allows it.
+        """
+        outputs = self._outputs(batch)
+        features = self._features(outputs, batch) if self.wanted else None
+        if comparison is not None:
+            outcome = self.supervised.compared(outputs, batch, comparison)
+            if outcome is not None:
+                return View(None, features, outcome)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.reads_logits):
+            logits = self.supervised.logits(outputs, batch)
+        return View(DenseRows(logits), features)
+
+    def look(self, batch: Batch) -> View:
+        """As the forward pass, but the head waits until its rows are asked for."""
+        outputs = self._outputs(batch)
+        rows = self.supervised.rows(outputs, batch)
+        return View(rows, self._features(outputs, batch) if self.wanted else None)
+
+    def _outputs(self, batch: Batch) -> Any:
         wishes = {
             "output_hidden_states": bool(self.wanted.hidden_states),
             "output_attentions": bool(self.wanted.attention),
         }
-        outputs = self.supervised.outputs(batch, **{k: v for k, v in wishes.items() if v})
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.reads_logits):
-            logits = self.supervised.logits(outputs, batch)
-        return View(logits, self._features(outputs, batch) if self.wanted else None)
+        return self.supervised.outputs(batch, **{k: v for k, v in wishes.items() if v})
 
     def _features(self, outputs: Any, batch: Batch) -> Features:
         chosen = batch.feature_positions

@@ -1,8 +1,9 @@
 """Logits at the supervised positions only.
 
 In: a causal language model and a `Batch`. Out: logits (N, V) of the positions whose next token is
-supervised, cut to the shared vocabulary. The body sees whole sequences; the head, often the
-larger half of a small model, sees only the rows that the loss asks for.
+supervised, cut to the shared vocabulary, or the loss that is made of them chunk by chunk. The body
+sees whole sequences; the head, often the larger half of a small model, sees only the rows that the
+loss asks for.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.class_logits import ClassLogits
+from distill_core.losses.chunked import Compared, Comparison, compared
+from distill_core.losses.logit_rows import DenseRows, HeadRows, LogitRows, plain_linear
 from distill_core.models.classifiers import is_classifier
-from distill_core.teachers.mixture import Mixture, mixed
+from distill_core.teachers.mixture import MixedRows, Mixture
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
@@ -57,15 +60,28 @@ class SupervisedLogits(nn.Module):
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         """Logits (N, V) from the body's outputs: the head sees the supervised positions alone."""
+        return self.rows(outputs, batch).all()
+
+    def rows(self, outputs: Any, batch: Batch) -> LogitRows:
+        """The same logits, as rows that the head makes when they are asked for."""
         if self._members:
             pairs = zip(self._members, outputs, strict=True)
-            shares = (one.logits(output, batch) for one, output in pairs)
-            return mixed(shares, self.model.weights)  # type: ignore[arg-type]
+            members = [one.rows(output, batch) for one, output in pairs]
+            return MixedRows(members, self.model.weights)  # type: ignore[arg-type]
         if self._parts is None:
-            logits = outputs.logits[batch.supervised]
-        else:
-            logits = self._parts[1](outputs.last_hidden_state[batch.supervised])
-        return logits[:, : self.vocab_size]
+            return DenseRows(_chosen(outputs.logits, batch)[:, : self.vocab_size])
+        states = _chosen(outputs.last_hidden_state, batch)
+        return HeadRows(states, self._parts[1], self.vocab_size)
+
+    def compared(self, outputs: Any, batch: Batch, comparison: Comparison) -> Compared | None:
+        """The loss chunk by chunk; None where the head is more than one matrix."""
+        if not comparison.terms:  # nobody asks for logits: the head is left alone
+            return Compared(torch.zeros((), device=batch.labels.device), {})
+        head = plain_linear(self._parts[1]) if self._parts else None
+        if head is None:
+            return None
+        states = _chosen(outputs.last_hidden_state, batch)
+        return compared(states, head, comparison, vocab_size=self.vocab_size)
 
 
 def supervised_logits(model: nn.Module, *, vocab_size: int) -> SupervisedLogits | ClassLogits:
@@ -75,6 +91,11 @@ def supervised_logits(model: nn.Module, *, vocab_size: int) -> SupervisedLogits 
     if is_classifier(base.config):
         return ClassLogits(model)
     return SupervisedLogits(model, vocab_size=vocab_size)
+
+
+def _chosen(values: Tensor, batch: Batch) -> Tensor:
+    """The supervised positions of `values[B, T, d]`: (N, d)."""
+    return values.flatten(0, 1).index_select(0, batch.places)
 
 
 def _body_and_head(model: Any) -> tuple[nn.Module, nn.Module] | None:

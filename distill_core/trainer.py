@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core import ranks
+from distill_core.both_sides import supervised_rows
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
 from distill_core.data.classes import EncodedText
@@ -30,7 +31,7 @@ from distill_core.errors import NonFiniteError
 from distill_core.events import Event, event
 from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import DROPPED_MASS, Objective
-from distill_core.network import Network, View
+from distill_core.network import Network
 from distill_core.optimizer import adamw
 from distill_core.recipe import OptimSettings
 from distill_core.refusal import explain
@@ -216,7 +217,15 @@ def _one_step(
         batch = (mine[turn] if not spare else batches[0]).to(accelerator.device)
         waits = turn < turns - 1
         with accelerator.no_sync(wrapped) if waits else nullcontext():
-            rows = supervised_rows(wrapped, stage.teacher, batch, objective, accelerator)
+            rows = supervised_rows(
+                wrapped,
+                stage.teacher,
+                batch,
+                objective,
+                accelerator,
+                totals=totals,
+                chunk_rows=stage.optim.loss_chunk_rows,
+            )
             loss, parts = objective(rows, totals=totals)
             # processes are averaged by DDP, the loss is a sum over them
             accelerator.backward(loss * (0.0 if spare else float(processes)))
@@ -225,19 +234,21 @@ def _one_step(
             sums[name] = sums.get(name, torch.zeros_like(value)) + share
     norm = accelerator.clip_grad_norm_(wrapped.parameters(), stage.optim.grad_clip_norm)
     sums = accelerator.reduce(sums, reduction="sum") if processes > 1 else sums
+    # the one time in a step that a device is waited for
+    told = dict(zip([*sums, "norm"], torch.stack([*sums.values(), norm]).tolist(), strict=True))
     metrics: dict[str, float] = {"loss": 0.0}
     for settings in objective.losses:
         if totals[settings.name] == 0:
             continue  # no row of this step has what the term needs
-        mean = float(sums[settings.name]) / totals[settings.name]
+        mean = told[settings.name] / totals[settings.name]
         metrics[settings.name] = mean
         metrics[f"weighted_{settings.name}"] = objective.weights[settings.name] * mean
         metrics["loss"] += objective.weights[settings.name] * mean
     metrics |= objective.scheduled()
-    if DROPPED_MASS in sums:
+    if DROPPED_MASS in told:
         supervised = sum(batch.counts()["supervised"] for batch in batches)
-        metrics[DROPPED_MASS] = float(sums[DROPPED_MASS]) / max(1, supervised)
-    metrics["grad_norm"] = float(norm)
+        metrics[DROPPED_MASS] = told[DROPPED_MASS] / max(1, supervised)
+    metrics["grad_norm"] = told["norm"]
     tokens = sum(batch.real_tokens for batch in batches)
     if not all(math.isfinite(value) for value in metrics.values()):
         optimizer.zero_grad(set_to_none=True)
@@ -249,33 +260,6 @@ def _one_step(
     return _StepResult(metrics, tokens)
 
 
-def supervised_rows(
-    network: torch.nn.Module,
-    teacher: Teacher | None,
-    batch: Batch,
-    objective: Objective,
-    accelerator: Accelerator,
-) -> SupervisedRows:
-    """Ask student and teacher for the same positions of the same batch."""
-    theirs: View | None = None
-    with accelerator.autocast():
-        ours: View = network(batch)
-        if teacher is not None and objective.compares:
-            theirs = teacher.view(batch)
-    return SupervisedRows(
-        ours.logits,
-        theirs.logits if theirs else None,
-        batch.targets,
-        batch.target_labelled,
-        student=ours.features,
-        teacher=theirs.features if theirs else None,
-        layer_pairs=objective.matching.pairs,
-        teacher_targets=batch.for_teacher.targets,
-        spans=batch.spans,
-        dropped_mass=theirs.dropped_mass if theirs else None,
-    )
-
-
 @torch.no_grad()
 def _seen_again(
     stage: TrainingStage,
@@ -285,7 +269,15 @@ def _seen_again(
     batches: list[Batch],
 ) -> Iterator[tuple[Batch, SupervisedRows]]:
     for batch in (one.to(accelerator.device) for one in batches):
-        yield batch, supervised_rows(network, stage.teacher, batch, objective, accelerator)
+        rows = supervised_rows(
+            network,
+            stage.teacher,
+            batch,
+            objective,
+            accelerator,
+            chunk_rows=stage.optim.loss_chunk_rows,
+        )
+        yield batch, rows
 
 
 def _trained_together(student: torch.nn.Module, projectors: torch.nn.ModuleDict) -> torch.nn.Module:

@@ -20,6 +20,7 @@ WORDS = {
     "max_seq_len": "Longest row, tokens",
     "global_batch_size": "Rows per step",
     "micro_batch_size": "Rows at once in memory",
+    "loss_chunk_rows": "Tokens at once in the loss",
     "grad_clip_norm": "Gradient clip",
     "warmup_fraction": "Warm-up",
     "max_steps": "Steps",

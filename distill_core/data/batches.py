@@ -7,7 +7,7 @@ each step its rows, as a pure function of seed and step. Knows nothing of models
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Batch:
     """The same rows in the teacher's ids; None: the teacher reads these."""
     spans: Spans | None = None
     """How both sides' supervised tokens meet; None: one by one."""
+    _places: Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def for_teacher(self) -> Batch:
@@ -55,14 +56,25 @@ class Batch:
         return supervised
 
     @property
+    def places(self) -> Tensor:
+        """Long (N,): the supervised positions, counted row by row over the whole batch.
+
+        They are found once, before the batch goes to a device: looking for them there would make
+        everybody wait.
+        """
+        if self._places is None:
+            self._places = self.supervised.flatten().nonzero()[:, 0]
+        return self._places
+
+    @property
     def targets(self) -> Tensor:
         """Long (N,): the next tokens of the supervised positions, row by row."""
-        return self.labels.roll(-1, dims=1)[self.supervised]
+        return self.labels.roll(-1, dims=1).flatten()[self.places]
 
     @property
     def target_labelled(self) -> Tensor:
         """Bool (N,): whether each target comes from a row that the data has labelled."""
-        return self.labelled[:, None].expand_as(self.labels)[self.supervised]
+        return self.labelled[self.places // self.labels.shape[1]]
 
     @property
     def feature_positions(self) -> Tensor:
@@ -72,7 +84,7 @@ class Batch:
     def counts(self) -> dict[str, int]:
         """How many rows a loss term may apply to, by `LossTerm.applies_to`."""
         return {
-            "supervised": int(self.supervised.sum()),
+            "supervised": len(self.places),
             "labelled": int(self.target_labelled.sum()),
             "features": int(self.feature_positions.sum()),
             "spans": len(self.spans) if self.spans else 0,
@@ -82,7 +94,7 @@ class Batch:
         """Long (n,): the line of the batch that each row of a loss term comes from."""
         if applies_to == "features":
             return self.feature_positions.nonzero()[:, 0]
-        lines = self.supervised.nonzero()[:, 0]
+        lines = self.places // self.labels.shape[1]
         if applies_to == "spans" and self.spans is not None:
             return lines[self.spans.student_first]
         return lines
@@ -94,7 +106,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with all tensors on a device."""
-        return replace(
+        places = self.places.to(device)
+        moved = replace(
             self,
             input_ids=self.input_ids.to(device),
             attention_mask=self.attention_mask.to(device),
@@ -104,6 +117,8 @@ class Batch:
             teacher=self.teacher.to(device) if self.teacher else None,
             spans=self.spans.to(device) if self.spans else None,
         )
+        moved._places = places
+        return moved
 
 
 def collate(

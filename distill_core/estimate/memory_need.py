@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distill_core.device import logit_rows_at_once
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.models.classifiers import is_classifier
@@ -40,6 +41,9 @@ LOSS_BYTES = {
     "attention": 0,
 }
 """Bytes per supervised token and vocabulary entry while a term is computed and differentiated."""
+
+CHUNK_BYTES = 8
+"""The same chunk by chunk, whatever the terms: logits of student and teacher."""
 
 _BYTES_PER_ENCODED_ROW = 2_500
 _WORKSPACE = 1.15
@@ -91,7 +95,7 @@ def stage_memory(
         "optimiser": 8 * trained,
     }
     moments = [
-        base | _training(stage, networks, rows, bf16=bf16),
+        base | _training(stage, networks, rows, bf16=bf16, device=device),
         base | _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE),
     ]
     if isinstance(settings, DistillStage) and settings.on_policy_fraction:
@@ -149,7 +153,7 @@ def trained_parameters(student: PretrainedConfig, adapter: LoraSettings | None) 
 
 
 def _training(
-    stage: PlannedStage, networks: Networks, rows: Lengths, *, bf16: bool
+    stage: PlannedStage, networks: Networks, rows: Lengths, *, bf16: bool, device: str
 ) -> dict[str, int]:
     optim = stage.settings.optim
     at_once = min(optim.micro_batch_size, optim.global_batch_size)
@@ -161,11 +165,23 @@ def _training(
         activations += tokens * teacher.hidden_size * width
     supervised = at_once * min(rows.longest, rows.answer * 1.5)
     per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.is_active)
+    entries = _entries(networks)
+    if _in_chunks(stage, networks) and per_entry:
+        most = optim.loss_chunk_rows or logit_rows_at_once(device, entries)
+        supervised, per_entry = min(supervised, most), CHUNK_BYTES
     return {
         "activations": round(activations * _WORKSPACE),
-        "loss": round(supervised * _entries(networks) * per_entry * _WORKSPACE),
+        "loss": round(supervised * entries * per_entry * _WORKSPACE),
         "features": round(_features(stage, networks, at_once, rows) * _WORKSPACE),
     }
+
+
+def _in_chunks(stage: PlannedStage, networks: Networks) -> bool:
+    """Whether only a chunk of logits is in memory: not for spans, classes or capped logits."""
+    spans = any(term.name == "cross_tokenizer" and term.is_active for term in stage.losses)
+    caps = getattr(networks.student, "final_logit_softcapping", None)
+    whole = spans or caps or is_classifier(networks.student)
+    return not whole and stage.settings.optim.loss_chunk_rows != 0
 
 
 def _entries(networks: Networks) -> int:

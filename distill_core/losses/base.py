@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from distill_core.losses.chunked import Compared
 from distill_core.losses.cross_tokenizer import Spans
 
 LayerPairs = Sequence[tuple[int, int]]
@@ -47,10 +48,11 @@ class SupervisedRows:
     `layer_pairs` says for each such term. Where a teacher has tokens of its own, `teacher_logits`
     are (M, W), before its own next tokens `teacher_targets` (M,), and `spans` says how the two
     sides meet. `dropped_mass` (N,) is the teacher's probability of the tokens that a trimmed
-    student lacks: measured, no part of any term.
+    student lacks: measured, no part of any term. `compared`: the terms over the vocabulary, worked
+    out chunk by chunk already; then neither side has logits.
     """
 
-    student_logits: Tensor
+    student_logits: Tensor | None
     teacher_logits: Tensor | None
     targets: Tensor
     labelled: Tensor
@@ -60,6 +62,7 @@ class SupervisedRows:
     teacher_targets: Tensor | None = None
     spans: Spans | None = None
     dropped_mass: Tensor | None = None
+    compared: Compared | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from distill_core.losses import (
     hidden_states,
 )
 from distill_core.losses.base import LossTerm, SupervisedRows
+from distill_core.losses.chunked import SLOPES, Comparison
+from distill_core.losses.logit_rows import LogitRows
 from distill_core.losses.matching import Matching
 from distill_core.recipe import (
     AttentionLoss,
@@ -38,6 +40,7 @@ def _divergence(
     """Make the values of a divergence, which takes a temperature and settings of its `own`."""
 
     def values(rows: SupervisedRows, settings: Any) -> Tensor:
+        assert rows.student_logits is not None
         assert rows.teacher_logits is not None
         given = {name: getattr(settings, name) for name in ("temperature", *own)}
         return function(rows.student_logits, rows.teacher_logits, **given)
@@ -46,10 +49,12 @@ def _divergence(
 
 
 def _cross_entropy(rows: SupervisedRows, settings: CrossEntropyLoss) -> Tensor:
+    assert rows.student_logits is not None
     return cross_entropy.cross_entropy(rows.student_logits, rows.targets)
 
 
 def _cross_tokenizer(rows: SupervisedRows, settings: Any) -> Tensor:
+    assert rows.student_logits is not None
     assert rows.teacher_logits is not None
     assert rows.teacher_targets is not None
     assert rows.spans is not None
@@ -192,6 +197,31 @@ class Objective:
         """How many rows each term applies to, from a batch's `counts()`."""
         return {loss.name: counts[LOSSES[loss.name].applies_to] for loss in self.losses}
 
+    def comparison(
+        self,
+        teacher: LogitRows | None,
+        targets: Tensor,
+        labelled: Tensor,
+        *,
+        totals: Mapping[str, int],
+        chunk_rows: int | None,
+    ) -> Comparison | None:
+        """What a network needs to compare itself chunk by chunk; None: all logits at once.
+
+        `chunk_rows` 0 says so, and so do terms that compare more than the rows one by one.
+        """
+        terms = [term for term in self.losses if LOSSES[term.name].applies_to != "features"]
+        if chunk_rows == 0 or any(term.name not in SLOPES for term in terms):
+            return None
+        shares: dict[str, Tensor] = {}
+        for term in terms:
+            share = self.weights[term.name] / max(1, totals[term.name])
+            if share and totals[term.name]:
+                every = torch.full_like(labelled, share, dtype=torch.float32)
+                hard = LOSSES[term.name].applies_to == "labelled"
+                shares[term.name] = torch.where(labelled, every, 0.0) if hard else every
+        return Comparison(terms, shares, teacher, targets, chunk_rows)
+
     def __call__(
         self, rows: SupervisedRows, *, totals: Mapping[str, int]
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -200,16 +230,19 @@ class Objective:
         `totals` are the `token_counts` of the whole optimiser step, all micro-batches and
         processes together: Σ over them of the returned loss = Σ weight · mean(term).
         """
-        loss = rows.student_logits.new_zeros((), dtype=torch.float32)
+        loss = torch.zeros((), dtype=torch.float32, device=rows.targets.device)
+        done = rows.compared.values if rows.compared else {}
+        if rows.compared:
+            loss = loss + rows.compared.loss
         sums: dict[str, Tensor] = {}
         for settings in self.losses:
-            term = LOSSES[settings.name]
-            values = term.values(rows, settings)
-            if term.applies_to == "labelled":
-                values = values[rows.labelled]
+            values = self._values(settings, rows)
+            if LOSSES[settings.name].applies_to == "labelled":
+                values = torch.where(rows.labelled, values, 0.0)
             total = values.sum()
             sums[settings.name] = total.detach()
-            loss = loss + self.weights[settings.name] * total / max(1, totals[settings.name])
+            if settings.name not in done:
+                loss = loss + self.weights[settings.name] * total / max(1, totals[settings.name])
         if rows.dropped_mass is not None:
             sums[DROPPED_MASS] = rows.dropped_mass.sum()
         return loss, sums
@@ -217,10 +250,15 @@ class Objective:
     def non_finite(self, rows: SupervisedRows) -> tuple[str, Tensor] | None:
         """The first term that is not finite, and at which of the rows that it applies to."""
         for settings in self.losses:
-            term = LOSSES[settings.name]
-            bad = ~torch.isfinite(term.values(rows, settings))
-            if term.applies_to == "labelled":
+            bad = ~torch.isfinite(self._values(settings, rows))
+            if LOSSES[settings.name].applies_to == "labelled":
                 bad &= rows.labelled
             if bool(bad.any()):
                 return settings.name, bad.nonzero()[:, 0]
         return None
+
+    def _values(self, settings: Loss, rows: SupervisedRows) -> Tensor:
+        """One value for each row that a term applies to, unless they have been worked out."""
+        if rows.compared and settings.name in rows.compared.values:
+            return rows.compared.values[settings.name]
+        return LOSSES[settings.name].values(rows, settings)

@@ -30,6 +30,13 @@ class OptimSettings(Settings):
     micro_batch_size: int = Field(
         8, ge=1, le=65536, description="Rows at once in memory; does not change the result."
     )
+    loss_chunk_rows: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="Tokens whose logits are in memory at once, of teacher and student; empty: as "
+        "many as suit the device; 0: all. Does not change the result.",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
     )

@@ -29,7 +29,7 @@ class Teacher(Protocol):
         ...
 
     def view(self, batch: Batch) -> View:
-        """Logits (N, V) and the wanted features of `batch`, without gradients."""
+        """Rows of logits and the wanted features of `batch`, without gradients."""
         ...
 
     @property

@@ -49,14 +49,14 @@ class LocalTeacher:
 
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
-        """Logits (N, V) and wanted features of `batch`; two calls agree bit for bit.
+        """Rows of logits and wanted features of `batch`; two calls agree bit for bit.
 
-        Where the batch has a teacher's side, that is what is read.
+        Where the batch has a teacher's side, that is what is read. The head works when its rows
+        are asked for.
         """
         self.model.eval()
         with self._own_format():
-            view: View = self._network.eval()(batch.for_teacher)
-        return view
+            return self._network.eval().look(batch.for_teacher)
 
     @property
     def device(self) -> torch.device:

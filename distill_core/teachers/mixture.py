@@ -8,11 +8,14 @@ loss's temperature softens the mixture itself, as it would a single teacher's di
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from distill_core.losses.logit_rows import LogitRows
 
 PROVIDES = {
     False: frozenset({"dense", "hidden_states", "attention", "text"}),
@@ -35,6 +38,26 @@ def mixed(logits: Iterable[Tensor], weights: Sequence[float]) -> Tensor:
         total = share if total is None else torch.logaddexp(total, share)
     assert total is not None, "a mixture has members"
     return total
+
+
+@dataclass(frozen=True)
+class MixedRows:
+    """Log Σ_k w_k · softmax(z_k) of the members' rows z_k, as `mixed` has it."""
+
+    members: Sequence[LogitRows]
+    weights: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.members[0])
+
+    def all(self) -> Tensor:
+        """The mixture of all rows; one member's table at a time is in memory."""
+        return mixed((member.all() for member in self.members), self.weights)
+
+    def in_chunks(self, size: int) -> Iterator[Tensor]:
+        """The mixture of some rows, of every member the same ones."""
+        for chunks in zip(*(member.in_chunks(size) for member in self.members), strict=True):
+            yield mixed(chunks, self.weights)
 
 
 class Mixture(nn.Module):

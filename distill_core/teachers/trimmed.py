@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from distill_core.losses.logit_rows import TrimmedRows, without_dropped
 from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
 from distill_core.students.vocabulary import kept_ids
 
@@ -59,12 +60,11 @@ class TrimmedTeacher:
 
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
-        """Logits (N, student's V), features, and the mass (N,) on tokens that are left out."""
+        """Rows of logits over the student's tokens, and features."""
         view: View = self.teacher.view(self._translated(batch))
-        if self.classes:
+        if self.classes or view.rows is None:
             return view
-        kept, dropped = without_dropped(view.logits, self.ids.to(view.logits.device))
-        return view._replace(logits=kept, dropped_mass=dropped)
+        return view._replace(rows=TrimmedRows(view.rows, self.ids.to(self.device)))
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits (N, student's V) at the supervised positions of `batch`."""
@@ -87,17 +87,6 @@ class TrimmedTeacher:
         """The teacher's own continuation of prompts in its own ids."""
         found: list[Continuation] = self.teacher.answers(prompts, **how)
         return found
-
-
-def without_dropped(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) of the kept tokens, and the mass (N,) on all others, from `logits[N, V]`.
-
-    The mass is 1 − Σ softmax(logits)[ids], 0–1, in fp32.
-    """
-    kept = logits.index_select(-1, ids)
-    whole = logits.float().logsumexp(-1)
-    dropped = -torch.expm1(kept.float().logsumexp(-1) - whole)
-    return kept, dropped.clamp(min=0.0)
 
 
 def logits_and_dropped(teacher: Any, batch: Batch) -> tuple[Tensor, Tensor | None]:

@@ -110,17 +110,32 @@ def test_activations_and_loss_grow_with_the_micro_batch(make: Make) -> None:
 
     small, large = need(1024), need(2048)
     assert large["activations"] == pytest.approx(2 * small["activations"], rel=1e-6)
-    assert large["loss"] == pytest.approx(2 * small["loss"], rel=1e-6)
+    assert large["loss"] == small["loss"]  # a chunk of it at a time
     assert large["student"] == small["student"]
 
 
 def test_the_loss_counts_the_terms_that_are_asked(make: Make) -> None:
-    size = "stages.0.optim={micro_batch_size: 2048, global_batch_size: 2048}"
+    size = "stages.0.optim={micro_batch_size: 2048, global_batch_size: 2048, loss_chunk_rows: 0}"
     both = estimate.estimate(make(size))["memory_bytes"]["loss"]
     alone = estimate.estimate(make(size, "stages.0.losses=[{name: forward_kl}]"))
     assert alone["memory_bytes"]["loss"] == pytest.approx(both * 28 / 40, rel=1e-6)
     unweighted = estimate.estimate(make(size, "stages.0.losses.1.weight=0"))
     assert unweighted["memory_bytes"]["loss"] == alone["memory_bytes"]["loss"]
+
+
+def test_a_loss_in_chunks_takes_two_tables_of_a_chunks_rows(
+    make: Make, tiny_teacher_dir: Path
+) -> None:
+    def loss(*sets: str) -> int:
+        size = "stages.0.optim.global_batch_size=4096"
+        recipe = make(size, "stages.0.optim.micro_batch_size=4096", *sets)
+        return estimate.estimate(recipe)["memory_bytes"]["loss"]
+
+    width = model_facts.head_width(model_facts.config(str(tiny_teacher_dir)))
+    chunk = "stages.0.optim.loss_chunk_rows"
+    assert loss(f"{chunk}=100") == pytest.approx(100 * width * 8 * 1.15, abs=1)
+    assert loss() == pytest.approx(512 * width * 8 * 1.15, abs=1)
+    assert loss(f"{chunk}=0") > 4 * loss()
 
 
 def test_the_highest_stage_decides(make: Make, tiny_teacher_dir: Path) -> None:

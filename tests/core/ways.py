@@ -81,6 +81,8 @@ class Way:
     """Names of terms that this path has no use for, and that checks refuse."""
     ids: tuple[int, ...] | None = None
     """The teacher's id of each of the student's tokens, where it has more of them."""
+    loss_chunk_rows: int | None = None
+    """Rows of logits at once; 0: all; None: what suits the device."""
     rounding: float = 0.0
     """How far the teacher's own arithmetic makes values differ with the batch that a row is in."""
 
@@ -92,6 +94,8 @@ WAYS: dict[str, Way] = {
     "plain": Way(),
     "lora": Way(adapter=LoraSettings(rank=4)),
     "accumulated": Way(micro_batch_size=3),
+    "chunks of three": Way(loss_chunk_rows=3),
+    "all logits at once": Way(loss_chunk_rows=0),
     "resumed": Way(resumed=True),
     "bf16 teacher": Way(lambda: one_teacher().bfloat16(), rounding=2e-2),
     "int8 teacher": Way(lambda: with_int8_layers(one_teacher()), rounding=5e-3),
@@ -247,6 +251,7 @@ def case(
             ids=way.ids,
             global_batch_size=size,
             micro_batch_size=way.micro_batch_size,
+            loss_chunk_rows=way.loss_chunk_rows,
             grad_clip_norm=1e6,
         )
 

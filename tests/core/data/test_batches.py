@@ -161,7 +161,7 @@ def test_batches_move_as_a_whole() -> None:
     tensors = [getattr(part, name) for part, name in parts]
     tensors = [tensor for tensor in tensors if isinstance(tensor, torch.Tensor)]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert len(tensors) == 5 + 5 + 6
+    assert len(tensors) == 6 + 6 + 6
 
 
 def test_shapes_and_types() -> None:

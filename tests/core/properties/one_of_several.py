@@ -97,10 +97,10 @@ def watched(bare: list[str], written: list[str]) -> Any:
         finally:
             inside[0] = False
 
-    def network(self: Any, batch: Any) -> Any:
+    def network(self: Any, *given: Any) -> Any:
         if any(value.requires_grad for value in self.parameters()) and not inside[0]:
             bare.append(type(self).__name__)
-        return inner(self, batch)
+        return inner(self, *given)
 
     def writes(self: Any, step: int, *args: Any) -> Any:
         written.append(f"{self.folder.parent.name} {step}")

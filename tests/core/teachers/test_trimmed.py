@@ -17,6 +17,7 @@ from distill_core.data.formats import Row
 from distill_core.data.tokenize import encode
 from distill_core.errors import ModelError
 from distill_core.losses.base import SupervisedRows
+from distill_core.losses.logit_rows import without_dropped
 from distill_core.losses.objective import DROPPED_MASS, Objective
 from distill_core.network import Wanted
 from distill_core.recipe import ForwardKLLoss
@@ -28,7 +29,6 @@ from distill_core.teachers.trimmed import (
     for_student,
     logits_and_dropped,
     tokenizer_for,
-    without_dropped,
 )
 from tests.core.data import tokenizers
 
@@ -92,6 +92,22 @@ def test_it_reads_the_students_ids_and_answers_for_them_alone(
     expected = 1 - theirs.softmax(-1)[:, IDS].sum(-1)
     torch.testing.assert_close(view.dropped_mass, expected, atol=1e-6, rtol=0)
     assert logits_and_dropped(whole, rows([1, 9]))[1] is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_it_answers_chunk_by_chunk_and_measures_the_same_mass(
+    pair: tuple[LocalTeacher, TrimmedTeacher], size: int
+) -> None:
+    whole, trimmed = pair
+    view = trimmed.view(rows([1, 4, 5, 7, 3]))
+    assert view.rows is not None
+    theirs = whole.logits(rows([1, 9, 11, 63, 5]))
+    chunks = torch.cat([chunk.clone() for chunk in view.rows.in_chunks(size)])
+    torch.testing.assert_close(chunks, theirs[:, IDS])
+    expected = 1 - theirs.softmax(-1)[:, IDS].sum(-1)
+    torch.testing.assert_close(view.dropped_mass, expected, atol=1e-6, rtol=0)
+    unread = trimmed.view(rows([1, 4, 5, 7, 3])).dropped_mass
+    torch.testing.assert_close(unread, expected, atol=1e-6, rtol=0)
 
 
 def test_its_inside_is_shown_as_ever(pair: tuple[LocalTeacher, TrimmedTeacher]) -> None:

@@ -1,0 +1,117 @@
+"""How a student is compared with its teacher: in chunks where the head allows it, else in full.
+
+That the numbers are right is shown in `properties/`, over every term and every path.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from distill_core.data.tokenize import IGNORE_INDEX
+from distill_core.trainer import train
+from tests.core.definition import encoded, naive_loss
+from tests.core.ways import TERMS, Case, gradients, stage_of
+
+Make = Callable[..., Any]
+
+
+@pytest.mark.parametrize("chunk_rows", [0, 30, None])
+def test_c20_the_logits_in_memory_are_those_of_a_chunk(
+    tmp_path: Path, tiny_llama: Make, chunk_rows: int | None
+) -> None:
+    made = stage_of(
+        tmp_path,
+        tiny_llama(hidden_size=24),  # nothing else in it is as wide as the vocabulary
+        tiny_llama(hidden_size=24, seed=1),
+        TERMS["both"],
+        rows=encoded(40),
+        global_batch_size=40,
+        micro_batch_size=40,
+        loss_chunk_rows=chunk_rows,
+    )
+    rows = sum(len([x for x in row.labels if x != IGNORE_INDEX]) for row in encoded(40))
+    assert rows > 100
+    with Widest(64) as seen:
+        list(train(made))
+    assert seen.rows == (27 if chunk_rows == 30 else rows)  # six chunks of like sizes
+
+
+class Widest(TorchDispatchMode):
+    """Notes the most rows of any table that is as wide as the vocabulary."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width, self.rows = width, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, torch.Tensor) and one.shape[-1:] == (self.width,) and one.dim() == 2:
+                self.rows = max(self.rows, len(one))
+        return made
+
+
+def step_and_definition(made: Any, terms: str) -> None:
+    """The step's loss and gradient are those of its definition."""
+    reference = copy.deepcopy(made.student)
+    loss = naive_loss(reference, copy.deepcopy(made.teacher.model), made.rows, TERMS[terms])
+    loss.backward()
+    got, metrics = Case(made, made.rows, TERMS[terms], reference).step()
+    assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    for name, value in gradients(reference).items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_head_that_is_more_than_a_matrix_is_compared_in_full(
+    tmp_path: Path, tiny_llama: Make
+) -> None:
+    student = tiny_llama()
+    student.get_output_embeddings().register_forward_hook(lambda module, given, out: 2 * out)
+    made = stage_of(
+        tmp_path,
+        student,
+        tiny_llama(layers=3, seed=1),
+        TERMS["both"],
+        loss_chunk_rows=3,
+        grad_clip_norm=1e6,
+    )
+    step_and_definition(made, "both")
+
+
+def test_an_adapter_on_the_head_is_learnt(tmp_path: Path, tiny_llama: Make) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False)
+    with warnings.catch_warnings():
+        # peft asks transformers by an attribute's old name
+        warnings.simplefilter("ignore", FutureWarning)
+        student = get_peft_model(tiny_llama(), config)
+    made = stage_of(
+        tmp_path,
+        student,
+        tiny_llama(layers=3, seed=1),
+        TERMS["both"],
+        loss_chunk_rows=3,
+        grad_clip_norm=1e6,
+    )
+    step_and_definition(made, "both")
+
+
+@pytest.mark.parametrize("term", ["attention maps", "hidden_states"])
+def test_terms_that_read_no_logits_ask_no_head(tmp_path: Path, tiny_llama: Make, term: str) -> None:
+    made = stage_of(tmp_path, tiny_llama(), tiny_llama(layers=3, seed=1), TERMS[term])
+    asked: list[str] = []
+    for who, model in (("student", made.student), ("teacher", made.teacher.model)):  # type: ignore[union-attr]
+        model.get_output_embeddings().register_forward_hook(
+            lambda module, given, out, who=who: asked.append(who) if len(out) > 1 else None
+        )
+    list(train(made))
+    assert asked == []
