@@ -18,6 +18,7 @@ import torch
 from distill_core import models
 from distill_core.data.batches import batch_order, collate
 from distill_core.data.formats import Row
+from distill_core.data.tokenize import encode_prompt
 from distill_core.recipe import TeacherAnswerSettings
 from distill_core.teachers.answers import answer_rows
 from distill_core.teachers.loading import Part, fingerprint
@@ -122,6 +123,22 @@ def test_answers_under_another_identity_are_never_taken(
     _, times = ask(PROMPTS, **made)
     assert times == len(PROMPTS) * change.get("best_of", 1)
     assert ask(PROMPTS) == (first, 0), "and they do not push the others out"
+
+
+def test_templates_that_ask_alike_and_end_apart_are_told_apart(
+    ask: Ask, tiny_tokenizer: Any
+) -> None:
+    """The prompts have the same ids; one template ends an answer where the other does not."""
+    said = "{% for m in messages %}{{ m['content'] }} :"
+    ends = "{% if m['role'] == 'assistant' %}<unk>{% endif %}"
+    made = []
+    for template in (f"{said}{{% endfor %}}", f"{said}{ends}{{% endfor %}}"):
+        made.append(copy.deepcopy(tiny_tokenizer))
+        made[-1].chat_template = template
+    prompts = [encode_prompt(asks(PROMPTS[0]), tokenizer) for tokenizer in made]
+    assert prompts[0] == prompts[1]
+    for tokenizer in made:
+        assert ask(PROMPTS, tokenizer=tokenizer)[1] == len(PROMPTS)
 
 
 def test_the_fingerprint_follows_weights_shares_and_format(
