@@ -1,4 +1,4 @@
-"""The rest of what `broken_on_purpose.py` breaks: from templates to settings, C13 to C20.
+"""The rest of what `broken_on_purpose.py` breaks: from templates to settings, C12 to C20.
 
 In: nothing. Out: `MORE_MUTANTS`.
 """
@@ -21,13 +21,37 @@ LOSS_SETTINGS = f"{CORE}recipe/losses.py"
 SOURCES, CONCLUSIONS = f"{CORE}data/sources.py", f"{CORE}conclusions.py"
 
 MORE_MUTANTS = [
+    # --- C12 teacher mode
+    Mutant(
+        "C12",
+        "the teacher stays in whatever mode it is in",
+        LOCAL,
+        "        self.model.eval()\n        with self._own_format():\n"
+        "            return self._network.eval().look(batch.for_teacher)",
+        "        with self._own_format():\n"
+        "            return self._network.look(batch.for_teacher)",
+    ),
+    Mutant(
+        "C12",
+        "the teacher's pass keeps gradients",
+        LOCAL,
+        "@torch.no_grad()\n    def view(",
+        "def view(",
+    ),
+    Mutant(
+        "C12",
+        "the student stays in eval mode after it has written",
+        f"{CORE}data/on_policy.py",
+        "            module.training = mode",
+        "            module.training = False",
+    ),
     # --- C13 template
     Mutant(
         "C13",
         "the teacher reads the student's template",
         LOCAL,
-        "view: View = self._network.eval()(batch.for_teacher)",
-        "view: View = self._network.eval()(batch)",
+        "return self._network.eval().look(batch.for_teacher)",
+        "return self._network.eval().look(batch)",
     ),
     Mutant(
         "C13",
@@ -43,6 +67,13 @@ MORE_MUTANTS = [
         DIVERGENCES,
         "log_q = functional.log_softmax(student_logits.float() / temperature, dim=-1)",
         "log_q = functional.log_softmax(student_logits / temperature, dim=-1)",
+    ),
+    Mutant(
+        "C14",
+        "chunks in the dtype of the logits",
+        f"{CORE}losses/slopes.py",
+        "cut = logits[:, : self.width].float()",
+        "cut = logits[:, : self.width]",
     ),
     Mutant(
         "C14",
@@ -113,9 +144,8 @@ MORE_MUTANTS = [
         "C16",
         "the inner model is called in the place of the wrapper",
         TRAINER,
-        "rows = supervised_rows(wrapped, stage.teacher, batch, objective, accelerator)",
-        "inner = accelerator.unwrap_model(wrapped)\n"
-        "            rows = supervised_rows(inner, stage.teacher, batch, objective, accelerator)",
+        "rows = supervised_rows(\n                wrapped,",
+        "rows = supervised_rows(\n                accelerator.unwrap_model(wrapped),",
     ),
     Mutant(
         "C16",
@@ -172,8 +202,8 @@ MORE_MUTANTS = [
         "C18",
         "labels are asked of every row",
         BATCHES,
-        "return self.labelled[:, None].expand_as(self.labels)[self.supervised]",
-        "return torch.ones_like(self.labels, dtype=torch.bool)[self.supervised]",
+        "return self.labelled[self.places // self.labels.shape[1]]",
+        "return torch.ones_like(self.places, dtype=torch.bool)",
     ),
     # --- C19 honest evaluation
     Mutant(

@@ -1,4 +1,4 @@
-"""What `broken_on_purpose.py` breaks, by property, C1 to C12: one wrong line at a time.
+"""What `broken_on_purpose.py` breaks, by property, C1 to C11: one wrong line at a time.
 
 In: nothing. Out: `MUTANTS`. Each was made by hand after what went wrong in public engines.
 """
@@ -23,6 +23,7 @@ CORE = "distill_core/"
 TRAINER, OBJECTIVE = f"{CORE}trainer.py", f"{CORE}losses/objective.py"
 DIVERGENCES, BATCHES = f"{CORE}losses/divergences.py", f"{CORE}data/batches.py"
 NETWORK, LOCAL = f"{CORE}network.py", f"{CORE}teachers/local.py"
+BOTH_SIDES, CHUNKED = f"{CORE}both_sides.py", f"{CORE}losses/chunked.py"
 SUPERVISED, CHECKPOINTS = f"{CORE}supervised.py", f"{CORE}checkpoints.py"
 
 MUTANTS = [
@@ -38,7 +39,7 @@ MUTANTS = [
         "C1",
         "the mean is over all positions, padding included",
         BATCHES,
-        '"supervised": int(self.supervised.sum()),',
+        '"supervised": len(self.places),',
         '"supervised": self.labels.numel(),',
     ),
     Mutant(
@@ -59,9 +60,12 @@ MUTANTS = [
     Mutant(
         "C2",
         "the teacher's rows are one off",
-        TRAINER,
-        "theirs.logits if theirs else None,",
-        "theirs.logits.roll(1, 0) if theirs else None,",
+        BOTH_SIDES,
+        "    comparison = objective.comparison(\n",
+        "    if theirs is not None:\n"
+        "        from distill_core.losses.logit_rows import DenseRows\n\n"
+        "        theirs = theirs._replace(rows=DenseRows(theirs.logits.roll(1, 0)))\n"
+        "    comparison = objective.comparison(\n",
     ),
     # --- C3 temperature
     Mutant(
@@ -89,13 +93,27 @@ MUTANTS = [
         'given = {name: getattr(settings, name) for name in ("temperature", *own)}',
         "given = {name: getattr(settings, name) for name in own}",
     ),
+    Mutant(
+        "C3",
+        "T² is shown and not differentiated, chunk by chunk",
+        CHUNKED,
+        "piece = slope().mul_((t * share[place])[:, None])",
+        "piece = slope().mul_((share[place] / t)[:, None])",
+    ),
+    Mutant(
+        "C3",
+        "the temperature never reaches a chunk",
+        CHUNKED,
+        't = getattr(term, "temperature", 1.0)',
+        "t = 1.0",
+    ),
     # --- C4 accumulation
     Mutant(
         "C4",
         "each micro-batch has a mean of its own",
         OBJECTIVE,
-        "total / max(1, totals[settings.name])",
-        "total / max(1, len(values))",
+        "share = self.weights[term.name] / max(1, totals[term.name])",
+        "share = self.weights[term.name] / max(1, len(targets))",
     ),
     Mutant(
         "C4",
@@ -107,10 +125,17 @@ MUTANTS = [
     # --- C5 vocabulary
     Mutant(
         "C5",
-        "padded rows of the head reach the softmax",
+        "padded rows of the student's head reach the softmax",
+        CHUNKED,
+        "given, size = task.comparison, task.vocab_size",
+        "given, size = task.comparison, len(weight)",
+    ),
+    Mutant(
+        "C5",
+        "padded rows of the teacher's head reach the softmax",
         SUPERVISED,
-        "return logits[:, : self.vocab_size]",
-        "return logits",
+        "return HeadRows(states, self._parts[1], self.vocab_size)",
+        "return HeadRows(states, self._parts[1], len(self._parts[1].weight))",
     ),
     Mutant(
         "C5",
@@ -129,10 +154,18 @@ MUTANTS = [
     ),
     Mutant(
         "C6",
-        "the last row of an odd chunk is dropped",
-        OBJECTIVE,
-        "total = values.sum()",
-        "total = values[: len(values) - len(values) % 2 * (len(values) > 1)].sum()",
+        "what is left after whole chunks is dropped",
+        CHUNKED,
+        "zip(range(0, count, size), theirs, strict=False)",
+        "zip(range(0, count - count % size, size), theirs, strict=False)",
+    ),
+    Mutant(
+        "C6",
+        "each chunk overwrites the head's gradient",
+        CHUNKED,
+        "                _add_product(of_weight[:size], logits.T, cast[rows])",
+        "                of_weight.zero_()\n"
+        "                _add_product(of_weight[:size], logits.T, cast[rows])",
     ),
     # --- C7 divergences
     Mutant(
@@ -161,12 +194,21 @@ MUTANTS = [
     # --- C8 one truth
     Mutant(
         "C8",
-        "half a cross-entropy is mixed in",
-        OBJECTIVE,
-        "if rows.dropped_mass is not None:",
-        "loss = loss + 0.5 * torch.nn.functional.cross_entropy(\n"
-        "            rows.student_logits.float(), rows.targets\n        )\n"
-        "        if rows.dropped_mass is not None:",
+        "half a cross-entropy is mixed in, and not shown",
+        CHUNKED,
+        "        if learns:\n            block.copy_(total)",
+        "        at = given.targets[rows.start + start : rows.start + stop]\n"
+        "        soft = Softened(block, None, at, temperature=1.0)\n"
+        "        more = SLOPES['cross_entropy'](soft, None)[1]().mul_(0.5 / len(given.targets))\n"
+        "        total = more if total is None else total.add_(more)\n"
+        "        if learns:\n            block.copy_(total)",
+    ),
+    Mutant(
+        "C8",
+        "a slope worked out by hand forgets what the mixture adds",
+        f"{CORE}losses/slopes.py",
+        "g = ratio - skew * ratio.exp()",
+        "g = ratio.clone()",
     ),
     Mutant(
         "C8",
@@ -188,11 +230,12 @@ MUTANTS = [
         "C9",
         "the teacher's eight likeliest tokens share all the mass",
         LOCAL,
-        "view: View = self._network.eval()(batch.for_teacher)",
-        "view: View = self._network.eval()(batch.for_teacher)\n"
+        "return self._network.eval().look(batch.for_teacher)",
+        "from distill_core.losses.logit_rows import DenseRows\n\n"
+        "            view = self._network.eval().look(batch.for_teacher)\n"
         "            least = view.logits.topk(8).values[:, -1:]\n"
         "            few = view.logits.masked_fill(view.logits < least, -1e9)\n"
-        "            view = view._replace(logits=few)",
+        "            return view._replace(rows=DenseRows(few))",
     ),
     # --- C10 cache identity
     Mutant(
@@ -238,29 +281,5 @@ MUTANTS = [
         f"{CORE}data/chat.py",
         'yield Segment(row.text + (tokenizer.eos_token or ""), row.text)',
         "yield Segment(row.text, row.text)",
-    ),
-    # --- C12 teacher mode
-    Mutant(
-        "C12",
-        "the teacher stays in whatever mode it is in",
-        LOCAL,
-        "        self.model.eval()\n        with self._own_format():\n"
-        "            view: View = self._network.eval()(batch.for_teacher)",
-        "        with self._own_format():\n"
-        "            view: View = self._network(batch.for_teacher)",
-    ),
-    Mutant(
-        "C12",
-        "the teacher's pass keeps gradients",
-        LOCAL,
-        "@torch.no_grad()\n    def view(",
-        "def view(",
-    ),
-    Mutant(
-        "C12",
-        "the student stays in eval mode after it has written",
-        f"{CORE}data/on_policy.py",
-        "            module.training = mode",
-        "            module.training = False",
     ),
 ]

@@ -119,15 +119,6 @@ def test_every_term_that_sees_one_row_at_a_time_can_be_chunked() -> None:
     assert {term.name for term in LOGIT_TERMS.values()} == set(SLOPES)
 
 
-@pytest.mark.parametrize("rows", range(1, 34))
-def test_c6_any_number_of_chunks_is_the_whole(rows: int) -> None:
-    pair = Pair(rows)
-    expected = pair.expected(TOGETHER)
-    for chunks in range(1, 9):
-        found = pair.compared(TOGETHER, chunk_rows=-(-rows // chunks))
-        assert_same(found, pair, expected)
-
-
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("term", [*LOGIT_TERMS.values(), *EDGES], ids=str)
 def test_c8_each_term_has_the_value_and_the_gradient_of_its_formula(term: Any, bias: bool) -> None:

@@ -258,7 +258,9 @@ ELSEWHERE = {
     "test_rows_with_names_for_class_labels",
     "data.sources each (hub).config": "tests/core/data/test_hub.py::test_limit_and_configuration",
     "data.sources each (hub).limit": "tests/core/data/test_hub.py::test_limit_and_configuration",
+    f"{_TUNE}.optim.loss_chunk_rows": "tests/core/test_both_sides.py::"
+    "test_c20_the_logits_in_memory_are_those_of_a_chunk",
     f"{_TUNE}.adapter(lora).base_precision": "tests/core/students/test_int4_base.py::"
     "test_only_the_adapter_is_trained_and_its_base_is_rounded",
 }
-"""What needs a network or a GPU, or is seen in a folder's name: the test that shows it."""
+"""What needs a network or a GPU, or is seen in a folder's name or in memory: who shows it."""

@@ -1,7 +1,8 @@
 """C6, chunks: 1 to 33 rows in 1 to 8 chunks give the value and gradient of all of them at once.
 
-The objective sees chunks of the supervised rows: those of micro-batches and processes. The
-reference adds up the terms row by row, in double precision.
+The objective sees chunks of the supervised rows: those of micro-batches and processes. The head
+sees chunks of logits (`loss_chunk_rows`). The reference adds up the terms row by row, in double
+precision.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 from distill_core.losses.base import SupervisedRows
+from distill_core.losses.chunked import Comparison, compared
+from distill_core.losses.logit_rows import DenseRows
 from distill_core.losses.objective import Objective
 from tests.core.terms import reference
 from tests.core.ways import TERMS
@@ -83,3 +86,41 @@ def test_chunks_add_up_to_the_whole(rows: SupervisedRows, by_row, chunks: int) -
         assert total == pytest.approx(loss_expected, rel=1e-5, abs=1e-6)
         assert student.grad is not None
         torch.testing.assert_close(student.grad.double(), slope, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunks", range(1, 9))
+def test_a_head_that_works_chunk_by_chunk_gives_the_whole(
+    rows: SupervisedRows,
+    by_row,  # type: ignore[no-untyped-def]
+    chunks: int,
+) -> None:
+    """A head that hands its states on as logits: the slopes by both are those of the rows."""
+    values, slopes = by_row
+    assert rows.teacher_logits is not None
+    assert rows.student_logits is not None
+    for count in range(1, MOST + 1):
+        hard = rows.labelled[:count]
+        shares = {
+            term.name: term.weight / count * (hard if term.name == "cross_entropy" else hard >= 0)
+            for term in LOSSES
+        }
+        states = rows.student_logits[:count].clone().requires_grad_()
+        head = torch.nn.Linear(11, 11, bias=False)
+        torch.nn.init.eye_(head.weight)
+        most = -(-count // chunks)
+        teacher = DenseRows(rows.teacher_logits[:count])
+        given = Comparison(LOSSES, shares, teacher, rows.targets[:count], most)
+        found = compared(states, head, given, vocab_size=11)
+        found.loss.backward()
+        expected = sum(t.weight / count * values[t.name][:count].sum() for t in LOSSES)
+        slope = sum(t.weight / count * slopes[t.name][:count] for t in LOSSES)
+        assert found.loss.item() == pytest.approx(float(expected), rel=1e-5)
+        assert states.grad is not None
+        assert head.weight.grad is not None
+        torch.testing.assert_close(states.grad.double(), slope, rtol=1e-4, atol=1e-6)
+        by_weight = slope.T @ states.detach().double()
+        torch.testing.assert_close(head.weight.grad.double(), by_weight, rtol=1e-4, atol=1e-6)
+        for term in LOSSES:
+            if term.name != "cross_entropy":  # of unlabelled rows too, which count nothing
+                shown = found.values[term.name].sum().item()
+                assert shown == pytest.approx(values[term.name][:count].sum().item(), rel=1e-4)
