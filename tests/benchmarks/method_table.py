@@ -3,7 +3,7 @@
 In: steps, seeds, a runs folder that may hold earlier runs (they are not run again). Out:
 `method_table.json` beside this file and the README's table between its markers. Same student size
 unless a row says otherwise, same steps of the last stage, same rows; each score is a mean over
-seeds with the lowest and highest, and the difference to plain forward KL is paired by row.
+seeds with the lowest and highest, and the difference to the reference is paired by row.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def steps_of(stages: list[Any], steps: int) -> list[int | None]:
 
 
 def summary(runs: list[dict[str, Any]], plain: list[dict[str, Any]] | None) -> dict[str, Any]:
-    """Mean, lowest and highest over seeds; the paired difference to plain forward KL."""
+    """Mean, lowest and highest over seeds; the paired difference to the reference."""
     found: dict[str, Any] = {"parameters": runs[0]["parameters"]}
     for name in ("exact_match", "kl_to_teacher", "top1_agreement"):
         values = [run[name] for run in runs]
@@ -158,7 +158,7 @@ def summary(runs: list[dict[str, Any]], plain: list[dict[str, Any]] | None) -> d
 def markdown(report: dict[str, Any]) -> str:
     """The README's table."""
     lines = [
-        "| method | exact match | against plain forward KL, points | KL to teacher | agrees |",
+        "| method | exact match | against the first row, points | KL to teacher | agrees |",
         "|---|---|---|---|---|",
     ]
     for row, found in report["rows"].items():
