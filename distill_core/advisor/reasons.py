@@ -89,6 +89,8 @@ _SAME = [
     {"R3.no_teacher", "R3.train_for_one"},
     {"R1.weak", "R3.train_for_one"},
     {"R6.noisy", "R6.averaged"},
+    {"R4.first_gains", "R4.thousand"},
+    {"R3.several", "R3.shared_correction"},
 ]
 """Clauses that would tell the reader the same thing twice."""
 
