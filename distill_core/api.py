@@ -30,8 +30,8 @@ def machine() -> dict[str, Any]:
     """Describe this machine.
 
     `{"device": "cpu|cuda|mps", "name": "CPU · 2 cores · AVX2", "dtype": "fp32|bf16",
-    "note": "fp32 student …", "cores": 2, "memory_total_bytes", "memory_free_bytes",
-    "device_memory_total_bytes" | None, "device_memory_free_bytes" | None}`
+    "fast_bf16": bool, "note": "fp32 student …", "cores": 2, "memory_total_bytes",
+    "memory_free_bytes", "device_memory_total_bytes" | None, "device_memory_free_bytes" | None}`
     """
     from distill_core import device
 
@@ -516,11 +516,11 @@ def advise(
     )
 
 
-def observed_answers(answers: dict[str, Any], *, hub: bool = False) -> list[dict[str, Any]]:
+def observed_answers(answers: dict[str, Any], *, hub: bool = False) -> dict[str, Any]:
     """What the machine, the rows and the models answer by themselves.
 
-    Each `{"field", "value", "words"}`, only of what `answers` leave open. Raises `RecipeError` as
-    `advise` does.
+    `{"filled": [{"field", "value", "words"}]: of what `answers` leave open, "notes": what could not
+    be read}`. Raises `RecipeError` as `advise` does.
     """
     from distill_core.advisor import advisor_here
 

@@ -39,6 +39,7 @@ def facts() -> dict[str, Any]:
         "device": device.type,
         "name": device_name(device),
         "dtype": dtype,
+        "fast_bf16": has_bf16(device),
         "note": _note(device, dtype),
         "cores": cores(),
         "memory_total_bytes": total,

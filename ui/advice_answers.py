@@ -11,48 +11,35 @@ from typing import Any
 
 import yaml
 
+from distill_core import api
+
 UNKNOWN = "unknown"
 
-COUNT_FIELDS = (
-    "data.labelled_rows",
-    "data.label_quality",
-    "data.unlabelled_rows",
-    "data.held_out_rows",
-)
-"""What is known when the rows are known."""
+NAMING = ("teacher.name", "data.source", "data.held_out_source", "student.name")
+"""Answers that name something which answers other questions by itself."""
 
-TEACHER_FIELDS = (
-    "teacher.name",
-    "teacher.good_at_task",
-    "teacher.access",
-    "teacher.held_out_score",
-    "teacher.parameters",
-    "teacher.license",
-    "teacher.same_tokenizer",
-)
-"""What only a teacher could answer."""
-
-SCALES = {
-    "teacher.parameters": 1e6,
-    "student.max_parameters": 1e6,
-    "teacher.held_out_score": 0.01,
-    "student.untrained_score": 0.01,
+_ANSWERED_BY = {
+    "data.held_out_source": ("data.held_out_rows",),
+    "student.name": ("student.max_parameters", "teacher.same_tokenizer"),
 }
-"""What a form's number is multiplied by; the questions say the same as `scale`."""
+"""What a name answers beside the defaults that describe it."""
 
 
-def flat_answers(fields: list[str], values: tuple[object, ...]) -> dict[str, Any]:
+def flat_answers(questions: list[dict[str, Any]], values: tuple[object, ...]) -> dict[str, Any]:
     """Make answers of a form's values; what is empty is unknown."""
-    return {field: _answer(field, value) for field, value in zip(fields, values, strict=True)}
+    return {
+        question["field"]: _answer(value, question["scale"])
+        for question, value in zip(questions, values, strict=True)
+    }
 
 
-def _answer(field: str, value: object) -> Any:
+def _answer(value: object, scale: float) -> Any:
     if isinstance(value, bool) or value is None:
         return UNKNOWN
     if isinstance(value, int | float):
         if not math.isfinite(value):
             return UNKNOWN
-        scaled = value * SCALES.get(field, 1)
+        scaled = round(value * scale, 12)
         return int(scaled) if float(scaled).is_integer() else scaled
     text = value.strip() if isinstance(value, str) else ""
     return text or UNKNOWN
@@ -60,10 +47,11 @@ def _answer(field: str, value: object) -> Any:
 
 def form_values(questions: list[dict[str, Any]], draft: dict[str, Any]) -> list[Any]:
     """Values of the fields: the draft's where they are possible, else the defaults."""
-    return [_form_value(question, draft.get(question["field"])) for question in questions]
+    return [form_value(question, draft.get(question["field"])) for question in questions]
 
 
-def _form_value(question: dict[str, Any], kept: object) -> Any:
+def form_value(question: dict[str, Any], kept: object) -> Any:
+    """Value of one field: what was kept where it is possible, else the default."""
     value = question["default"] if kept is None else kept
     if question["kind"] == "number":
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -75,6 +63,32 @@ def _form_value(question: dict[str, Any], kept: object) -> Any:
     known = {choice["value"] for choice in question["choices"]}
     possible = isinstance(value, str) and bool(value) and (value in known or question["custom"])
     return value if possible else question["default"]
+
+
+def answered_by(questions: list[dict[str, Any]], named: str) -> list[dict[str, Any]]:
+    """The questions that a name answers, in the form's order."""
+    own = _ANSWERED_BY.get(named, ())
+    return [one for one in questions if named in one["describes"] or one["field"] in own]
+
+
+def after_naming(
+    question: dict[str, Any], named: str, answers: dict[str, Any], seen: dict[str, Any]
+) -> Any:
+    """The answer to a question after something was named; None where it stays as it is.
+
+    What was seen stands first. Counts of other rows and facts of another teacher are forgotten,
+    other answers only where nobody has changed them.
+    """
+    field = question["field"]
+    if field in seen:
+        return seen[field]
+    if named not in question["describes"]:
+        return None
+    about_it = len(question["describes"]) > 1 or field.split(".")[0] == named.split(".")[0]
+    untouched = answers.get(field) in (question["default"], UNKNOWN)
+    if not about_it and not untouched:
+        return None
+    return api.advisor_default(question, answers, {})
 
 
 def label_text(question: dict[str, Any]) -> str:
@@ -89,18 +103,30 @@ def titles(questions: list[dict[str, Any]]) -> dict[str, str]:
     return {question["field"]: question["title"].rstrip("?") for question in questions}
 
 
-def yaml_text(answers: dict[str, Any]) -> str:
-    """The document of answers as YAML; what is unknown is left out."""
-    document: dict[str, Any] = {}
-    for field, value in answers.items():
-        if value == UNKNOWN:
-            continue
-        group, _, last = field.rpartition(".")
-        target = document.setdefault(group, {}) if group else document
-        target[last] = _plain(value)
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=96)
+def step_marks(questions: list[dict[str, Any]], answers: dict[str, Any]) -> dict[str, bool]:
+    """Steps in order, and whether all that is asked there is answered.
+
+    A text that may be left empty leaves nothing open.
+    """
+    marks: dict[str, bool] = {}
+    for question in questions:
+        step, field = question["step"], question["field"]
+        open_here = (
+            question["kind"] != "text"
+            and field not in OPTIONAL
+            and api.advisor_asks(question, answers)
+            and answers.get(field, UNKNOWN) == UNKNOWN
+        )
+        marks[step] = marks.get(step, True) and not open_here
+    return marks
 
 
-def _plain(value: Any) -> Any:
-    """Yes and no as YAML's own."""
-    return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
+OPTIONAL = ("teacher.held_out_score", "student.untrained_score", "student.latency_ms")
+"""Numbers that many cannot know yet."""
+
+
+def yaml_text(document: dict[str, Any]) -> str:
+    """The document of answers as YAML, a group a line where it fits."""
+    return yaml.safe_dump(
+        document, sort_keys=False, allow_unicode=True, width=68, default_flow_style=None
+    )

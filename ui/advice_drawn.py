@@ -1,7 +1,7 @@
-"""The advisor's answer as HTML: the card and the two roads.
+"""The advisor's answer as HTML: the card, why not the other, what to expect.
 
-In: what `api.advise` returns, and forecasts of recipes. Out: HTML in which every text is escaped.
-Knows no question and starts nothing.
+In: what `api.advise` returns. Out: HTML in which every text is escaped. Knows no question and
+starts nothing; the two roads are drawn in `roads_drawn.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from html import escape
 from typing import Any
 
 from ui import text, theme
+from ui.roads_drawn import span_text
 from ui.theme import Tone
 
 NO_EVIDENCE = "no evidence"
 STRENGTHS = {
+    "M": "measured in your own runs",
     "A": "read in the paper, the code or the official page",
     "B": "second-hand",
     "C": "our own inference",
@@ -24,9 +26,12 @@ _LEVELS: dict[str, tuple[Tone, str]] = {
     "low": ("neutral", "●○○"),
 }
 _EXPECTED = {
-    "retention": ("Quality kept", " % of the teacher's score"),
-    "speed": ("Speed", " × faster"),
-    "size": ("Size", " × smaller, at least"),
+    "retention": ("Quality kept", " of the teacher's score"),
+    "speed": ("Speed", " faster"),
+    "size": ("Size", " smaller, at least"),
+    "memory": ("Memory", " while training"),
+    "time": ("Time", " of training"),
+    "cost": ("Cost", " the compute of fine-tuning"),
 }
 
 
@@ -36,7 +41,7 @@ _EXPECTED = {
 def card(told: dict[str, Any], titles: dict[str, str]) -> str:
     """The recommendation; `titles` holds the questions' titles by field."""
     parts = [_verdict(told), *(_reason(reason) for reason in told["reasons"])]
-    parts += [_runner_up(told["runner_up"]), _open(told, titles)]
+    parts += [_past_runs(told), _runner_up(told["runner_up"]), _why_not(told), _open(told, titles)]
     parts += [_warning(warning) for warning in told["warnings"]]
     parts += [
         f'<p class="ds-small"><b>Sources disagree.</b> {escape(conflict["sentence"])}</p>'
@@ -84,6 +89,76 @@ def _runner_up(rival: dict[str, Any]) -> str:
     )
 
 
+def _past_runs(told: dict[str, Any]) -> str:
+    """Your finished runs on these rows, by name; what they decided stands among the reasons."""
+    if not told["past_runs"]:
+        return ""
+    runs = "".join(f"<li>{_past_run(run)}</li>" for run in told["past_runs"][:_MOST_RUNS])
+    more = len(told["past_runs"]) - _MOST_RUNS
+    rest = f'<p class="ds-small">and {more} more in Runs</p>' if more > 0 else ""
+    return f'<div class="ds-past"><b>Your runs on these rows</b><ul>{runs}</ul>{rest}</div>'
+
+
+_MOST_RUNS = 3
+
+
+def _past_run(run: dict[str, Any]) -> str:
+    facts = ["distilled" if run["road"] == "teacher" else "fine-tuned"]
+    if run["retention"]:
+        facts.append(f"{text.percent_text(run['retention'])} of the teacher's score kept")
+    if run["size_ratio"]:
+        facts.append(f"{text.factor_text(run['size_ratio'])} smaller")
+    return f"<b>{escape(run['name'])}</b>: {escape(', '.join(facts))}"
+
+
+def _why_not(told: dict[str, Any]) -> str:
+    """The road that was not taken, in full: for, against, and what would turn the verdict."""
+    other = told["other_road"]
+    turn = (
+        f"It would win {escape(other['flips_when'])}."
+        if other["flips_when"]
+        else "No one or two answers would turn the verdict to it."
+    )
+    return (
+        f'<details class="ds-why"><summary>Why not {escape(_lower(other["title"]))}?</summary>'
+        f"{_reasons_list('Against it', other['speaks_against'])}"
+        f"{_reasons_list('For it', other['speaks_for'])}"
+        f"<p>{turn}</p>{_head_to_head(told)}</details>"
+    )
+
+
+def _reasons_list(title: str, listed: list[dict[str, Any]]) -> str:
+    if not listed:
+        return f'<p><b>{title}</b>: <span class="ds-muted">nothing that is known</span></p>'
+    items = "".join(
+        f"<li><b>{escape(one['headline'])}</b> {escape(one['sentence'])} {source(one)}</li>"
+        for one in listed
+    )
+    return f"<p><b>{title}</b></p><ul>{items}</ul>"
+
+
+def _head_to_head(told: dict[str, Any]) -> str:
+    """What others found who did both."""
+    if not told["head_to_head"]:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(one["what"])} {source(one)}</th>'
+        f"<td>{_better(one['distilled'], one['better'] == 'teacher')}</td>"
+        f"<td>{_better(one['fine_tuned'], one['better'] == 'labels')}</td></tr>"
+        for one in told["head_to_head"]
+    )
+    return (
+        "<p><b>Others who did both</b></p><div class='ds-scroll' tabindex='0' role='region' "
+        "aria-label='Others who did both'><table class='ds-table'><thead><tr><td></td>"
+        "<th scope='col'>distilled</th><th scope='col'>fine-tuned</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _better(figure: str, better: bool) -> str:
+    return f"<b>{escape(figure)} ✓</b>" if better else escape(figure)
+
+
 def _open(told: dict[str, Any], titles: dict[str, str]) -> str:
     """What to answer to be surer: first what could turn the verdict."""
     asked = [entry["field"] for entry in told["leaning"]["open"] if entry["field"] in titles]
@@ -101,23 +176,30 @@ def _warning(warning: dict[str, Any]) -> str:
 
 
 def _expected(told: dict[str, Any]) -> str:
-    rows = []
-    for field, (title, unit) in _EXPECTED.items():
-        value = told["expected"][field]
-        known = value != NO_EVIDENCE
-        shown = f"{span(value)}{unit}" if known else "no evidence"
-        cite = f"{escape(value['what'])} · {source(value)}" if known else ""
-        rows.append(
-            f'<tr><th scope="row">{title}</th><td><b>{escape(shown)}</b><br>'
-            f'<span class="ds-cite">{cite}</span></td></tr>'
-            if known
-            else f'<tr><th scope="row">{title}</th><td class="ds-muted">{shown}</td></tr>'
-        )
     if told["recipe"] is None and all(told["expected"][f] == NO_EVIDENCE for f in _EXPECTED):
         return "<h3>What to expect</h3><p class='ds-muted'>Nothing is trained.</p>"
+    rows = "".join(
+        _expected_row(title, told["expected"][field], words)
+        for field, (title, words) in _EXPECTED.items()
+    )
     return (
         '<h3>What to expect</h3><p class="ds-muted">Published, not promised. Your own runs count '
-        f'more.</p><table class="ds-table ds-expected"><tbody>{"".join(rows)}</tbody></table>'
+        f'more.</p><table class="ds-table ds-expected"><tbody>{rows}</tbody></table>'
+    )
+
+
+def _expected_row(title: str, value: Any, words: str) -> str:
+    if value == NO_EVIDENCE:
+        return f'<tr><th scope="row">{title}</th><td class="ds-muted">{NO_EVIDENCE}</td></tr>'
+    cite = f"{escape(value['what'])} · {source(value)}"
+    published = value.get("published")
+    if isinstance(published, dict):
+        cite += f"<br>Published: {escape(span_text(published))}, {source(published)}"
+    elif published == NO_EVIDENCE:
+        cite += "<br>Published: no evidence"
+    return (
+        f'<tr><th scope="row">{title}</th><td><b>{escape(span_text(value))}{escape(words)}</b><br>'
+        f'<span class="ds-cite">{cite}</span></td></tr>'
     )
 
 
@@ -142,70 +224,6 @@ def _next_steps(told: dict[str, Any]) -> str:
     return f'<div class="ds-steps"><b>{title}</b><ol>{steps}</ol></div>'
 
 
-# --- two roads --------------------------------------------------------------------------------
-
-
-def roads(told: dict[str, Any], forecasts: dict[str, dict[str, Any]], answers: Any) -> str:
-    """The two roads side by side.
-
-    `forecasts` holds per road what is known of its recipe: `{"student": words, "time": words,
-    "memory": words}`; `answers` the flat answers.
-    """
-    columns = {road: told["roads"][road] for road in ("teacher", "labels")}
-    head = "".join(
-        f'<th scope="col" class="ds-ink-{"teacher" if road == "teacher" else "other"}">'
-        f"{escape(entry['title'])}"
-        + (f" {theme.chip('advised', 'good', '✓')}" if entry["verdict"] == told["verdict"] else "")
-        + "</th>"
-        for road, entry in columns.items()
-    )
-    rows = {
-        "What is trained": [forecasts[road]["student"] for road in columns],
-        "Learns from": [_from_teacher(answers), _from_labels(answers)],
-        "Training here": [forecasts[road]["time"] for road in columns],
-        "Memory while training": [forecasts[road]["memory"] for road in columns],
-        "Teacher needed while training": ["yes, or its answers kept beforehand", "no"],
-        "Expected quality kept": [_kept(entry) for entry in columns.values()],
-    }
-    if any(entry["ruled_out"] for entry in columns.values()):
-        rows["Ruled out because"] = [entry["ruled_out"] or "–" for entry in columns.values()]
-    body = "".join(
-        f'<tr><th scope="row">{title}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for title, cells in rows.items()
-    )
-    return (
-        "<h3>Two roads, with your numbers</h3>"
-        '<div class="ds-scroll" tabindex="0" role="region" aria-label="Two roads">'
-        f'<table class="ds-table ds-roads"><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-        '<p class="ds-small">Times and memory are forecasts for this machine; quality is '
-        "published, not promised.</p>"
-    )
-
-
-def _from_teacher(answers: dict[str, Any]) -> str:
-    rows = answers.get("data.unlabelled_rows")
-    what = "text" if answers.get("teacher.access") == "text" else "probabilities"
-    if not isinstance(rows, int | float):
-        return f"the teacher's {what} on unlabelled rows"
-    return f"the teacher's {what} on {rows:,.0f} rows, and the labels"
-
-
-def _from_labels(answers: dict[str, Any]) -> str:
-    rows = answers.get("data.labelled_rows")
-    quality = {"mixed": ", some of them wrong", "poor": ", many of them wrong"}
-    wrong = quality.get(str(answers.get("data.label_quality")), "")
-    count = f"{rows:,.0f} labels" if isinstance(rows, int | float) else "your labels"
-    return f"{count}{wrong}"
-
-
-def _kept(entry: dict[str, Any]) -> str:
-    kept = entry["expected"]["retention"]
-    return "no evidence" if kept == NO_EVIDENCE else f"{span(kept)} %"
-
-
 # --- small pieces -----------------------------------------------------------------------------
 
 
@@ -224,25 +242,6 @@ def source(cited: dict[str, Any], published: str = "") -> str:
 def link(url: str, words: str) -> str:
     """A link out of the app, opened only when clicked."""
     return f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(words)}</a>'
-
-
-def span(value: dict[str, Any]) -> str:
-    """A range: 80–96.8, or one number where both ends are the same."""
-    low, high = f"{value['low']:.3g}", f"{value['high']:.3g}"
-    return low if low == high else f"{low}–{high}"
-
-
-def forecast_words(forecast: dict[str, Any] | None) -> dict[str, str]:
-    """What `api.estimate` says, in words; a dash where nothing can be said yet."""
-    if forecast is None:
-        return {"time": "–", "memory": "–"}
-    low, high = forecast["time_s"]
-    needed = text.bytes_text(forecast["total_memory_bytes"])
-    fits = "" if forecast["fits"] else ", more than there is"
-    return {
-        "time": f"{text.duration_text(low)} to {text.duration_text(high)}",
-        "memory": f"{needed}{fits}",
-    }
 
 
 def _lower(words: str) -> str:

@@ -6,21 +6,27 @@ knows no layout and no rule.
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from distill_core import api
-from ui import advice_drawn, advice_figure, reckoning_drawn, text, theme
+from ui import advice_drawn, advice_figure, reckoning_drawn, roads_drawn, text, theme
 from ui.advice_answers import (
-    TEACHER_FIELDS,
     UNKNOWN,
+    after_naming,
+    answered_by,
     flat_answers,
+    form_value,
     form_values,
+    step_marks,
     titles,
     yaml_text,
 )
 from ui.state import list_runs
+
+Questions = list[dict[str, Any]]
 
 
 def open_step(place: int) -> gr.Tabs:
@@ -28,7 +34,7 @@ def open_step(place: int) -> gr.Tabs:
     return gr.Tabs(selected=place)
 
 
-def restore(questions: list[dict[str, Any]], draft: object) -> list[Any]:
+def restore(questions: Questions, draft: object) -> list[Any]:
     """Fill the form: what the browser kept, else the starter's answers."""
     return form_values(questions, draft if isinstance(draft, dict) else {})
 
@@ -41,26 +47,45 @@ def restore_machine(fields: list[str], draft: object) -> list[Any]:
         return [gr.skip() for _ in fields]
     kept = draft if isinstance(draft, dict) else {}
     known = {field: value for field, value in kept.items() if value != UNKNOWN}
-    return form_values([here[field] for field in fields], known)
+    return [
+        gr.update(value=form_value(here[field], known.get(field)), info=here[field]["help"])
+        for field in fields
+    ]
 
 
-def recommend(fields: list[str], agreed: object, *values: object) -> tuple[Any, ...]:
-    """The draft to keep, the card, licence box, button, outlook and the whole reckoning."""
-    answers = flat_answers(fields, values)
+# --- the card ---------------------------------------------------------------------------------
+
+
+def recommend(
+    questions: Questions, runs_dir: str, agreed: object, *values: object
+) -> tuple[Any, ...]:
+    """The draft to keep, card, licence box, button, outlook, reckoning, and the steps' labels."""
+    answers = flat_answers(questions, values)
+    labels = step_labels(questions, answers)
     try:
-        told = api.advise(answers)
+        told = api.advise(answers, runs_dir=runs_dir)
     except (api.DistillError, OSError) as error:
         off = gr.update(interactive=False)
-        return answers, advice_drawn.problem(str(error)), gr.update(visible=False), off, "", ""
-    asked = api.advisor_questions(here=False)
+        box = gr.update(visible=False)
+        return (answers, advice_drawn.problem(str(error)), box, off, "", "", *labels)
     return (
         answers,
-        advice_drawn.card(told, titles(asked)),
+        advice_drawn.card(told, titles(questions)),
         gr.update(visible=must_confirm(told)),
         _button(told, agreed),
         advice_drawn.outlook(told),
-        reckoning_drawn.reckoning(told, yaml_text(answers)),
+        reckoning_drawn.reckoning(told, yaml_text(told["answers"]), titles(questions)),
+        *labels,
     )
+
+
+def step_labels(questions: Questions, answers: dict[str, Any]) -> list[gr.Tab]:
+    """Number, name, and a tick where nothing is open: never colour alone."""
+    marks = step_marks(questions, answers)
+    return [
+        gr.Tab(label=f"{place} {step}{' ✓' if done else ''}")
+        for place, (step, done) in enumerate(marks.items(), start=1)
+    ]
 
 
 def must_confirm(told: dict[str, Any]) -> bool:
@@ -78,29 +103,51 @@ def _button(told: dict[str, Any], agreed: object) -> dict[str, Any]:
     )
 
 
-def confirmed(fields: list[str], agreed: object, *values: object) -> dict[str, Any]:
+def confirmed(
+    questions: Questions, runs_dir: str, agreed: object, *values: object
+) -> dict[str, Any]:
     """Open the button once the licence is confirmed."""
     try:
-        return _button(api.advise(flat_answers(fields, values)), agreed)
+        told = api.advise(flat_answers(questions, values), runs_dir=runs_dir)
     except (api.DistillError, OSError):
         return gr.update(interactive=False)
+    return _button(told, agreed)
 
 
-def forecast(runs_dir: str, fields: list[str], *values: object) -> tuple[str, Any]:
-    """The two roads with times on this machine, and the picture."""
-    answers = flat_answers(fields, values)
+def use_recipe(
+    questions: Questions, runs_dir: str, agreed: object, *values: object
+) -> tuple[Any, Any, str]:
+    """Hand the recipe to Build and open it; says why where that is not possible."""
     try:
-        told = api.advise(answers)
+        told = api.advise(flat_answers(questions, values), runs_dir=runs_dir)
+    except (api.DistillError, OSError) as error:
+        return gr.skip(), gr.skip(), theme.alert("An answer cannot be used", str(error), "warn")
+    if not told["recipe"]:
+        message = "This advice trains nothing. Follow the steps in the card."
+        return gr.skip(), gr.skip(), theme.alert("There is no recipe", message, "warn")
+    if must_confirm(told) and agreed is not True:
+        message = "Read the licence, then tick the box above."
+        return gr.skip(), gr.skip(), theme.alert("The licence is not confirmed", message, "warn")
+    return told["recipe_yaml"], gr.Tabs(selected="build"), ""
+
+
+# --- roads and picture ------------------------------------------------------------------------
+
+
+def forecast(questions: Questions, runs_dir: str, *values: object) -> tuple[str, Any, Any]:
+    """The two roads with times on this machine, the picture, and the outlook with those times."""
+    answers = flat_answers(questions, values)
+    try:
+        told = api.advise(answers, runs_dir=runs_dir, forecast=True)
     except (api.DistillError, OSError):
-        return "", gr.skip()
-    sizes = {road: _student(entry, answers) for road, entry in told["roads"].items()}
+        return "", gr.skip(), gr.skip()
     forecasts = {
-        road: {"student": sizes[road][0], **advice_drawn.forecast_words(_estimate(entry))}
+        road: roads_drawn.Forecast(**_student(entry, answers), estimate=_estimate(entry))
         for road, entry in told["roads"].items()
     }
-    ratio = sizes["teacher"][1] or sizes["labels"][1]
+    ratio = forecasts["teacher"].ratio or forecasts["labels"].ratio
     picture = advice_figure.figure(told, list_runs(runs_dir), ratio)
-    return advice_drawn.roads(told, forecasts, answers), picture
+    return roads_drawn.roads(told, forecasts), picture, advice_drawn.outlook(told)
 
 
 def _estimate(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -122,59 +169,70 @@ def _all_here(recipe: dict[str, Any]) -> bool:
     return {name for name in [*names, *bases] if name} <= known and "hub" not in sources
 
 
-def _student(entry: dict[str, Any], answers: dict[str, Any]) -> tuple[str, float | None]:
-    """What a road trains, in words, and how many times smaller than the teacher it is."""
+def _student(entry: dict[str, Any], answers: dict[str, Any]) -> dict[str, Any]:
+    """What a road trains: parameters of teacher and student, the ratio, and words."""
     limit, teacher = answers.get("student.max_parameters"), answers.get("teacher.parameters")
     sizes = [value for value in (limit, teacher) if isinstance(value, int | float)]
-    guess = f"a student of up to {text.count_text(limit)}" if limit in sizes else "a student"
-    ratio = teacher / limit if len(sizes) == 2 and limit else None
+    guess = {
+        "words": f"a student of up to {text.count_text(limit)}" if limit in sizes else "a student",
+        "parameters": limit if limit in sizes else None,
+        "ratio": teacher / limit if len(sizes) == 2 and limit else None,
+    }
     stage = entry["recipe"]["stages"][-1]
     name = entry["recipe"]["stages"][0].get("teacher") or stage.get("model")
     student = stage.get("student")
-    if not student or entry["to_fill"] or not _all_here(entry["recipe"]):
-        return guess, ratio
+    if not student or name == "previous" or entry["to_fill"] or not _all_here(entry["recipe"]):
+        return guess
     try:
         facts = api.student_facts(name, student)
     except (api.DistillError, OSError):
-        return guess, ratio
+        return guess
     size, ratio = text.count_text(facts["parameters"]), facts["size_ratio"]
-    return f"a student of {size} parameters, {text.factor_text(ratio)} smaller", ratio
+    words = f"a student of {size} parameters, {text.factor_text(ratio)} smaller"
+    return {"words": words, "parameters": facts["parameters"], "ratio": ratio}
 
 
-def use_recipe(fields: list[str], agreed: object, *values: object) -> tuple[Any, Any, str]:
-    """Hand the recipe to Build and open it; says why where that is not possible."""
+# --- fields that follow others ----------------------------------------------------------------
+
+
+def shown(questions: Questions, *values: object) -> list[dict[str, Any]]:
+    """Hide questions that are not worth asking, and say so where a step has none left."""
+    answers = flat_answers(questions, values)
+    fields = [
+        gr.update(visible=api.advisor_asks(question, answers))
+        for question in questions
+        if question["when"]
+    ]
+    return [*fields, gr.update(visible=answers.get("teacher.exists") == "no")]
+
+
+def fill(questions: Questions, named: str, *values: object) -> list[Any]:
+    """Fill in what a name answers: counts of rows, facts of a model; and say what could not be."""
+    answers = flat_answers(questions, values)
+    asked = answered_by(questions, named)
+    open_now = {**answers, **{question["field"]: UNKNOWN for question in asked}}
     try:
-        told = api.advise(flat_answers(fields, values))
+        found = api.observed_answers(open_now, hub=True)
     except (api.DistillError, OSError) as error:
-        return gr.skip(), gr.skip(), theme.alert("An answer cannot be used", str(error), "warn")
-    if not told["recipe"]:
-        message = "This advice trains nothing. Follow the steps in the card."
-        return gr.skip(), gr.skip(), theme.alert("There is no recipe", message, "warn")
-    if must_confirm(told) and agreed is not True:
-        message = "Read the licence, then tick the box above."
-        return gr.skip(), gr.skip(), theme.alert("The licence is not confirmed", message, "warn")
-    return told["recipe_yaml"], gr.Tabs(selected="build"), ""
+        found = {"filled": [], "notes": [str(error)]}
+    seen = {one["field"]: one["value"] for one in found["filled"]}
+    words = {one["field"]: one["words"] for one in found["filled"]}
+    updates: list[Any] = []
+    for question in asked:
+        value = after_naming(question, named, answers, seen)
+        if value is None:
+            updates.append(gr.skip())
+            continue
+        note = f" {words[question['field']]}" if question["field"] in words else ""
+        updates.append(
+            gr.update(value=form_value(question, value), info=f"{question['help']}{note}")
+        )
+    return [*updates, _notes(found["notes"])]
 
 
-def teacher_exists(answer: object) -> list[dict[str, Any]]:
-    """Hide what only a teacher could answer."""
-    shown = answer != "no"
-    return [gr.update(visible=shown) for _ in TEACHER_FIELDS]
-
-
-def teacher_named(name: object) -> tuple[Any, Any, Any]:
-    """Fill in size, licence and score of a model that is on this machine."""
-    facts = next((model for model in api.models() if model["name"] == name), None)
-    if facts is None:
-        return gr.skip(), gr.skip(), None
-    questions = {item["field"]: item for item in api.advisor_questions(here=False)}
-    built_in = questions["teacher.name"]["default"] == name
-    score = form_values([questions["teacher.held_out_score"]], {})[0] if built_in else None
-    return round(facts["parameters"] / 1e6, 4), facts["license"] or "unknown", score
-
-
-def source_named(questions: list[dict[str, Any]], name: object) -> list[Any]:
-    """Fill in the starter's counts when its rows are chosen."""
-    if name != "starter":
-        return [gr.skip() for _ in questions]
-    return form_values(questions, {})
+def _notes(notes: list[str]) -> str:
+    return "".join(
+        f'<p class="ds-note ds-alert ds-warn" role="status"><span aria-hidden="true">⚠</span> '
+        f"<span>{escape(note)}</span></p>"
+        for note in notes
+    )

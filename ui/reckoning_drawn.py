@@ -18,21 +18,23 @@ METHOD_WORDS = {
     "cross_entropy_weight": "Weight of cross-entropy",
     "top_k": "Tokens kept",
     "initialisation": "Starts from",
+    "vocabulary": "Vocabulary",
     "features": "Feature losses",
-    "on_policy": "Own samples",
+    "on_policy": "Share of own samples",
     "lora_rank": "LoRA rank",
     "epochs": "Epochs",
     "cache": "Teacher cache",
+    "teacher_precision": "Teacher's number format",
     "precision": "Number format",
     "traces": "Reasoning traces",
     "held_out": "Test rows",
 }
 
 
-def reckoning(told: dict[str, Any], yaml_text: str) -> str:
-    """How to do it, how the votes fell, and the same answers for a terminal."""
+def reckoning(told: dict[str, Any], yaml_text: str, titles: dict[str, str]) -> str:
+    """How to do it, how the votes fell, what was read, and the same answers for a terminal."""
     return (
-        f"{_method(told)}{_votes(told)}<h3>The same in a terminal</h3>"
+        f"{_method(told)}{_votes(told)}{_filled(told, titles)}<h3>The same in a terminal</h3>"
         '<p class="ds-muted">Save as <code>answers.yaml</code>, then '
         "<code>distill-studio advise answers.yaml</code></p>"
         f'<pre class="ds-mono ds-yaml" tabindex="0" role="region" aria-label="Answers as YAML">'
@@ -55,6 +57,28 @@ def _method(told: dict[str, Any]) -> str:
         '<h3>How to do it</h3><div class="ds-scroll" tabindex="0" role="region" '
         f'aria-label="How to do it"><table class="ds-table"><tbody>{rows}</tbody></table></div>'
     )
+
+
+def _filled(told: dict[str, Any], titles: dict[str, str]) -> str:
+    """Answers that nobody gave: read from the machine, the rows, the models."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(titles.get(one["field"], _words(one["field"])))}</th>'
+        f"<td>{escape(_value(one['value']))}</td><td>{escape(one['words'])}</td></tr>"
+        for one in told["filled"]
+    )
+    notes = "".join(f"<p>{escape(note)}</p>" for note in told["notes"])
+    if not rows and not notes:
+        return ""
+    return (
+        '<h3>Read by itself</h3><div class="ds-scroll" tabindex="0" role="region" '
+        f'aria-label="Read by itself"><table class="ds-table"><tbody>{rows}</tbody></table></div>'
+        f"{notes}"
+    )
+
+
+def _words(field: str) -> str:
+    """A field without a question, in words: tokens of the longest row, and the like."""
+    return field.rpartition(".")[2].replace("_", " ").capitalize()
 
 
 def _votes(told: dict[str, Any]) -> str:
@@ -84,4 +108,6 @@ def _contributions(row: dict[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, int | float):
+        return f"{value:,.10g}"
+    return str(value)

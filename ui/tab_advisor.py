@@ -1,4 +1,4 @@
-"""Advisor: distill or fine-tune? Questions in four steps, a card that leans as they are answered.
+"""Advisor: distill or fine-tune? A walkthrough, and a card that leans as answers come in.
 
 In: the page. Out: the tab. Asks the api for questions, advice and forecasts; knows no rule.
 """
@@ -13,7 +13,7 @@ import gradio as gr
 from distill_core import api
 from ui import advice_figure, plots
 from ui import advice_handlers as handlers
-from ui.advice_answers import COUNT_FIELDS, TEACHER_FIELDS, form_values, label_text
+from ui.advice_answers import NAMING, answered_by, form_values, label_text
 from ui.state import Page
 
 WAIT = "<p class='ds-muted'>Thinking …</p>"
@@ -22,14 +22,20 @@ WAIT_ROADS = (
     "</p>"
 )
 INTRO = {
-    "Goal": ("What is it for?", "Four questions; each may stay open."),
+    "Goal": ("What is it for?", "Six steps; any answer may stay open."),
     "Teacher": ("Who could teach it?", "A larger model whose answers you would like to keep."),
-    "Data": ("What is there to learn from?", "Counts are enough; no row is read here."),
-    "Where it will run": ("Where will it run?", "What the student may cost once it is in use."),
+    "Its terms": ("What does the teacher give?", "Read from it where it is on this machine."),
+    "Data": ("What is there to learn from?", "Name a file, and it is counted."),
+    "In use": ("Where will it run?", "What the student may cost once it is in use."),
     "Training": ("What may the training cost?", "Read from this machine where it can be."),
     "Answer": ("The whole reckoning", "Every rule that holds, its votes and its source."),
 }
+NO_TEACHER = "<p>There is no teacher, so there is nothing to ask here.</p>"
 CONFIRM = "I have read the teacher's licence, and my use is allowed."
+FOCUS = (  # once the step is drawn
+    "() => setTimeout(() => [...document.querySelectorAll('#ds-steps .ds-step h3')]"
+    ".find((title) => title.offsetParent)?.focus(), 50)"
+)
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -38,9 +44,10 @@ def build(page: Page) -> None:
     questions = api.advisor_questions(here=False)
     with gr.Row(elem_classes="ds-advisor"):
         with gr.Column(scale=8, min_width=320):
-            inputs, reckoning = _steps(questions)
+            walk = _Walk(questions)
             with gr.Column(elem_classes="ds-card"):
                 roads = gr.HTML(WAIT_ROADS, elem_id="ds-roads")
+                more = gr.Button("Distilling against fine-tuning, line by line", size="sm", scale=0)
         with gr.Column(scale=6, min_width=320):
             with gr.Column(elem_classes="ds-card ds-advice"):
                 card = gr.HTML(WAIT, elem_id="ds-advice")
@@ -58,42 +65,56 @@ def build(page: Page) -> None:
                     "<span class='ds-ink-student'>◇ your plan, ◆ your runs.</span> Published, not "
                     "promised.</p>"
                 )
-    quick = [card, confirm, use, outlook, reckoning]
-    _wire(page, questions, inputs, quick, [roads, picture], said)
+    more.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
+    quick = [card, confirm, use, outlook, walk.reckoning, *walk.tabs]
+    _wire(page, questions, walk, quick, [roads, picture, outlook], said)
 
 
 # --- layout -----------------------------------------------------------------------------------
 
 
-def _steps(questions: list[dict[str, Any]]) -> tuple[list[Any], gr.HTML]:
-    """Lay out the steps; returns the fields in the questions' order, and the last step's text."""
-    inputs: list[Any] = []
-    names = [*dict.fromkeys(question["step"] for question in questions), "Answer"]
-    moves: list[tuple[gr.Button, int]] = []
-    with gr.Tabs(selected=0, elem_id="ds-steps", overflow_behavior="wrap") as steps:
-        for place, name in enumerate(names):
-            with (
-                gr.Tab(f"{place + 1} {name}", id=place),
-                gr.Column(elem_classes="ds-card ds-step"),
-            ):
-                title, hint = INTRO[name]
-                gr.HTML(f"<h3>{title}</h3><p class='ds-muted'>{hint}</p>")
-                if name == "Answer":
-                    reckoning = gr.HTML(WAIT, elem_id="ds-reckoning")
-                asked = [question for question in questions if question["step"] == name]
-                inputs += _fields(asked)
-                with gr.Row(elem_classes="ds-buttons"):
-                    if place:
-                        back = gr.Button("Back", scale=0, min_width=110)
-                        moves.append((back, place - 1))
-                    if place < len(names) - 1:
-                        ahead = gr.Button("Next", variant="primary", scale=0, min_width=110)
-                        moves.append((ahead, place + 1))
-    for button, place in moves:
-        button.click(
-            functools.partial(handlers.open_step, place), None, steps, queue=False, **QUIET
-        ).then(None, js="() => document.querySelector('#ds-steps button.selected')?.focus()")
-    return inputs, reckoning
+class _Walk:
+    """The steps: their fields in the questions' order, their tabs, the last step's text."""
+
+    def __init__(self, questions: list[dict[str, Any]]) -> None:
+        names = [*dict.fromkeys(question["step"] for question in questions), "Answer"]
+        moves: list[tuple[gr.Button, int]] = []
+        self.inputs: list[Any] = []
+        self.tabs: list[gr.Tab] = []
+        self.notes: dict[str, gr.HTML] = {}
+        with gr.Tabs(selected=0, elem_id="ds-steps", overflow_behavior="wrap") as steps:
+            for place, name in enumerate(names):
+                with (
+                    gr.Tab(f"{place + 1} {name}", id=place) as tab,
+                    gr.Column(elem_classes="ds-card ds-step"),
+                ):
+                    self._step(name, [one for one in questions if one["step"] == name])
+                    if name != "Answer":
+                        self.tabs.append(tab)
+                    with gr.Row(elem_classes="ds-buttons"):
+                        if place:
+                            back = gr.Button("Back", scale=0, min_width=110)
+                            moves.append((back, place - 1))
+                        if place < len(names) - 1:
+                            ahead = gr.Button("Next", variant="primary", scale=0, min_width=110)
+                            moves.append((ahead, place + 1))
+        for button, place in moves:
+            button.click(
+                functools.partial(handlers.open_step, place), None, steps, queue=False, **QUIET
+            ).then(None, js=FOCUS)
+
+    def _step(self, name: str, asked: list[dict[str, Any]]) -> None:
+        title, hint = INTRO[name]
+        gr.HTML(f"<h3 tabindex='-1'>{title}</h3><p class='ds-muted'>{hint}</p>")
+        if name == "Answer":
+            self.reckoning = gr.HTML(WAIT, elem_id="ds-reckoning")
+        if name == "Its terms":
+            self.no_teacher = gr.HTML(NO_TEACHER, visible=False)
+        self.inputs += _fields(asked)
+        named = [question["field"] for question in asked if question["field"] in NAMING]
+        if named:
+            note = gr.HTML()
+            self.notes |= dict.fromkeys(named, note)
 
 
 def _fields(questions: list[dict[str, Any]]) -> list[Any]:
@@ -139,33 +160,46 @@ def _field(question: dict[str, Any]) -> Any:
 def _wire(
     page: Page,
     questions: list[dict[str, Any]],
-    inputs: list[Any],
+    walk: _Walk,
     quick: list[Any],
     slow: list[Any],
     said: gr.HTML,
 ) -> None:
     """Answers change the card at once and the forecasts a little later; both are remembered."""
-    fields = [question["field"] for question in questions]
-    at = dict(zip(fields, inputs, strict=True))
+    at = {question["field"]: field for question, field in zip(questions, walk.inputs, strict=True)}
     draft, confirm, use = page.answers, quick[1], quick[2]
-    with_all = [confirm, *inputs]
+    with_all = [confirm, *walk.inputs]
     on_card: dict[str, Any] = {
-        "fn": functools.partial(handlers.recommend, fields),
+        "fn": functools.partial(handlers.recommend, questions, page.runs_dir),
         "inputs": with_all,
         "outputs": [draft, *quick],
         "concurrency_limit": 4,
     }
     on_roads: dict[str, Any] = {
-        "fn": functools.partial(handlers.forecast, page.runs_dir, fields),
-        "inputs": inputs,
+        "fn": functools.partial(handlers.forecast, questions, page.runs_dir),
+        "inputs": walk.inputs,
         "outputs": slow,
         "concurrency_limit": 1,
     }
+    on_shown: dict[str, Any] = {
+        "fn": functools.partial(handlers.shown, questions),
+        "inputs": walk.inputs,
+        "outputs": [
+            *(at[question["field"]] for question in questions if question["when"]),
+            walk.no_teacher,
+        ],
+        "queue": False,
+    }
     loaded = page.demo.load(
-        functools.partial(handlers.restore, questions), draft, inputs, concurrency_limit=4, **QUIET
+        functools.partial(handlers.restore, questions),
+        draft,
+        walk.inputs,
+        concurrency_limit=4,
+        **QUIET,
     )
     loaded.then(**on_card, **QUIET)
-    by_machine = [field for field in fields if field.startswith("machine.")]
+    loaded.then(**on_shown, **QUIET)
+    by_machine = [field for field in at if field.startswith("machine.")]
     filled = loaded.then(
         functools.partial(handlers.restore_machine, by_machine),
         draft,
@@ -175,18 +209,28 @@ def _wire(
     )
     filled.then(**on_card, **QUIET)
     filled.then(**on_roads, **QUIET)
-    filling = {"teacher.name", "data.source"}
-    typed = [component.input for field, component in at.items() if field not in filling]
-    answered = gr.on(typed, **on_card, trigger_mode="always_last", **QUIET)
+    deciding = {field for question in questions for field in question["when"]}
+    gr.on([at[field].input for field in deciding], **on_shown, **QUIET)
+    answered = gr.on(
+        [field.input for name, field in at.items() if name not in NAMING],
+        **on_card,
+        trigger_mode="always_last",
+        **QUIET,
+    )
     answered.then(**on_roads, trigger_mode="always_last", **QUIET)
-    for chosen in _follow_choices(at, questions):
-        chosen.then(**on_card, **QUIET)
-        chosen.then(**on_roads, **QUIET)
+    for name in NAMING:
+        chosen = _follow(name, questions, at, walk)
+        chosen.then(**on_shown, **QUIET)
+        chosen.then(**on_card, **QUIET).then(**on_roads, **QUIET)
     confirm.input(
-        functools.partial(handlers.confirmed, fields), with_all, use, queue=False, **QUIET
+        functools.partial(handlers.confirmed, questions, page.runs_dir),
+        with_all,
+        use,
+        concurrency_limit=4,
+        **QUIET,
     )
     use.click(
-        functools.partial(handlers.use_recipe, fields),
+        functools.partial(handlers.use_recipe, questions, page.runs_dir),
         with_all,
         [page.recipe_yaml, page.tabs, said],
         concurrency_limit=4,
@@ -194,25 +238,17 @@ def _wire(
     )
 
 
-def _follow_choices(at: dict[str, Any], questions: list[dict[str, Any]]) -> list[Any]:
-    """Fields that hide or fill others; returns the events of those that fill."""
-    hidden = [at[field] for field in TEACHER_FIELDS]
-    at["teacher.exists"].change(
-        handlers.teacher_exists, at["teacher.exists"], hidden, queue=False, **QUIET
-    )
-    named = at["teacher.name"].input(
-        handlers.teacher_named,
-        at["teacher.name"],
-        [at["teacher.parameters"], at["teacher.license"], at["teacher.held_out_score"]],
+def _follow(name: str, questions: list[dict[str, Any]], at: dict[str, Any], walk: _Walk) -> Any:
+    """Fill in what a name answers, once it is written to its end; returns the event."""
+    field = at[name]
+    written = [field.submit, field.blur] if isinstance(field, gr.Textbox) else [field.input]
+    filled = [at[question["field"]] for question in answered_by(questions, name)]
+    return gr.on(
+        written,
+        functools.partial(handlers.fill, questions, name),
+        walk.inputs,
+        [*filled, walk.notes[name]],
         concurrency_limit=4,
+        trigger_mode="always_last",
         **QUIET,
     )
-    counts = [question for question in questions if question["field"] in COUNT_FIELDS]
-    found = at["data.source"].input(
-        functools.partial(handlers.source_named, counts),
-        at["data.source"],
-        [at[question["field"]] for question in counts],
-        queue=False,
-        **QUIET,
-    )
-    return [named, found]

@@ -16,14 +16,20 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import lessons, text, theme
+from ui import lessons, text, theme, two_ways
 from ui.lessons import Lesson, Source
 from ui.state import Page
+from ui.two_ways import Line
 
 _SCRIPT = Path(__file__).parent.parent / "assets" / "learn.js"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _ONE_AT_A_TIME = threading.Lock()
 
+TWO_WAYS = (
+    "<h3 id='ds-two-ways'>Distilling against fine-tuning</h3><p class='ds-muted'>Line by line, and "
+    "where to try each. A button that opens Build puts a ready recipe there. Published, not "
+    "promised.</p>"
+)
 SELF_TEST = (
     "<h3>Are the numbers right on this machine?</h3><p class='ds-muted'>Losses and gradients, "
     "computed as in training on this machine's device, against double precision on the CPU. Takes "
@@ -48,6 +54,10 @@ def build(page: Page) -> None:
                 elem_id="ds-temperature",
             )
             failed = gr.HTML()
+        with gr.Column(elem_classes="ds-card ds-two-ways"):
+            gr.HTML(TWO_WAYS)
+            for line in two_ways.LINES:
+                _line(page, line)
         with gr.Row(elem_classes="ds-lessons"):
             for lesson in lessons.LESSONS:
                 _lesson(page, lesson)
@@ -73,6 +83,36 @@ def _lesson(page: Page, lesson: Lesson) -> None:
         gr.HTML(lesson_html(lesson))
         button = gr.Button(lesson.button, size="sm", scale=0)
         button.click(functools.partial(open_tab, lesson.tab), None, page.tabs, queue=False, **QUIET)
+
+
+def _line(page: Page, line: Line) -> None:
+    with gr.Row(elem_classes="ds-line"):
+        gr.HTML(line_html(line))
+        button = gr.Button(line.button, size="sm", scale=0, min_width=230)
+    button.click(
+        functools.partial(try_line, line),
+        None,
+        [page.recipe_yaml, page.tabs],
+        queue=False,
+        **QUIET,
+    )
+
+
+def try_line(line: Line) -> tuple[Any, gr.Tabs]:
+    """Open the tab where a line can be tried; Build with the ready recipe that shows it."""
+    ready = {recipe["name"]: recipe["yaml"] for recipe in api.ready_recipes()}
+    return ready.get(line.recipe, gr.skip()), gr.Tabs(selected=line.tab)
+
+
+def line_html(line: Line) -> str:
+    """Write one topic: both ways, and the sources."""
+    listed = " · ".join(source_html(source) for source in line.sources)
+    return (
+        f"<div class='ds-topic'><h4>{escape(line.topic)}</h4>"
+        f"<p><b class='ds-ink-teacher'>Distilling</b> {escape(line.distilling)}</p>"
+        f"<p><b class='ds-ink-other'>Fine-tuning</b> {escape(line.fine_tuning)}</p>"
+        f"<p class='ds-small'>{listed}</p></div>"
+    )
 
 
 def open_tab(name: str) -> gr.Tabs:

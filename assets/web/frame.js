@@ -1,4 +1,4 @@
-// The window's own behaviour: light or dark, and the sidebar on narrow screens.
+// The window's own behaviour: light or dark, the sidebar on narrow screens, arrow keys in choices.
 (() => {
   const KEY = "ds-theme";
   const dark = () => document.body.classList.contains("dark");
@@ -32,6 +32,20 @@
     Object.assign(link, { rel: "prefetch", as: "script", href: address[1] });
     document.head.appendChild(link);
   }
+
+  // Gradio gives every radio of a choice a name of its own, so arrow keys do nothing by themselves.
+  const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
+  document.addEventListener("keydown", (event) => {
+    const step = STEPS[event.key];
+    const group = step && event.target.matches?.("input[type=radio]") && event.target.closest("fieldset");
+    if (!group) return;
+    const choices = [...group.querySelectorAll("input[type=radio]:not(:disabled)")];
+    const next = choices[(choices.indexOf(event.target) + step + choices.length) % choices.length];
+    if (next.name === event.target.name) return;
+    event.preventDefault();
+    next.focus();
+    next.click();
+  });
 
   window.distillFrame = {
     toggleTheme() {

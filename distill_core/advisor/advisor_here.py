@@ -47,10 +47,10 @@ def advise_here(
     return {**told, "filled": filled, "notes": seen.notes}
 
 
-def observed_answers(answers: Mapping[str, Any] | None, *, hub: bool) -> list[dict[str, Any]]:
+def observed_answers(answers: Mapping[str, Any] | None, *, hub: bool) -> dict[str, Any]:
     """What is seen of that which the answers leave open (keys: `api.observed_answers`)."""
     seen = observed.complete(answer_fields.parse(answers), hub=hub)
-    return [_plain(one) for one in seen.filled]
+    return {"filled": [_plain(one) for one in seen.filled], "notes": seen.notes}
 
 
 def _plain(seen: observed.Seen) -> dict[str, Any]:

@@ -186,7 +186,14 @@ def _grouped(document: dict[Any, Any]) -> dict[str, Any]:
 def document(answers: Answers) -> dict[str, Any]:
     """Write answers as the document that `parse` reads; what is unknown is left out."""
     whole = answers.model_dump(mode="json", exclude_none=True)
-    return {key: value for key, value in whole.items() if value != {}}
+    return {key: _plain(value) for key, value in whole.items() if value != {}}
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers without a point."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def fields() -> list[str]:

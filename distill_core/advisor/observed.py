@@ -22,7 +22,8 @@ from distill_core.advisor.evidence import load
 from distill_core.advisor.questions import starter_facts
 from distill_core.errors import DistillError
 from distill_core.models import model_facts
-from distill_core.recipe import ColumnSettings, DataSettings, FileSource, Source, StarterSource
+from distill_core.recipe import ColumnSettings, DataSettings, FileSource
+from distill_core.starter.splits import SPLITS
 
 GIB = 2**30
 STARTER, STARTER_TEACHER = "starter", "pocket-teacher"
@@ -79,8 +80,7 @@ def _machine(answers: Answers, hub: bool) -> Iterator[Seen]:
         return  # it will be trained elsewhere
     yield Seen("machine.device", facts["device"], here)
     yield Seen("machine.memory_gib", round(memory / GIB, 1) if memory else None, here)
-    fast = facts["device"] != "cpu" or machine_facts.cpu_has_fast_bf16()
-    yield Seen("machine.fast_bf16", fast, here)
+    yield Seen("machine.fast_bf16", facts["fast_bf16"], here)
 
 
 # --- rows -------------------------------------------------------------------------------------
@@ -108,15 +108,15 @@ class RowFacts:
 
 def _rows(answers: Answers, hub: bool) -> Iterator[Seen]:
     data = answers.data
+    if data.source == STARTER:
+        yield from _starter_rows()
+        return
     source = row_source(data.source)
     if source is None:
         return
     found = row_facts(source, answers.teacher.name)
     here = f"Read from {found.title}."
     yield Seen("data.labelled_rows", found.labelled, here)
-    if source.kind == STARTER:
-        others = row_facts(StarterSource(split="unlabelled"), answers.teacher.name)
-        yield Seen("data.unlabelled_rows", others.unlabelled, here)
     yield Seen("data.unlabelled_rows", found.unlabelled, here)
     yield Seen("data.duplicate_rows", found.duplicates, here)
     mean, longest, answer = found.lengths
@@ -125,13 +125,21 @@ def _rows(answers: Answers, hub: bool) -> Iterator[Seen]:
     yield Seen("data.answer_tokens", answer or None, f"{here} {found.counted_in}")
     yield from _labels(found)
     held_out = row_source(data.held_out_source)
-    if held_out is None and source.kind == STARTER:
-        held_out = StarterSource(split="held_out")
     if held_out is not None:
         aside = row_facts(held_out, answers.teacher.name)
         there = f"Read from {aside.title}."
         yield Seen("data.held_out_rows", aside.labelled, there)
         yield Seen("data.leaked_rows", len(found.asks & aside.asks), f"{here} {there}")
+
+
+def _starter_rows() -> Iterator[Seen]:
+    """Known without making them; no prompt of theirs is in two splits."""
+    words = "The starter's own rows."
+    for name, split in (("labelled", "labelled"), ("unlabelled", "unlabelled")):
+        yield Seen(f"data.{name}_rows", SPLITS[split].size, words)
+    yield Seen("data.held_out_rows", SPLITS["held_out"].size, words)
+    yield Seen("data.leaked_rows", 0, words)
+    yield Seen("data.label_quality", "mixed", f"{words} {SPLITS['labelled'].description}.")
 
 
 def _labels(found: RowFacts) -> Iterator[Seen]:
@@ -148,34 +156,26 @@ def _labels(found: RowFacts) -> Iterator[Seen]:
     yield Seen("data.label_quality", quality, words)
 
 
-def row_source(name: str | None) -> Source | None:
-    """The starter, or a file on this machine; None for anything else."""
-    if name == STARTER:
-        return StarterSource()
-    if name and Path(name).expanduser().is_file():
-        return FileSource(path=name)
-    return None
+def row_source(name: str | None) -> FileSource | None:
+    """A file on this machine; None for anything else."""
+    return FileSource(path=name) if name and Path(name).expanduser().is_file() else None
 
 
-def row_facts(source: Source, model: str | None = None) -> RowFacts:
+def row_facts(source: FileSource, model: str | None = None) -> RowFacts:
     """Read rows once; counted by the model's tokenizer where it is on this machine.
 
     Raises:
         DataError: if the file or its columns cannot be used.
     """
-    stamp = 0
-    if isinstance(source, FileSource):
-        stamp = Path(source.path).expanduser().stat().st_mtime_ns
+    stamp = Path(source.path).expanduser().stat().st_mtime_ns
     return _read_rows(source.model_dump_json(), model or "", stamp)
 
 
 @functools.lru_cache(maxsize=16)
 def _read_rows(source_json: str, model: str, stamp: int) -> RowFacts:
-    from pydantic import TypeAdapter
-
     from distill_core.data.sources import load_source
 
-    source: Source = TypeAdapter(Source).validate_json(source_json)
+    source = FileSource.model_validate_json(source_json)
     settings = DataSettings(sources=[source], columns=ColumnSettings())
     loaded = load_source(settings, source=source)
     rows = loaded.rows

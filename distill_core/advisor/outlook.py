@@ -257,7 +257,7 @@ def _cost(scoring: Scoring, evidence: Evidence) -> Entry:
         return NO_EVIDENCE
     low, high = _factor(scoring, evidence)
     note = evidence.extra_compute
-    what = "the compute of fine-tuning the student on as many rows"
+    what = "against fine-tuning the student on as many rows"
     if road == "teacher":
         what += f"; {note.what}, and kept answers save it"
     return _between((low, high), "×", what, cite(note.source, note.strength, evidence))

@@ -13,10 +13,11 @@ from typing import Any
 
 from distill_core import files, runs
 from distill_core.advisor.answers import Answers
+from distill_core.advisor.observed import row_facts
 from distill_core.errors import DistillError
-from distill_core.estimate.row_facts import data_facts
 from distill_core.recipe import DistillStage, FileSource, HubSource, Recipe, Source, StarterSource
 from distill_core.scores import SCORES, TASK_METRICS, higher_is_better
+from distill_core.starter.splits import SPLITS
 
 TEACHER, LABELS, EVEN = "teacher", "labels", "even"
 
@@ -122,7 +123,7 @@ def _read(listed: dict[str, Any], wanted: str) -> Iterator[PastRun]:
         speedup=told.get("speedup"),
         seconds=(listed["summary"] or {}).get("seconds"),
         student_parameters=int(student.get("parameters") or 0),
-        labelled_rows=_labelled(recipe),
+        labelled_rows=_labelled(recipe, where),
         winner=winner,
         words=words,
     )
@@ -142,9 +143,28 @@ def same_rows(source: Source, wanted: str, where: Path) -> bool:
     return own.resolve() == Path(wanted).expanduser().resolve()
 
 
-def _labelled(recipe: Recipe) -> int | None:
-    counted = data_facts(recipe.data, recipe.task)
-    return counted.labelled if counted.known and not counted.problems else None
+def _labelled(recipe: Recipe, where: Path) -> int | None:
+    """Labelled rows of all sources, without those that a share holds out; None if not known."""
+    total = 0
+    for source in recipe.data.sources:
+        count = _labelled_rows(source, where)
+        if count is None:
+            return None
+        total += count if source.limit is None else min(count, source.limit)
+    aside = recipe.data.held_out
+    return round(total * (1 - aside)) if isinstance(aside, float) else total
+
+
+def _labelled_rows(source: Source, where: Path) -> int | None:
+    if isinstance(source, StarterSource):
+        split = SPLITS[source.split]
+        return split.size if split.labelled else 0
+    if isinstance(source, HubSource):
+        return None
+    try:
+        return row_facts(FileSource(path=str(where / Path(source.path).expanduser()))).labelled
+    except (DistillError, OSError):
+        return None  # moved, or no longer what it was
 
 
 # --- comparing --------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ def questions(machine: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     Each: `{"field", "step", "title", "help", "kind": "choice|number|yes_no|text", "choices":
     [{"value", "label"}], "default": value or "unknown", "unit", "scale": what a form divides the
     number by, "custom": whether other text is welcome, "when": {field: values} that other answers
-    must have for it to be worth asking, "describes": the answer whose default this default is
-    about, or ""}`.
+    must have for it to be worth asking, "describes": the answers whose defaults this default is
+    about}`.
     """
     seen = {
         field: (value, " Read from this machine.")
@@ -77,24 +77,27 @@ def _complete(item: dict[str, Any], step: str) -> dict[str, Any]:
     }
 
 
-def _described(field: str) -> str:
-    """Whose default a default is about: the starter's rows, or its teacher."""
+_OF_BOTH = ("teacher.good_at_task", "teacher.held_out_score", "student.untrained_score")
+_OF_ROWS = ("student.max_parameters", "student.device_memory_gib")
+
+
+def _described(field: str) -> list[str]:
+    """Whose default a default is about: the starter's rows, its teacher, or both."""
     group, _, last = field.rpartition(".")
-    if group == "data" and last != "source":
-        return "data.source"
+    if field in _OF_BOTH:
+        return ["teacher.name", "data.source"]
+    if field in _OF_ROWS or (group == "data" and last != "source"):
+        return ["data.source"]
     about_teacher = group == "teacher" and last not in {"exists", "name", "serves_several_students"}
-    if about_teacher or field == "student.untrained_score":
-        return "teacher.name"
-    return "data.source" if field in {"student.max_parameters", "student.device_memory_gib"} else ""
+    return ["teacher.name"] if about_teacher else []
 
 
 def default_for(question: dict[str, Any], answers: dict[str, Any], seen: dict[str, Any]) -> Any:
     """What to offer: what was seen, else the default where it still describes what was chosen."""
     if question["field"] in seen:
         return seen[question["field"]]
-    described = question["describes"]
     whose = {item["field"]: item["default"] for step in _read() for item in step["questions"]}
-    changed = described and answers.get(described, whose[described]) != whose[described]
+    changed = any(answers.get(name, whose[name]) != whose[name] for name in question["describes"])
     return "unknown" if changed else question["default"]
 
 
@@ -123,8 +126,7 @@ def _machine_answers(machine: dict[str, Any]) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     if machine.get("device"):
         answers["machine.device"] = machine["device"]
-        name = str(machine.get("name", "")).lower()
-        fast = machine.get("dtype") == "bf16" or "amx" in name or "bf16" in name
+        fast = machine.get("fast_bf16", machine.get("dtype") == "bf16")
         answers["machine.fast_bf16"] = "yes" if fast else "no"
     if memory:
         answers["machine.memory_gib"] = round(memory / GIB, 1)

@@ -168,3 +168,41 @@ def runner_up(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[st
         "flips_when": flip["words"] if flip else None,
         "changes": flip["changes"] if flip else {},
     }
+
+
+def other_road(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[str, Any]:
+    """The best of the road that was not taken: what speaks for it, what against it, what turns.
+
+    Returns `{"verdict", "title", "ruled_out": words or "", "speaks_for", "speaks_against": reasons,
+    "flips_when": words or None, "changes"}`.
+    """
+    winner, other = scoring.verdict, _other_road(scoring, evidence)
+    ruled_out = scoring.vetoed_by[other]
+
+    def gain(item: tuple[str, Rule, Clause]) -> float:
+        votes = evidence.votes(item[2])
+        return votes.get(other, 0.0) - votes.get(winner, 0.0)
+
+    held = [item for item in holding(scoring, evidence) if item[2].headline]
+    vetoes = [item for item in held if item[0] in ruled_out]
+    pro = sorted((item for item in held if gain(item) > 0), key=lambda item: -gain(item))
+    con = sorted((item for item in held if gain(item) < 0), key=gain)
+    flip = flips.flips_when(answers, other, evidence, scoring.facts.past)
+    return {
+        "verdict": other,
+        "title": evidence.verdicts[other].title,
+        "ruled_out": vetoes[0][2].headline if vetoes else "",
+        "speaks_for": [reason(item, scoring, evidence) for item in _once(pro)],
+        "speaks_against": [reason(item, scoring, evidence) for item in _once([*vetoes, *con])],
+        "flips_when": flip["words"] if flip else None,
+        "changes": flip["changes"] if flip else {},
+    }
+
+
+def _once(items: list[tuple[str, Rule, Clause]]) -> list[tuple[str, Rule, Clause]]:
+    """At most three that do not say the same."""
+    chosen: list[tuple[str, Rule, Clause]] = []
+    for item in items:
+        if item not in chosen and not _says_the_same(item[0], [other[0] for other in chosen]):
+            chosen.append(item)
+    return chosen[:MAX_REASONS]

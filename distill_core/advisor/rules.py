@@ -12,6 +12,8 @@ nothing, and gives the same result for the same answers and runs.
                                  "url", "strength"}
     runner_up                    {"verdict", "title", "why_lost", "rule", "source", "url",
                                  "strength", "flips_when": words or None, "changes": {field: value}}
+    other_road                   the best of the road not taken: {"verdict", "title", "ruled_out",
+                                 "speaks_for", "speaks_against": reasons, "flips_when", "changes"}
     votes                        per verdict, best first: {"verdict", "title", "score", "low",
                                  "high", "vetoed": words or "", "votes": {clause: vote}}
     warnings                     {"rule", "sentence", "source", "url", "strength"}
@@ -85,6 +87,7 @@ def advise(
         "confidence": reasons.confidence(parsed, scoring, evidence),
         "reasons": reasons.reasons(scoring, evidence),
         "runner_up": reasons.runner_up(parsed, scoring, evidence),
+        "other_road": reasons.other_road(parsed, scoring, evidence),
         "votes": _votes(scoring, evidence),
         "warnings": _warnings(scoring, evidence),
         "conflicts": _conflicts(scoring, evidence),

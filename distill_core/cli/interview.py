@@ -49,7 +49,7 @@ def ask_answers() -> dict[str, Any]:
         value = _ask(question, api.advisor_default(question, flat, seen))
         flat[question["field"]] = value
         if question["field"] in _NAMES:
-            seen = {one["field"]: one["value"] for one in _look(flat)}
+            seen = _look(flat)
     answers: dict[str, Any] = {}
     for field, value in flat.items():
         if value in (None, "", "unknown"):
@@ -59,12 +59,15 @@ def ask_answers() -> dict[str, Any]:
     return answers
 
 
-def _look(flat: dict[str, Any]) -> list[dict[str, Any]]:
+def _look(flat: dict[str, Any]) -> dict[str, Any]:
     """What names answer; a slip in an answer is told at the end, by the advice itself."""
     try:
-        return api.observed_answers(flat, hub=True)
+        found = api.observed_answers(flat, hub=True)
     except DistillError:
-        return []
+        return {}
+    for note in found["notes"]:
+        tell(f"  {note}")
+    return {one["field"]: one["value"] for one in found["filled"]}
 
 
 def _ask(question: dict[str, Any], default: Any) -> Any:

@@ -23,7 +23,16 @@ def _no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_facts_have_what_the_sidebar_shows() -> None:
     facts = device.facts()
     assert set(facts) == {
-        *("device", "name", "dtype", "note", "cores", "memory_total_bytes", "memory_free_bytes"),
+        *(
+            "device",
+            "name",
+            "dtype",
+            "fast_bf16",
+            "note",
+            "cores",
+            "memory_total_bytes",
+            "memory_free_bytes",
+        ),
         *("device_memory_total_bytes", "device_memory_free_bytes"),
     }
     assert facts["device"] in {"cpu", "cuda", "mps"}

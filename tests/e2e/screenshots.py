@@ -2,7 +2,8 @@
 
 In: the checkout, Chromium. Out: `assets/screenshots/<tab>-<light|dark>.png`, compared with nothing.
 Run: `python tests/e2e/screenshots.py [FOLDER] [--steps N]`; fewer steps than the recipe's are for
-trying the script out. The run takes minutes.
+trying the script out. The run takes minutes; `--advisor` takes the advisor's steps alone, as
+`advisor-<step>-<light|dark|phone>.png`, and needs no run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -69,6 +71,30 @@ def take(browser: Browser, studio: Studio, folder: Path, steps: int | None) -> N
         picture("Learn")
 
 
+def take_steps(browser: Browser, studio: Studio, folder: Path) -> None:
+    """Every step of the advisor: light, dark, and on a phone."""
+    looks: dict[str, dict[str, Any]] = {
+        "light": {"color_scheme": "light"},
+        "dark": {"color_scheme": "dark"},
+        "phone": {"width": 360, "height": 740},
+    }
+    for look, context in looks.items():
+        with opened(browser, studio.url, **context) as screen:
+            screen.tab("Advisor")
+            expect(screen.button("Use this recipe")).to_be_enabled()
+            expect(screen.page.locator("#ds-roads")).to_contain_text("Comes out")
+            tabs = screen.page.locator("#ds-steps button[role=tab]:visible")
+            for place in range(tabs.count()):
+                tabs.nth(place).click()
+                screen.settle()
+                screen.page.mouse.move(0, 0)
+                screen.page.evaluate("window.scrollTo(0, 0)")
+                screen.page.screenshot(
+                    path=folder / f"advisor-{place + 1}-{look}.png", full_page=look == "phone"
+                )
+                print(f"Advisor {place + 1} {look}", flush=True)
+
+
 def shorten(screen: Screen, steps: int) -> None:
     """Give the default recipe fewer steps and rows, through the YAML box."""
     recipe = api.load_recipe(
@@ -113,6 +139,7 @@ def main() -> None:
     default = ROOT / "assets" / "screenshots"
     parser.add_argument("folder", nargs="?", type=Path, default=default)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--advisor", action="store_true")
     told = parser.parse_args()
     told.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -122,7 +149,10 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=chromium_path(), args=CHROMIUM_ARGS
             )
-            take(browser, studio, told.folder, told.steps)
+            if told.advisor:
+                take_steps(browser, studio, told.folder)
+            else:
+                take(browser, studio, told.folder, told.steps)
         finally:
             studio.kill()
             for worker in studio.workers():

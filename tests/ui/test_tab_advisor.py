@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,22 @@ import pytest
 import yaml
 
 from distill_core import api
-from ui import advice_drawn, advice_figure, layout, tab_advisor
+from ui import advice_drawn, advice_figure, layout, roads_drawn, tab_advisor
 from ui import advice_handlers as handlers
 from ui.advice_answers import (
-    COUNT_FIELDS,
-    SCALES,
-    TEACHER_FIELDS,
+    NAMING,
+    answered_by,
     flat_answers,
     form_values,
     label_text,
+    step_marks,
     titles,
     yaml_text,
 )
 
 QUESTIONS = api.advisor_questions(here=False)
+STEPS = list(dict.fromkeys(question["step"] for question in QUESTIONS))
+NO_RUNS = "/nowhere/at/all"
 FIELDS = [question["field"] for question in QUESTIONS]
 
 
@@ -35,16 +39,16 @@ def values(**changes: Any) -> list[Any]:
     return list({**form, **changed}.values())
 
 
+def recommend(*form: Any, agreed: object = False) -> tuple[Any, ...]:
+    """Card and what belongs to it; the steps' labels come last."""
+    return handlers.recommend(QUESTIONS, NO_RUNS, agreed, *form)
+
+
 def told(**changes: Any) -> dict[str, Any]:
-    return api.advise(flat_answers(FIELDS, tuple(values(**changes))))
+    return api.advise(flat_answers(QUESTIONS, tuple(values(**changes))), runs_dir=NO_RUNS)
 
 
 # --- answers ----------------------------------------------------------------------------------
-
-
-def test_scales_are_those_of_the_questions() -> None:
-    assert {q["field"]: q["scale"] for q in QUESTIONS if q["scale"] != 1} == SCALES
-    assert set(COUNT_FIELDS) | set(TEACHER_FIELDS) <= set(FIELDS)
 
 
 def test_the_form_opens_with_the_defaults_in_units_that_people_use() -> None:
@@ -53,14 +57,15 @@ def test_the_form_opens_with_the_defaults_in_units_that_people_use() -> None:
     assert form["student.max_parameters"] == pytest.approx(0.21)
     assert form["teacher.parameters"] == pytest.approx(defaults["teacher.parameters"] / 1e6)
     assert form["student.latency_ms"] is None
-    answers = flat_answers(FIELDS, tuple(form.values()))
+    answers = flat_answers(QUESTIONS, tuple(form.values()))
     assert answers == pytest.approx(defaults)
 
 
 def test_an_empty_field_is_unknown() -> None:
-    answers = flat_answers(FIELDS, tuple(None for _ in FIELDS))
+    answers = flat_answers(QUESTIONS, tuple(None for _ in FIELDS))
     assert set(answers.values()) == {"unknown"}
-    assert flat_answers(["goal", "data.labelled_rows"], (" ", float("nan"))) == {
+    some = [one for one in QUESTIONS if one["field"] in {"goal", "data.labelled_rows"}]
+    assert flat_answers(some, (" ", float("nan"))) == {
         "goal": "unknown",
         "data.labelled_rows": "unknown",
     }
@@ -68,7 +73,7 @@ def test_an_empty_field_is_unknown() -> None:
 
 def test_a_draft_comes_back_as_it_was() -> None:
     draft = flat_answers(
-        FIELDS, tuple(values(goal="style", data__labelled_rows=77, teacher__parameters=7000))
+        QUESTIONS, tuple(values(goal="style", data__labelled_rows=77, teacher__parameters=7000))
     )
     form = dict(zip(FIELDS, form_values(QUESTIONS, draft), strict=True))
     assert (form["goal"], form["data.labelled_rows"], form["teacher.parameters"]) == (
@@ -76,7 +81,7 @@ def test_a_draft_comes_back_as_it_was() -> None:
         77,
         7000,
     )
-    assert flat_answers(FIELDS, tuple(form.values())) == draft
+    assert flat_answers(QUESTIONS, tuple(form.values())) == draft
 
 
 @pytest.mark.parametrize("spoilt", ["nonsense", 5, [1], {"a": 1}, True])
@@ -101,18 +106,23 @@ def test_units_stand_in_the_label_once() -> None:
 
 
 def test_the_answers_as_yaml_mean_the_same_to_the_engine() -> None:
-    answers = flat_answers(FIELDS, tuple(values()))
-    document = yaml.safe_load(yaml_text(answers))
+    answers = flat_answers(QUESTIONS, tuple(values()))
+    advice = api.advise(answers)
+    text = yaml_text(advice["answers"])
+    assert text.startswith("goal: smaller_faster\ntask: extraction\ndata: {labelled_rows: 500")
+    document = yaml.safe_load(text)
     assert document["teacher"]["exists"] is True
+    assert document["teacher"]["held_out_score"] == pytest.approx(told_score(), abs=1e-9)
     assert "latency_ms" not in document["student"]
-    assert api.advise(document) == api.advise(answers)
+    again = api.advise(document)
+    assert {**again, "filled": []} == {**advice, "filled": []}
 
 
 # --- the card ---------------------------------------------------------------------------------
 
 
 def test_the_card_says_what_why_how_sure_and_what_else() -> None:
-    _, card, confirm, use, outlook, reckoning = handlers.recommend(FIELDS, False, *values())
+    _, card, confirm, use, outlook, reckoning, *labels = recommend(*values())
     assert ">Distill</h2>" in card
     assert "high confidence" in card
     assert "Few labels, many unlabelled rows." in card
@@ -128,6 +138,8 @@ def test_the_card_says_what_why_how_sure_and_what_else() -> None:
     assert "R5.few_labels +4" in reckoning
     assert "ruled out" in reckoning
     assert "distill-studio advise answers.yaml" in reckoning
+    ticked = [f"{place} {step} ✓" for place, step in enumerate(STEPS, start=1)]
+    assert [label.label for label in labels] == [*ticked[:-1], "6 Training"], "not read here"
 
 
 def test_what_is_not_known_is_asked_for() -> None:
@@ -138,7 +150,7 @@ def test_what_is_not_known_is_asked_for() -> None:
 
 
 def test_an_impossible_answer_is_told_in_the_card_and_closes_the_button() -> None:
-    card, _, use, *_ = handlers.recommend(FIELDS, False, *values(data__labelled_rows=-3))[1:]
+    card, _, use, *_ = recommend(*values(data__labelled_rows=-3))[1:]
     assert "data.labelled_rows" in card
     assert "at least 0" in card
     assert use["interactive"] is False
@@ -146,9 +158,7 @@ def test_an_impossible_answer_is_told_in_the_card_and_closes_the_button() -> Non
 
 def test_what_a_user_types_is_escaped() -> None:
     evil = "<img src=x onerror=alert(1)>"
-    parts = handlers.recommend(
-        FIELDS, False, *values(teacher__license=evil, teacher__name=evil, data__source=evil)
-    )
+    parts = recommend(*values(teacher__license=evil, teacher__name=evil, data__source=evil))
     for part in parts[1:]:
         assert "<img" not in str(part)
     told_of = told(teacher__license=evil)
@@ -160,7 +170,7 @@ def test_what_a_user_types_is_escaped() -> None:
 
 def test_nothing_to_train_says_what_to_do_instead() -> None:
     asked = values(data__labelled_rows=0, data__held_out_rows=0)
-    _, card, _, use, outlook, _ = handlers.recommend(FIELDS, False, *asked)
+    _, card, _, use, outlook, *_ = recommend(*asked)
     assert "Collect test rows first" in card
     assert "<ol>" in card
     assert use == gr.update(interactive=False, value="Nothing to train yet")
@@ -172,20 +182,20 @@ def test_nothing_to_train_says_what_to_do_instead() -> None:
 
 def test_a_licence_with_conditions_must_be_confirmed_before_the_recipe_is_used() -> None:
     llama = values(teacher__license="llama")
-    _, _, confirm, use, outlook, _ = handlers.recommend(FIELDS, False, *llama)
+    _, _, confirm, use, outlook, *_ = recommend(*llama)
     assert confirm["visible"] is True
     assert use["interactive"] is False
     assert "must begin with" in outlook
-    assert handlers.confirmed(FIELDS, True, *llama)["interactive"] is True
-    assert handlers.confirmed(FIELDS, "yes", *llama)["interactive"] is False
-    recipe, tabs, said = handlers.use_recipe(FIELDS, False, *llama)
+    assert handlers.confirmed(QUESTIONS, NO_RUNS, True, *llama)["interactive"] is True
+    assert handlers.confirmed(QUESTIONS, NO_RUNS, "yes", *llama)["interactive"] is False
+    recipe, tabs, said = handlers.use_recipe(QUESTIONS, NO_RUNS, False, *llama)
     assert recipe == tabs == gr.skip()
     assert "tick the box" in said
-    assert handlers.use_recipe(FIELDS, True, *llama)[2] == ""
+    assert handlers.use_recipe(QUESTIONS, NO_RUNS, True, *llama)[2] == ""
 
 
 def test_using_the_recipe_hands_it_to_build_and_opens_build() -> None:
-    recipe, tabs, said = handlers.use_recipe(FIELDS, False, *values())
+    recipe, tabs, said = handlers.use_recipe(QUESTIONS, NO_RUNS, False, *values())
     assert api.load_recipe(recipe) == api.load_recipe("pocket_student")
     assert tabs.selected == "build"
     assert said == ""
@@ -193,19 +203,149 @@ def test_using_the_recipe_hands_it_to_build_and_opens_build() -> None:
 
 def test_without_a_recipe_nothing_is_handed_over() -> None:
     asked = values(data__labelled_rows=0, data__held_out_rows=0)
-    recipe, _, said = handlers.use_recipe(FIELDS, True, *asked)
+    recipe, _, said = handlers.use_recipe(QUESTIONS, NO_RUNS, True, *asked)
     assert recipe == gr.skip()
     assert "no recipe" in said
-    assert "cannot be used" in handlers.use_recipe(FIELDS, True, *values(data__labelled_rows=-1))[2]
+    assert (
+        "cannot be used"
+        in handlers.use_recipe(QUESTIONS, NO_RUNS, True, *values(data__labelled_rows=-1))[2]
+    )
 
 
 # --- fields that follow others ----------------------------------------------------------------
 
 
-def test_without_a_teacher_its_questions_are_hidden() -> None:
-    assert {update["visible"] for update in handlers.teacher_exists("no")} == {False}
-    assert {update["visible"] for update in handlers.teacher_exists("unknown")} == {True}
-    assert len(handlers.teacher_exists("yes")) == len(TEACHER_FIELDS)
+WITH_CONDITION = [question["field"] for question in QUESTIONS if question["when"]]
+
+
+def visible(**changes: Any) -> dict[str, bool]:
+    *fields, note = handlers.shown(QUESTIONS, *values(**changes))
+    found = {field: update["visible"] for field, update in zip(WITH_CONDITION, fields, strict=True)}
+    return {**found, "no teacher": note["visible"]}
+
+
+def test_questions_that_do_not_matter_are_hidden() -> None:
+    assert visible()["teacher.name"]
+    assert not visible()["no teacher"]
+    without = visible(teacher__exists="no")
+    assert {name for name, seen in without.items() if not seen} >= {
+        *("teacher.name", "teacher.access", "teacher.license", "teacher.held_out_score"),
+    }
+    assert without["no teacher"]
+    assert visible(teacher__exists="unknown")["teacher.name"]
+    assert not visible(student__published_checkpoint="no")["student.name"]
+    assert visible(student__published_checkpoint="yes")["student.name"]
+    assert not visible(machine__device="cuda")["machine.fast_bf16"]
+
+
+def filled(named: str, **changes: Any) -> tuple[dict[str, Any], str]:
+    """Updates by field after something was named, and the note."""
+    *updates, note = handlers.fill(QUESTIONS, named, *values(**changes))
+    fields = [question["field"] for question in answered_by(QUESTIONS, named)]
+    return dict(zip(fields, updates, strict=True)), note
+
+
+def test_a_file_is_counted_and_what_it_does_not_say_is_forgotten(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{n}", "response": "a"} for n in range(70)] + [{"prompt": "q"}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, note = filled("data.source", data__source=str(path), student__device_memory_gib=3)
+    assert found["data.labelled_rows"]["value"] == 70
+    assert found["data.labelled_rows"]["info"].endswith("Read from rows.jsonl.")
+    assert found["data.unlabelled_rows"]["value"] == 1
+    assert found["data.held_out_rows"]["value"] is None, "the starter's 1,000 are not its rows'"
+    assert found["data.label_quality"]["value"] == "unknown"
+    assert found["teacher.held_out_score"]["value"] is None, "measured on other rows"
+    assert found["teacher.good_at_task"]["value"] == "unknown"
+    assert found["student.max_parameters"]["value"] is None, "the starter's"
+    assert found["student.device_memory_gib"] == gr.skip(), "the user's own"
+    assert note == ""
+    back, _ = filled("data.source", data__source="starter", data__labelled_rows=70)
+    assert back["data.labelled_rows"]["value"] == 500
+    assert back["data.held_out_rows"]["value"] == 1000
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"colour": "<red>"}\n')
+    found, note = filled("data.source", data__source=str(path))
+    assert found["data.labelled_rows"]["value"] is None
+    assert "no column has a name that says prompt" in note
+    assert "<red>" not in note
+
+
+def test_test_rows_are_counted_beside_the_others(tmp_path: Path) -> None:
+    for name, count in (("train", 40), ("test", 9)):
+        rows = [json.dumps({"prompt": f"{name}{n}", "response": "a"}) for n in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    files = {
+        "data__source": str(tmp_path / "train.jsonl"),
+        "data__held_out_source": str(tmp_path / "test.jsonl"),
+    }
+    found, _ = filled("data.held_out_source", **files)
+    assert found["data.held_out_rows"]["value"] == 9
+
+
+def test_a_teacher_of_this_machine_fills_in_its_facts() -> None:
+    found, note = filled("teacher.name", teacher__name="smollm2-135m-instruct")
+    assert found["teacher.parameters"]["value"] == 134.515008
+    assert found["teacher.parameters"]["info"].endswith("Read from smollm2-135m-instruct.")
+    assert found["teacher.license"]["value"] == "apache-2.0"
+    assert found["teacher.access"]["value"] == "weights"
+    assert found["teacher.held_out_score"]["value"] is None
+    assert note == ""
+    back, _ = filled("teacher.name", teacher__name="pocket-teacher", teacher__parameters=7)
+    assert back["teacher.held_out_score"]["value"] == pytest.approx(100 * told_score())
+
+
+def test_a_small_model_says_its_size_and_tokenizer() -> None:
+    chosen = {"student__name": "pocket-teacher", "student__published_checkpoint": "yes"}
+    found, _ = filled("student.name", teacher__name="pocket-teacher", **chosen)
+    assert found["student.max_parameters"]["value"] == pytest.approx(1.64272)
+    assert found["teacher.same_tokenizer"]["value"] == "yes"
+
+
+def test_whatever_is_named_the_fields_that_follow_are_in_the_form() -> None:
+    for named in NAMING:
+        assert answered_by(QUESTIONS, named)
+
+
+def told_score() -> float:
+    (question,) = [q for q in QUESTIONS if q["field"] == "teacher.held_out_score"]
+    return float(question["default"])
+
+
+def test_a_step_is_ticked_when_nothing_that_is_asked_there_is_open() -> None:
+    def marks(**changes: Any) -> dict[str, bool]:
+        return step_marks(QUESTIONS, flat_answers(QUESTIONS, tuple(values(**changes))))
+
+    machine = {"machine__device": "cpu", "machine__memory_gib": 8, "machine__fast_bf16": "no"}
+    assert set(marks(**machine).values()) == {True}
+    assert not marks()["Training"]
+    assert not marks(teacher__good_at_task="unknown")["Teacher"]
+    assert marks(teacher__held_out_score=None)["Teacher"], "not everybody has measured it"
+    closed = {"teacher__exists": "no", "teacher__good_at_task": "unknown"}
+    assert marks(**closed)["Teacher"], "not asked without a teacher"
+    labels = handlers.step_labels(QUESTIONS, flat_answers(QUESTIONS, tuple(values(goal="unknown"))))
+    assert (labels[0].label, labels[1].label) == ("1 Goal", "2 Teacher ✓")
+
+
+def test_the_machine_answers_unless_the_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"device": "cuda", "dtype": "bf16", "device_memory_total_bytes": 24 * 2**30}
+    monkeypatch.setattr(api, "machine", lambda: {"name": "GPU", **facts})
+    fields = ["machine.device", "machine.memory_gib", "machine.fast_bf16"]
+
+    def shown(kept: dict[str, str]) -> list[Any]:
+        return [update["value"] for update in handlers.restore_machine(fields, kept)]
+
+    assert shown({}) == ["cuda", 24, "yes"]
+    assert shown({"machine.device": "cpu", "machine.memory_gib": "unknown"}) == ["cpu", 24, "yes"]
+    assert "this machine" in handlers.restore_machine(fields, {})[0]["info"]
+
+
+# --- roads and picture ------------------------------------------------------------------------
+
+FORECAST = {"time_s": [120.0, 240.0], "total_memory_bytes": 600 * 2**20, "fits": True}
 
 
 MODELS = [
@@ -215,52 +355,14 @@ MODELS = [
 
 
 @pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "models", lambda: MODELS)
-
-
-@pytest.mark.usefixtures("models")
-def test_a_model_of_this_machine_fills_in_its_facts() -> None:
-    size, licence, score = handlers.teacher_named("pocket-teacher")
-    assert (size, licence) == (1.6427, "apache-2.0")
-    assert score == pytest.approx(100 * told_score())
-    assert handlers.teacher_named("smollm2-135m-instruct") == (134.515, "unknown", None)
-    assert handlers.teacher_named("org/other") == (gr.skip(), gr.skip(), None)
-
-
-def told_score() -> float:
-    (question,) = [q for q in QUESTIONS if q["field"] == "teacher.held_out_score"]
-    return float(question["default"])
-
-
-def test_the_starter_fills_in_its_counts() -> None:
-    own = [q for q in QUESTIONS if q["field"] in COUNT_FIELDS]
-    assert handlers.source_named(own, "starter") == [500, "mixed", 20_000, 1_000]
-    assert handlers.source_named(own, "rows.jsonl") == [gr.skip()] * 4
-
-
-def test_the_machine_answers_unless_the_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"device": "cuda", "dtype": "bf16", "device_memory_total_bytes": 24 * 2**30}
-    monkeypatch.setattr(api, "machine", lambda: {"name": "GPU", **facts})
-    fields = ["machine.device", "machine.memory_gib", "machine.fast_bf16"]
-    assert handlers.restore_machine(fields, {}) == ["cuda", 24, "yes"]
-    kept = {"machine.device": "cpu", "machine.memory_gib": "unknown"}
-    assert handlers.restore_machine(fields, kept) == ["cpu", 24, "yes"]
-
-
-# --- roads and picture ------------------------------------------------------------------------
-
-FORECAST = {"time_s": [120.0, 240.0], "total_memory_bytes": 600 * 2**20, "fits": True}
-
-
-@pytest.fixture
-def forecasts(monkeypatch: pytest.MonkeyPatch, models: None) -> list[Any]:
+def forecasts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     asked: list[Any] = []
 
     def estimate(recipe: Any) -> dict[str, Any]:
         asked.append(recipe)
         return FORECAST
 
+    monkeypatch.setattr(api, "models", lambda: MODELS)
     monkeypatch.setattr(api, "estimate", estimate)
     sized = {"parameters": 201_360, "size_ratio": 8.16}
     monkeypatch.setattr(api, "student_facts", lambda teacher, student: sized)
@@ -268,19 +370,25 @@ def forecasts(monkeypatch: pytest.MonkeyPatch, models: None) -> list[Any]:
 
 
 def test_two_roads_are_told_with_the_users_numbers(tmp_path: Path, forecasts: list[Any]) -> None:
-    html, _ = handlers.forecast(str(tmp_path), FIELDS, *values())
+    html, _, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values())
     assert len(forecasts) == 2
     assert html.count("2 min to 4 min") == 2
     assert "a student of 0.201 M parameters, 8.16 × smaller" in html
     assert "probabilities on 20,000 rows" in html
     assert "500 labels, some of them wrong" in html
-    assert html.index("Distill") < html.index("advised") < html.index("Fine-tune")
+    assert html.index("Distill") < html.index("✓</span> advised") < html.index("Fine-tune")
+    teacher, student = re.findall(r"--side:(\d+)px", html)[:2]
+    drawn, real = (int(teacher) / int(student)) ** 2, 8.16
+    assert drawn == pytest.approx(real, rel=0.1), "areas go with parameters"
+    assert "width:2.5%" in html, "500 of 20,000 rows"
+    assert "margin-left:80.0%;width:16.8%" in html, "80 to 96.8 % kept"
+    assert "the compute of fine-tuning" in html
 
 
 def test_a_road_that_is_closed_says_why(tmp_path: Path, forecasts: list[Any]) -> None:
-    html, _ = handlers.forecast(str(tmp_path), FIELDS, *values(teacher__exists="no"))
-    assert "Ruled out because" in html
-    assert "There is no teacher." in html
+    html, _, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values(teacher__exists="no"))
+    assert "ruled out: There is no teacher" in html
+    assert "advised" in html[html.index("With labels alone: ") :]
 
 
 def test_no_forecast_asks_the_network(tmp_path: Path, forecasts: list[Any]) -> None:
@@ -289,8 +397,8 @@ def test_no_forecast_asks_the_network(tmp_path: Path, forecasts: list[Any]) -> N
         {"teacher__name": "org/big"},
         {"data__source": "org/rows"},
     ):
-        html, _ = handlers.forecast(str(tmp_path), FIELDS, *values(**changes))
-        assert "<td>–</td>" in html
+        html, _, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values(**changes))
+        assert "to 4 min here" not in html[: html.index("With labels alone")]
     assert all(recipe.data.sources[0].kind == "starter" for recipe in forecasts)
     assert all(
         recipe.stages[0].kind == "fine_tune" or "/" not in recipe.stages[0].teacher
@@ -306,14 +414,86 @@ def test_a_forecast_that_fails_leaves_a_dash(
 
     monkeypatch.setattr(api, "estimate", fails)
     monkeypatch.setattr(api, "student_facts", fails)
-    html, figure = handlers.forecast(str(tmp_path), FIELDS, *values())
+    html, figure, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values())
     assert "a student of up to 0.21 M" in html
     assert figure["data"]
 
 
 def test_too_much_memory_is_said() -> None:
-    words = advice_drawn.forecast_words({**FORECAST, "fits": False})
-    assert words == {"time": "2 min to 4 min", "memory": "600 MiB, more than there is"}
+    forecast = roads_drawn.Forecast("a student", 2e5, 8.2, {**FORECAST, "fits": False})
+    html = roads_drawn.roads(told(), {"teacher": forecast, "labels": forecast})
+    assert "600 MiB of memory, more than there is" in html
+
+
+def test_what_is_not_known_is_drawn_as_unknown_and_what_is_typed_is_escaped() -> None:
+    unknown = roads_drawn.Forecast("a <b>student</b>", None, None, None)
+    advice = told(
+        teacher__name=None,
+        teacher__parameters=None,
+        data__source=None,
+        data__unlabelled_rows=None,
+        student__max_parameters=None,
+    )
+    html = roads_drawn.roads(advice, {"teacher": unknown, "labels": unknown})
+    assert "<b>student" not in html
+    assert "ds-square-teacher ds-unknown" in html
+    assert "probabilities on unlabelled rows" in html
+    assert "quality: no evidence" in html
+    labelled = told(data__unlabelled_rows=0)
+    html = roads_drawn.roads(labelled, {"teacher": unknown, "labels": unknown})
+    assert "probabilities on the labelled rows" in html
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"low": 80, "high": 96.8, "unit": "%"}, "80–96.8 %"),
+        ({"low": 2, "high": 2, "unit": "×"}, "2 ×"),
+        ({"low": 60, "high": 7200, "unit": "s"}, "1 min to 2 h"),
+        ({"low": 86400 * 9, "high": 86400 * 2000, "unit": "s"}, "9 days to 2,000 days"),
+        ({"low": 2**30, "high": 2**31, "unit": "bytes"}, "1 GiB to 2 GiB"),
+    ],
+)
+def test_ranges_are_written_in_their_unit(entry: dict[str, Any], words: str) -> None:
+    assert roads_drawn.span_text(entry) == words
+
+
+# --- why not the other, own runs --------------------------------------------------------------
+
+
+def test_why_not_the_other_says_what_speaks_for_and_against_it_and_what_turns() -> None:
+    card = advice_drawn.card(told(), titles(QUESTIONS))
+    why = card[card.index("<details") : card.index("</details>")]
+    assert "Why not fine-tune?" in why
+    assert why.index("Against it") < why.index("Few labels, many unlabelled rows.")
+    assert why.index("For it") < why.index("Enough labels for first gains.")
+    assert "It would win with 5,000 clean labels instead of 500." in why
+    assert "57.0 % ✓" in why
+    closed = advice_drawn.card(told(teacher__exists="no"), titles(QUESTIONS))
+    assert "There is no teacher." in closed[closed.index("<details") :]
+
+
+OWN = {
+    **{"run": "r", "name": "my <trial>", "road": "teacher", "metric": "exact_match", "score": 0.9},
+    **{"retention": 0.93, "size_ratio": 8.0, "speedup": 4.0, "seconds": 60, "winner": None},
+    "words": "",
+}
+
+
+def test_own_runs_are_named_in_the_card_and_stand_before_studies() -> None:
+    advice = told()
+    assert "Your runs on these rows" not in advice_drawn.card(advice, {})
+    card = advice_drawn.card({**advice, "past_runs": [OWN] * 5}, {})
+    assert "<b>my &lt;trial&gt;</b>: distilled, 93.0 % of the teacher&#x27;s score kept" in card
+    assert "and 2 more in Runs" in card
+    published = advice["expected"]["retention"]
+    own = {"low": 93, "high": 93, "unit": "%", "what": "measured in your run: trial"}
+    own |= {"source": "Your own runs", "url": "", "strength": "M", "published": published}
+    expected = {**advice["expected"], "retention": own}
+    outlook = advice_drawn.outlook({**advice, "expected": expected})
+    assert "93 % of the teacher&#x27;s score" in outlook
+    assert "Published: 80–96.8 %" in outlook
+    assert 'title="measured in your own runs"' in outlook
 
 
 def test_the_picture_holds_studies_plan_and_own_runs() -> None:

@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 
 from distill_core import api
-from ui import lessons, tab_learn
+from ui import lessons, tab_learn, two_ways
 from ui import text as texts
 
 TABS = tuple(texts.TAB_LABELS)
@@ -128,3 +128,35 @@ def test_a_self_test_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(api, "self_test", fail)
     assert "no memory left" in tab_learn.self_test()
+
+
+# --- distilling against fine-tuning -----------------------------------------------------------
+
+
+def test_the_comparison_has_a_line_for_every_topic() -> None:
+    topics = {line.topic for line in two_ways.LINES}
+    assert topics >= {
+        *("Purpose", "Architecture", "Training", "Data", "Compute", "Use cases", "Outcomes"),
+        *("Fine-tune, then distil", "Distil, then fine-tune"),
+    }
+
+
+@pytest.mark.parametrize("line", two_ways.LINES, ids=lambda line: line.topic)
+def test_every_line_has_a_source_and_leads_to_where_it_can_be_tried(line: two_ways.Line) -> None:
+    assert line.tab in TABS
+    assert line.sources
+    recipe, tabs = tab_learn.try_line(line)
+    assert tabs.selected == line.tab
+    if line.tab == "build":
+        assert api.check(api.load_recipe(recipe)) is not None
+        assert api.load_recipe(recipe) == api.load_recipe(line.recipe)
+    else:
+        assert recipe == gr.skip()
+    html = tab_learn.line_html(line)
+    assert "Distilling" in html
+    assert "Fine-tuning" in html
+
+
+def test_no_two_lines_lead_to_the_same_place() -> None:
+    places = [(line.tab, line.recipe, line.button) for line in two_ways.LINES]
+    assert len(set(places)) == len(places)

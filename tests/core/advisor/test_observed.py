@@ -194,4 +194,5 @@ def test_advice_tells_what_it_filled_in_and_counts_with_it(tmp_path: Path) -> No
     assert told["answers"]["data"]["labelled_rows"] == 400
     assert filled["machine.fast_bf16"] in {"yes", "no"}
     seen = api.observed_answers({"data": {"source": path}})
-    assert {entry["field"]: entry["value"] for entry in seen} == filled
+    assert {entry["field"]: entry["value"] for entry in seen["filled"]} == filled
+    assert seen["notes"] == []

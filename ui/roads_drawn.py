@@ -1,0 +1,198 @@
+"""The two roads as a picture: what is learnt from, what is trained, what it costs, what comes out.
+
+In: what `api.advise` returns, and forecasts of both recipes. Out: HTML in which every text is
+escaped; shapes are drawn to scale and hidden from screen readers, since words say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from ui import text, theme
+
+NO_EVIDENCE = "no evidence"
+_SQUARE = 62.0
+"""Pixels of the side of the largest model."""
+_LEAST = 5.0
+
+_WRONG = {"mixed": ", some of them wrong", "poor": ", many of them wrong"}
+_TITLES = {"teacher": "With a teacher", "labels": "With labels alone"}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known of a road's recipe: its student in words and numbers, and `api.estimate`."""
+
+    words: str
+    parameters: float | None
+    ratio: float | None
+    estimate: dict[str, Any] | None
+
+
+def roads(told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
+    """Both roads, side by side or one below the other."""
+    lanes = "".join(_lane(road, told, forecasts) for road in ("teacher", "labels"))
+    return (
+        "<h3>Two roads, with your numbers</h3>"
+        f'<div class="ds-lanes">{lanes}</div>'
+        '<p class="ds-small">Models and rows are drawn to scale. Times and memory are forecasts '
+        "for this machine; quality is published, not promised.</p>"
+    )
+
+
+def _lane(road: str, told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
+    entry = told["roads"][road]
+    advised = entry["verdict"] == told["verdict"]
+    chip = f" {theme.chip('advised', 'good', '✓')}" if advised else ""
+    if entry["ruled_out"]:
+        chip = f" {theme.chip('ruled out: ' + entry['ruled_out'].rstrip('.'), 'neutral', '✕')}"
+    steps = (
+        ("Learns from", _learns(road, told)),
+        ("Is trained", _trained(road, told, forecasts)),
+        ("Costs", _costs(entry, forecasts[road])),
+        ("Comes out", _comes_out(entry)),
+    )
+    items = "".join(
+        f'<li class="ds-stop"><b class="ds-stop-name">{name}</b>{body}</li>' for name, body in steps
+    )
+    name = f"{_TITLES[road]}: {entry['title']}"
+    advised_class = " ds-advised" if advised else ""
+    return (
+        f'<section class="ds-lane ds-lane-{road}{advised_class}" aria-label="{escape(name)}">'
+        f'<h4><span class="ds-muted">{_TITLES[road]}</span> {escape(entry["title"])}{chip}</h4>'
+        f'<ol class="ds-stops">{items}</ol></section>'
+    )
+
+
+# --- the four stops ---------------------------------------------------------------------------
+
+
+def _learns(road: str, told: dict[str, Any]) -> str:
+    data = told["answers"].get("data", {})
+    labelled, unlabelled = data.get("labelled_rows"), data.get("unlabelled_rows")
+    wrong = _WRONG.get(str(data.get("label_quality")), "")
+    most = max(labelled or 0, unlabelled or 0, 1)
+    label_bar = _bar(
+        "labels", labelled, most, f"{_count(labelled, 'labels', 'your labels')}{wrong}"
+    )
+    if road == "labels":
+        return label_bar
+    what = "text" if told["answers"].get("teacher", {}).get("access") == "text" else "probabilities"
+    rows = _count(unlabelled, "rows", "unlabelled rows")
+    if unlabelled == 0:
+        return _bar("teacher", labelled, most, f"the teacher's {what} on the labelled rows")
+    return _bar("teacher", unlabelled, most, f"the teacher's {what} on {rows}") + label_bar
+
+
+def _count(value: float | None, noun: str, unknown: str) -> str:
+    return unknown if value is None else f"{value:,.0f} {noun}"
+
+
+def _bar(kind: str, value: float | None, most: float, words: str) -> str:
+    width = 0.0 if not value else max(2.0, 100 * value / most)
+    known = "" if value is not None else " ds-unknown"
+    return (
+        f'<div class="ds-amount ds-amount-{kind}{known}" aria-hidden="true">'
+        f'<span style="width:{width:.1f}%"></span></div><p>{escape(words)}</p>'
+    )
+
+
+def _trained(road: str, told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
+    teacher = told["answers"].get("teacher", {}).get("parameters")
+    own = forecasts[road]
+    student = own.parameters
+    if teacher and own.ratio:
+        student = student or teacher / own.ratio
+    asked = road == "teacher"
+    largest = max(teacher or 0 if asked else 0, student or 0, 1)
+    shapes = _square("teacher", teacher, largest) + _ARROW if asked else ""
+    shapes += _square("student", student, largest)
+    words = f"{own.words}" if road == "teacher" else f"{own.words}, on labels"
+    helper = (
+        "The teacher is asked along the way, or has answered before."
+        if asked
+        else ("No teacher is needed.")
+    )
+    stages = len(told["roads"][road]["recipe"]["stages"])
+    several = f" In {stages} stages." if stages > 1 else ""
+    return (
+        f'<div class="ds-models" aria-hidden="true">{shapes}</div><p>{escape(words)}.'
+        f'{several}</p><p class="ds-muted">{helper}</p>'
+    )
+
+
+_ARROW = '<span class="ds-arrow">→</span>'
+
+
+def _square(role: str, parameters: float | None, largest: float) -> str:
+    """A square whose area goes with the model's parameters."""
+    if not parameters:
+        return f'<span class="ds-square ds-square-{role} ds-unknown">?</span>'
+    side = max(_LEAST, _SQUARE * math.sqrt(parameters / largest))
+    return f'<span class="ds-square ds-square-{role}" style="--side:{side:.0f}px"></span>'
+
+
+def _costs(entry: dict[str, Any], forecast: Forecast) -> str:
+    lines = []
+    if forecast.estimate:
+        low, high = forecast.estimate["time_s"]
+        lines.append(f"{text.duration_text(low)} to {text.duration_text(high)} here")
+        needed = text.bytes_text(forecast.estimate["total_memory_bytes"])
+        fits = "" if forecast.estimate["fits"] else ", more than there is"
+        lines.append(f"{needed} of memory{fits}")
+    else:
+        for field in ("time", "memory"):
+            value = entry["expected"][field]
+            if value != NO_EVIDENCE:
+                lines.append(f"{span_text(value)} by arithmetic")
+    cost = entry["expected"]["cost"]
+    if cost != NO_EVIDENCE:
+        lines.append(f"{span_text(cost)} the compute of fine-tuning on as many rows")
+    return "".join(f"<p>{escape(line)}</p>" for line in lines or ["not known yet"])
+
+
+def _comes_out(entry: dict[str, Any]) -> str:
+    kept, speed, size = (entry["expected"][name] for name in ("retention", "speed", "size"))
+    if kept == NO_EVIDENCE:
+        gauge = '<div class="ds-gauge ds-unknown" aria-hidden="true"></div>'
+        words = "quality: no evidence for such a case"
+    else:
+        low, high = min(kept["low"], 100.0), min(kept["high"], 100.0)
+        gauge = (
+            '<div class="ds-gauge" aria-hidden="true"><span style="margin-left:'
+            f'{low:.1f}%;width:{max(1.0, high - low):.1f}%"></span></div>'
+        )
+        measured = "measured by you" if kept["strength"] == "M" else "published"
+        words = f"{span_text(kept)} of the teacher's quality, {measured}"
+    rest = [
+        f"{span_text(value)} {word}"
+        for value, word in ((size, "smaller"), (speed, "faster"))
+        if value != NO_EVIDENCE
+    ]
+    more = f"<p>{escape(', '.join(rest))}</p>" if rest else ""
+    return f"{gauge}<p>{escape(words)}</p>{more}"
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+def span_text(value: dict[str, Any]) -> str:
+    """A range in its unit: 80–96.8 %, 2 h to 3 d, 14–24.8 GiB."""
+    ends = value["low"], value["high"]
+    if value["unit"] == "s":
+        low, high = (long_text(end) for end in ends)
+        return low if low == high else f"{low} to {high}"
+    if value["unit"] == "bytes":
+        low, high = (text.bytes_text(end) for end in ends)
+        return low if low == high else f"{low} to {high}"
+    low, high = (f"{end:.3g}" for end in ends)
+    return f"{low if low == high else f'{low}–{high}'} {value['unit']}"
+
+
+def long_text(seconds: float) -> str:
+    """As `text.duration_text`, with days where hours are no longer read: 3 days."""
+    days = seconds / 86_400
+    return text.duration_text(seconds) if days < 2 else f"{days:,.0f} days"
