@@ -177,7 +177,8 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     `{"memory_bytes": {"context", "teacher", "student", "optimiser", "activations", "loss",
     "features"}, "total_memory_bytes", "available_memory_bytes", "fits": bool,
     "time_s": [low, high], "time_basis": "measured on an earlier run | formula", "steps",
-    "download_bytes", "disk_bytes"}`
+    "download_bytes", "disk_bytes", "caches": [{"stage", "kind", "bytes_per_token", "tokens",
+    "bytes", "at_most": bool}]: what is kept of teachers, where a stage keeps it}`
     """
     from distill_core import estimate
     from distill_core.estimate.past_speeds import past_speeds

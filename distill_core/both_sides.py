@@ -36,7 +36,7 @@ def supervised_rows(
     """
     theirs = teacher.view(batch) if teacher is not None and objective.compares else None
     comparison = objective.comparison(
-        theirs.rows if theirs else None,
+        (theirs.sparse or theirs.rows) if theirs else None,
         batch.targets,
         batch.target_labelled,
         totals=totals or objective.token_counts(batch.counts()),
@@ -47,7 +47,7 @@ def supervised_rows(
     in_full = ours.compared is None
     return SupervisedRows(
         ours.logits if in_full else None,
-        theirs.logits if theirs and in_full else None,
+        theirs.logits if theirs and theirs.rows is not None and in_full else None,
         batch.targets,
         batch.target_labelled,
         student=ours.features,
@@ -56,5 +56,6 @@ def supervised_rows(
         teacher_targets=batch.for_teacher.targets,
         spans=batch.spans,
         dropped_mass=theirs.dropped_mass if theirs else None,
+        teacher_sparse=theirs.sparse if theirs else None,
         compared=ours.compared,
     )

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import torch
 
 from distill_core.events import Event, event
-from distill_core.scoring.classes import ClassScores, HeldOutTexts, score_classes
-from distill_core.teachers.local import LocalTeacher
-from distill_core.teachers.trimmed import TrimmedTeacher
+from distill_core.scoring.classes import ClassScores, HeldOutTexts, score_classes, score_teacher
+from distill_core.teachers.base import Teacher
+from distill_core.teachers.cache_pass import Questions
+from distill_core.teachers.trimmed import whole
 
 
 class ClassWatcher:
@@ -23,7 +24,7 @@ class ClassWatcher:
         self,
         stage: int,
         network: torch.nn.Module,
-        teacher: LocalTeacher | TrimmedTeacher | None,
+        teacher: Teacher | None,
         held_out: HeldOutTexts,
         *,
         samples: int,
@@ -39,6 +40,10 @@ class ClassWatcher:
         self.last: dict[str, float] = {}
         self._theirs: ClassScores | None = None
 
+    def asks(self) -> Questions:
+        """What the teacher is asked; a classifier answers no prompts."""
+        return Questions(compared=self.held_out.encoded, own=self.teacher_held_out.encoded)
+
     def look(self, step: int) -> Iterator[Event]:
         """Yield one `evaluation` event, then one `sample` event for each fixed text."""
         if not self.held_out.rows:
@@ -47,7 +52,7 @@ class ClassWatcher:
         metrics = ours.as_metrics()
         if self.teacher is not None:
             if self._theirs is None:  # the same every time: asked once a stage
-                self._theirs = score_classes(self.teacher.model, self.teacher_held_out)
+                self._theirs = score_teacher(whole(self.teacher), self.teacher_held_out)
             metrics["held_out_teacher_accuracy"] = float(self._theirs.correct.mean())
         self.last = {name: float(f"{value:.9g}") for name, value in metrics.items()}
         yield event(

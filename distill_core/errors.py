@@ -8,6 +8,7 @@ DistillError (ValueError)
 ├── ModelError         a model cannot be found, read or paired
 │   └── HubUnreachable the hub did not answer; says what works offline
 ├── RunError           a run does not exist or is in the wrong state
+├── CacheError         what is kept of a teacher is another's, damaged or not there
 ├── NonFiniteError     a loss or gradient is NaN or infinite
 └── DiskFullError      no room for what has to be written
 """
@@ -74,6 +75,10 @@ class HubUnreachable(ModelError):
 
 class RunError(DistillError):
     """A run that does not exist, or is not in a state that allows the call."""
+
+
+class CacheError(DistillError):
+    """Kept answers of a teacher that are damaged, another's, or lack a row; they are never used."""
 
 
 class NonFiniteError(DistillError):

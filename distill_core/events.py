@@ -141,6 +141,12 @@ METRICS: Mapping[str, Metric] = {
     "own_answer_tokens": Metric(
         "length of own answers", "tokens", "Mean of what the student wrote for an on-policy step."
     ),
+    "kept_mass": Metric(
+        "kept mass",
+        "0–1",
+        "Teacher's probability of the tokens that a teacher cache of kind top_k or sampled keeps.",
+        "higher",
+    ),
     "memory_bytes": Metric("memory", "bytes", "Held by the training process."),
     "held_out_forward_kl": Metric(
         "held-out KL to the teacher",

@@ -19,6 +19,7 @@ from distill_core.errors import ModelError
 from distill_core.losses.base import Features
 from distill_core.losses.chunked import Compared, Comparison
 from distill_core.losses.logit_rows import DenseRows, LogitRows, TrimmedRows
+from distill_core.losses.sparse import SparseRows
 from distill_core.students.copying import layer_prefix
 from distill_core.supervised import supervised_logits
 
@@ -44,17 +45,19 @@ class Wanted:
 class View(NamedTuple):
     """Logits at the supervised positions, features at the feature positions.
 
-    Of a student that has compared itself chunk by chunk there are no logits, but the outcome.
+    Of a student that has compared itself chunk by chunk there are no logits, but the outcome; of a
+    teacher of whom only some tokens are known there is what is known, `sparse`.
     """
 
     rows: LogitRows | None
     features: Features | None = None
     compared: Compared | None = None
+    sparse: SparseRows | None = None
 
     @property
     def logits(self) -> Tensor:
         """All logits (N, V)."""
-        assert self.rows is not None, "compared chunk by chunk: no logits are left"
+        assert self.rows is not None, "compared chunk by chunk, or known in part: no logits"
         return self.rows.all()
 
     @property

@@ -69,6 +69,12 @@ class PlannedStage:
         )
 
     @property
+    def keeps_teacher(self) -> bool:
+        """Whether what the teacher says of each row is kept, and the stage trained without it."""
+        cache = self.settings.teacher_cache if isinstance(self.settings, DistillStage) else None
+        return cache is not None and any(one.asks_teacher and one.is_active for one in self.losses)
+
+    @property
     def uses_unlabelled(self) -> bool:
         """Whether rows without labels take part: only a term that asks a teacher can use them."""
         return self.text_of is not None or any(

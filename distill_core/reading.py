@@ -27,8 +27,8 @@ from distill_core.plan import PlannedStage, teacher_field
 from distill_core.recipe import PREVIOUS, DistillStage, Recipe
 from distill_core.scoring import HeldOut, choose_metric
 from distill_core.scoring.classes import HeldOutTexts
-from distill_core.teachers.local import LocalTeacher
-from distill_core.teachers.trimmed import TrimmedTeacher, tokenizer_for
+from distill_core.teachers.base import Teacher
+from distill_core.teachers.trimmed import tokenizer_for
 from distill_core.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def watcher_of(
     *,
     stage: int,
     network: torch.nn.Module,
-    teacher: LocalTeacher | TrimmedTeacher | None,
+    teacher: Teacher | None,
     held_out: Sequence[Row],
     tokenizer: PreTrainedTokenizerBase,
     teacher_tokenizer: PreTrainedTokenizerBase,

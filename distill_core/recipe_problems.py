@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel
 
 from distill_core.errors import Problem
-from distill_core.recipe import Loss, Recipe, Source, Stage, Student
+from distill_core.recipe import Loss, Recipe, Source, Stage, Student, TeacherCache
 from distill_core.recipe.losses import NUMBER, SCHEDULE
 
 OTHER_TOOLS = {
@@ -45,6 +45,7 @@ _UNIONS: dict[str, Any] = {
     "stages": Stage,
     "sources": Source,
     "held_out": Source,
+    "teacher_cache": TeacherCache,
 }
 _LIMITS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
 

@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from distill_core import casting, lineup, models, ranks, reading
+from distill_core import asking, casting, lineup, models, ranks, reading
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.alignment import alignment_facts
-from distill_core.data.formats import Row
 from distill_core.data.sources import Prepared
 from distill_core.data.tokenize import pad_token_id
 from distill_core.events import Event, event, progress
@@ -27,20 +25,13 @@ from distill_core.losses.objective import Objective
 from distill_core.models import model_facts
 from distill_core.models.classifiers import fits, tasks_of
 from distill_core.plan import PlannedStage, student_origin
-from distill_core.recipe import PREVIOUS, DistillStage, PretrainedStudent, Recipe, Student
+from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.students.build import build_student, choose_parts, own_folder
 from distill_core.students.calibration import Calibration
 from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
-from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
-from distill_core.teachers.answers import Answered, answer_rows
-from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.trimmed import for_student
-from distill_core.teaching import Teaching
 from distill_core.trainer import TrainingStage, train
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SHOTS_PER_STAGE = 10
 """How often a stage is scored and saved where the recipe does not say."""
@@ -66,13 +57,10 @@ class Run:
             return self.folder / before.output, before.output
         return lineup.folder(self.folder, name), name
 
-
-def _before(stages: list[PlannedStage], number: int) -> PlannedStage | None:
-    """The stage that `previous` means: for a baseline, the one before its student's first."""
-    if stages[number].baseline:
-        origin = student_origin(stages)[2]
-        return stages[origin - 1] if origin else None
-    return stages[number - 1] if number else None
+    def before(self, stage: PlannedStage) -> PlannedStage | None:
+        """The stage that `previous` means: for a baseline, the one before its student's first."""
+        number = student_origin(self.stages)[2] if stage.baseline else stage.index
+        return self.stages[number - 1] if number else None
 
 
 def run_stage(
@@ -80,17 +68,15 @@ def run_stage(
 ) -> Generator[Event, None, bool]:
     """Train one stage and save its model; returns whether it was stopped."""
     started = time.monotonic()
-    before = _before(this.stages, stage.index)
+    before = this.before(stage)
     yield progress("loading", f"models for: {stage.title}")
     source, source_name = this.path_of(stage.source, before)
     tokenizer = models.load_tokenizer(source)
     seed = this.recipe.seed
     torch.manual_seed(seed)
-    teaching = _teaching(this, stage) if isinstance(stage.settings, DistillStage) else None
-    teacher: LocalTeacher | None = None
-    if teaching is not None and Objective(stage.losses).needs_teacher:
-        teacher = teaching.load(tokenizer, device=this.device)
-    rows, answered = yield from _rows(this, stage, teaching, teacher, tokenizer)
+    teaching = asking.teaching_of(this, stage)
+    teacher, cached = asking.teacher_of(this, stage, teaching, tokenizer)
+    rows, answered = yield from asking.answered_rows(this, stage, teaching, teacher, tokenizer)
     yield progress("preparing", "tokenizing")
     student_settings = _student_settings(stage.settings.student, this.folder, before)
     own = own_folder(student_settings, source)
@@ -136,20 +122,20 @@ def run_stage(
         source_knows=this.classes is None or fits(this.classes, model_facts.config(str(source))),
     )
     ranks.agree(lambda: casting.enter(this.folder, this.stages, stage, built))
-    matching = Matching()
-    taught_by = None
+    matching, taught_by = Matching(), None
     if teacher is not None:
         for_classes = this.classes is not None
-        taught_by = for_student(teacher, tokenizer, student_tokenizer, classes=for_classes)
+        asked = cached or teacher
+        taught_by = for_student(asked, tokenizer, student_tokenizer, classes=for_classes)
         matching = match(
             stage.losses,
             student.config,
-            teacher.model.config,
+            model_facts.config(str(source)),
             kept=parts.layers,
             seed=seed,
             causal=this.classes is None or "causal_lm" in tasks_of(student.config),
         )
-        teacher.look_into(matching.teacher)
+        asked.look_into(matching.teacher)
     network = with_adapter(student, stage.settings.adapter, seed=seed, device=this.device)
     watcher = reading.watcher_of(
         this.recipe,
@@ -160,6 +146,9 @@ def run_stage(
         held_out=this.data.held_out,
         tokenizer=student_tokenizer,
         teacher_tokenizer=tokenizer,
+    )
+    cache = yield from asking.cache_filled(
+        this, stage, teacher, taught_by, encoded, watcher.asks(), student_tokenizer
     )
     shot = max(1, stage.total_steps // SHOTS_PER_STAGE)
     yield event(
@@ -175,6 +164,7 @@ def run_stage(
         answers=answered.facts() if answered and answered.asked else None,
         student={"parameters": parameters, "trained": _trained(network)},
         teacher=teaching.facts() if teaching and teacher else None,
+        cache=cache,
         layer_map=matching.words,
         alignment=alignment_facts(encoded) if this.classes is None else None,
     )
@@ -218,68 +208,6 @@ def run_stage(
         metrics=watcher.last,
     )
     return False
-
-
-def _rows(
-    this: Run,
-    stage: PlannedStage,
-    teaching: Teaching | None,
-    teacher: LocalTeacher | None,
-    tokenizer: PreTrainedTokenizerBase,
-) -> Generator[Event, None, tuple[list[Row], Answered | None]]:
-    """The rows of a stage, answered by its teacher where it has one."""
-    if stage.text_of is not None:
-        answered = yield from _teachers_text(this, this.stages[stage.text_of])
-        return answered.as_labels(), answered
-    rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
-    if teaching is None or teacher is None or this.classes is not None:
-        return rows, None  # teachers of classes score all rows as training goes
-    answered = yield from answer_rows(
-        rows,
-        teacher=teacher,
-        tokenizer=tokenizer,
-        fingerprint=teaching.fingerprint,
-        settings=stage.settings.teacher_answers,  # type: ignore[union-attr]
-        max_seq_len=this.recipe.data.max_seq_len,
-        seed=this.recipe.seed,
-        folder=this.folder.parent / ANSWERS_FOLDER,
-    )
-    return answered.as_labels() if stage.learns_from_text else answered.rows, answered
-
-
-def _teachers_text(this: Run, taught: PlannedStage) -> Generator[Event, None, Answered]:
-    """All rows as the teacher of a distil stage answers them; it is not kept in memory."""
-    assert isinstance(taught.settings, DistillStage)
-    teaching = _teaching(this, taught)
-    tokenizer = models.load_tokenizer(teaching.parts[0].folder)
-    return (
-        yield from answer_rows(
-            this.data.train,
-            teacher=teaching.load(tokenizer, device=this.device),
-            tokenizer=tokenizer,
-            fingerprint=teaching.fingerprint,
-            settings=taught.settings.teacher_answers.model_copy(update={"rows": "all"}),
-            max_seq_len=this.recipe.data.max_seq_len,
-            seed=this.recipe.seed,
-            folder=this.folder.parent / ANSWERS_FOLDER,
-        )
-    )
-
-
-def _teaching(this: Run, stage: PlannedStage) -> Teaching:
-    before = _before(this.stages, stage.index)
-    teaching = Teaching.of(
-        stage,
-        path_of=lambda name: this.path_of(name, before),
-        run_precision=this.recipe.precision,
-        device=this.device,
-        labels=this.classes,
-    )
-    if this.classes is not None:
-        folders = [part.folder for part in teaching.parts]
-        named = bool(this.recipe.data.classes)
-        reading.check_teachers_of(stage, folders, this.classes, named=named)
-    return teaching
 
 
 def _parts_file(this: Run, stage: PlannedStage) -> str:

@@ -16,11 +16,14 @@ import torch
 from distill_core import lineup, models
 from distill_core.data.tokenize import stop_token_ids
 from distill_core.errors import ModelError
+from distill_core.losses.objective import Objective, lacking, sparse_temperature
 from distill_core.plan import PlannedStage, teacher_field
-from distill_core.recipe import DistillStage
+from distill_core.recipe import DistillStage, TeacherCache
 from distill_core.teachers import loading, precision
+from distill_core.teachers.cached import PROVIDES, CachedTeacher
 from distill_core.teachers.loading import Part
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.on_demand import OnDemandTeacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -96,9 +99,64 @@ class Teaching:
         stops = stop_token_ids(tokenizer) if self.labels is None else set()
         return LocalTeacher(network, vocab_size=len(tokenizer), stop_ids=stops)
 
-    def members(self, teacher: LocalTeacher | None) -> list[lineup.Member]:
+    def on_demand(
+        self, tokenizer: PreTrainedTokenizerBase, *, cached: CachedTeacher
+    ) -> OnDemandTeacher:
+        """The teacher, loaded when somebody asks what is not `cached`."""
+        return OnDemandTeacher(
+            lambda: self.load(tokenizer, device=cached.device),
+            device=cached.device,
+            note=cached.scoring.store.folder / "teacher.json",
+        )
+
+    def cached(
+        self,
+        stage: PlannedStage,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        root: Path,
+        device: torch.device,
+    ) -> CachedTeacher | None:
+        """What is kept of the teacher beside the runs; None where a stage keeps nothing.
+
+        Raises:
+            CacheError: if the folder is of another teacher.
+            ModelError: if a term cannot be served by what is kept.
+        """
+        settings = stage.settings
+        assert isinstance(settings, DistillStage), "only a distil stage has teachers"
+        if settings.teacher_cache is None or not Objective(stage.losses).compares:
+            return None
+        self._require_served(stage, settings.teacher_cache)
+        return CachedTeacher(
+            settings.teacher_cache,
+            root=root,
+            teacher=loading.identity(self.parts, precision=self.precision, device=device),
+            tokenizer=tokenizer,
+            temperature=sparse_temperature(stage.losses),
+            classes=self.labels,
+            device=device,
+        )
+
+    def _require_served(self, stage: PlannedStage, cache: TeacherCache) -> None:
+        assert isinstance(stage.settings, DistillStage), "only a distil stage has teachers"
+        provided = PROVIDES[cache.kind]
+        active = [term for term in stage.losses if term.is_active]
+        unserved: list[str] = [term.name for term in active if lacking(term, provided)]
+        if "sparse" in provided and sparse_temperature(stage.losses) is None:
+            unserved.append("A temperature that moves, or is not the same in all terms,")
+        if stage.settings.on_policy_fraction:
+            unserved.append("What the student writes itself")
+        if unserved:
+            raise ModelError(
+                f"{unserved[0]} cannot be served by a teacher cache of kind {cache.kind}.\n"
+                "Leave teacher_cache empty, or see which kind distill-studio check names.",
+                field=f"stages.{stage.index}.teacher_cache",
+            )
+
+    def members(self, teacher: LocalTeacher | OnDemandTeacher | None) -> list[lineup.Member]:
         """The teacher for the line-up, and each of several as a member of its own."""
-        size = sum(_bytes(value) for value in _tensors(teacher.model)) if teacher else None
+        size = teacher.bytes if teacher else None
         format_words = "" if self.precision == "fp32" else f" ({self.precision})"
         if len(self.parts) == 1:
             return [self._member(lineup.TEACHER, f"teacher{format_words}", [0], size)]
@@ -150,11 +208,3 @@ class Teaching:
 
 def _parameters(part: Part) -> int:
     return int(models.facts(str(part.folder))["parameters"])
-
-
-def _tensors(network: torch.nn.Module) -> list[torch.Tensor]:
-    return [*network.parameters(), *network.buffers()]
-
-
-def _bytes(value: torch.Tensor) -> int:
-    return value.numel() * value.element_size()

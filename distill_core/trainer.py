@@ -30,7 +30,7 @@ from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
 from distill_core.events import Event, event
 from distill_core.losses.base import SupervisedRows
-from distill_core.losses.objective import DROPPED_MASS, Objective
+from distill_core.losses.objective import MASSES, Objective
 from distill_core.network import Network
 from distill_core.optimizer import adamw
 from distill_core.recipe import OptimSettings
@@ -245,9 +245,9 @@ def _one_step(
         metrics[f"weighted_{settings.name}"] = objective.weights[settings.name] * mean
         metrics["loss"] += objective.weights[settings.name] * mean
     metrics |= objective.scheduled()
-    if DROPPED_MASS in told:
-        supervised = sum(batch.counts()["supervised"] for batch in batches)
-        metrics[DROPPED_MASS] = told[DROPPED_MASS] / max(1, supervised)
+    supervised = sum(batch.counts()["supervised"] for batch in batches)
+    for name in (mass for mass in MASSES if mass in told):
+        metrics[name] = told[name] / max(1, supervised)
     metrics["grad_norm"] = told["norm"]
     tokens = sum(batch.real_tokens for batch in batches)
     if not all(math.isfinite(value) for value in metrics.values()):

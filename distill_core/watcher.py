@@ -17,10 +17,13 @@ from distill_core.scoring import (
     answer_prompts,
     row_scores,
     score_tokens,
+    teacher_bits_per_byte,
+    teacher_texts,
 )
 from distill_core.scoring.tokens import TokenScores
-from distill_core.teachers.local import LocalTeacher
-from distill_core.teachers.trimmed import TrimmedTeacher
+from distill_core.teachers.base import Teacher
+from distill_core.teachers.cache_pass import Questions
+from distill_core.teachers.trimmed import whole
 
 
 class Watcher:
@@ -30,7 +33,7 @@ class Watcher:
         self,
         stage: int,
         network: torch.nn.Module,
-        teacher: LocalTeacher | TrimmedTeacher | None,
+        teacher: Teacher | None,
         held_out: HeldOut,
         *,
         samples: int,
@@ -47,6 +50,16 @@ class Watcher:
         self._teacher_texts: list[str] = []
         self._teacher_bits: float | None = None
 
+    def asks(self) -> Questions:
+        """What the teacher is asked."""
+        theirs, comparable = self.teacher_held_out, self.held_out.comparable
+        return Questions(
+            compared=self.held_out.encoded if comparable else [],
+            own=[] if comparable else theirs.encoded,
+            prompts=theirs.prompts,
+            max_new_tokens=theirs.max_new_tokens,
+        )
+
     def look(self, step: int) -> Iterator[Event]:
         """Yield one `evaluation` event, then one `sample` event for each fixed prompt."""
         if not self.held_out.rows:
@@ -59,8 +72,7 @@ class Watcher:
         metrics |= self._answer_metrics("held_out", texts)
         if texts and self.teacher is not None:
             if not self._teacher_texts:  # the same every time: asked once a stage
-                asked = answer_prompts(self.teacher.model, self.teacher_held_out)
-                self._teacher_texts = asked.texts
+                self._teacher_texts = teacher_texts(self.teacher, self.teacher_held_out)
             metrics |= self._answer_metrics("held_out_teacher", self._teacher_texts)
         self.last = {name: float(f"{value:.9g}") for name, value in metrics.items()}
         yield event(
@@ -83,12 +95,10 @@ class Watcher:
                 match=texts[place] == self.held_out.references[place],
             )
 
-    def _bits_per_byte(
-        self, scores: TokenScores, teacher: LocalTeacher | TrimmedTeacher
-    ) -> dict[str, float]:
+    def _bits_per_byte(self, scores: TokenScores, teacher: Teacher) -> dict[str, float]:
         """What two tokenizers can be compared by, in the place of a KL token by token."""
         if self._teacher_bits is None:
-            self._teacher_bits = score_tokens(teacher.model, self.teacher_held_out).bits_per_byte
+            self._teacher_bits = teacher_bits_per_byte(whole(teacher), self.teacher_held_out)
         return {
             "held_out_bits_per_byte": scores.bits_per_byte,
             "held_out_teacher_bits_per_byte": self._teacher_bits,

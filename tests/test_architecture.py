@@ -24,7 +24,7 @@ GROUPS = {
     "schedule intervals scores tasks models.cache_folder",
     "names": "models device starter ranks",
     "parts": "losses teachers students data supervised class_logits network generate",
-    "loop": "trainer both_sides refusal optimizer pipeline stage teaching reading watcher "
+    "loop": "trainer both_sides refusal optimizer pipeline stage asking teaching reading watcher "
     "class_watcher checkpoints scoring evaluate conclusions lineup casting compare "
     "compare_classes preview softening self_test reference export harness starter.build "
     "starter.tokenizer",

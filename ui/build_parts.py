@@ -103,9 +103,16 @@ def when_open(part: Callable[..., None], wires: Wires, desk: desks.Desk, is_open
 
 
 def field(wires: Wires, data: draft.Mapping, setting: form.Setting) -> None:
-    """Lay out one setting, or an optional group behind a tick."""
+    """Lay out one setting, an optional group behind a tick, or one of several variants."""
     value = draft.get(data, setting.path)
     made = form.component(setting, value)
+    if setting.kind == "variant":
+        reshape(wires, made.input, functools.partial(edits.choose_variant, setting), made)
+        node = form.variants(schema(), setting.node).get(str(made.value))
+        if node is not None:
+            for own in form.settings(schema(), node, setting.path):
+                field(wires, data, own)
+        return
     if setting.kind != "group":
         follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
         return

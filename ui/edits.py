@@ -94,6 +94,22 @@ def toggle_group(
     return changed(desk, stored, apply), version + 1
 
 
+def choose_variant(
+    setting: form.Setting, tag: str, stored: str, desk: Desk, version: int
+) -> tuple[Any, int]:
+    """Choose one of the variants of a setting, or none; what each was set to is kept aside."""
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        old = draft.get(data, setting.path)
+        before = str(draft.get(old, "kind", "")) if isinstance(old, dict) else ""
+        kept = desks.swap(
+            desk, f"{setting.path}:{before}", old, f"{setting.path}:{tag}", {"kind": tag}
+        )
+        return draft.put(data, setting.path, kept) if tag else draft.drop(data, setting.path)
+
+    return changed(desk, stored, apply), version + 1
+
+
 def edit_name(value: str, stored: str, desk: Desk) -> Any:
     """Name the run."""
     return changed(desk, stored, lambda data: draft.put(data, "name", value))

@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 import gradio as gr
 
-Kind = Literal["number", "integer", "numbers", "text", "choice", "toggle", "several", "group"]
+Kind = Literal[
+    "number", "integer", "numbers", "text", "choice", "toggle", "several", "group", "variant"
+]
 Schema = dict[str, Any]
 Field = gr.Checkbox | gr.CheckboxGroup | gr.Dropdown | gr.Number | gr.Textbox
 
@@ -33,6 +35,10 @@ WORDS = {
     "student_answers": "The student's own answers",
     "targets": "Hard labels",
     "teacher_precision": "Teacher's number format",
+    "teacher_cache": "Teacher cache",
+    "teacher_cache.k": "Tokens kept",
+    "teacher_cache.samples": "Tokens drawn",
+    "teacher_cache.precision": "Number format on disk",
     "best_of": "Best of … answers",
     "checkpoints.keep": "Checkpoints kept",
     "student.keep": "Which layers",
@@ -78,7 +84,8 @@ class Setting:
     choices: tuple[str, ...] = ()
     default: Any = None
     node: Any = None
-    """Schema of a group's own settings, or of the group that a number may give way to."""
+    """Schema of a group's own settings, of the group that a number may give way to, or of the
+    variants of which one is chosen."""
 
     @property
     def key(self) -> str:
@@ -149,6 +156,10 @@ def _setting(schema: Schema, node: Schema, path: str) -> Setting | None:
     if branches and len(solid) != 1:
         return None
     value = solid[0] if solid else node
+    if optional and "discriminator" in value:
+        kinds = tuple(variants(schema, value))
+        info = str(node.get("description", ""))
+        return Setting(path, words(path), info, "variant", True, kinds, node=value)
     kind = _kind(schema, value)
     if kind is None:
         return None
@@ -232,6 +243,10 @@ def component(setting: Setting, value: Any, *, show_info: bool = True) -> Field:
         chosen = [str(item) for item in shown] if isinstance(shown, list) else []
         named = [(words(choice), choice) for choice in setting.choices]
         return gr.CheckboxGroup(choices=named, value=chosen, **look)
+    if setting.kind == "variant":
+        named = [("none", ""), *((choice.replace("_", " "), choice) for choice in setting.choices)]
+        own = str(shown.get("kind", "")) if isinstance(shown, dict) else ""
+        return gr.Dropdown(choices=named, value=own, **look)
     if setting.kind == "choice":
         named = [(choice.replace("_", " "), choice) for choice in setting.choices]
         return gr.Dropdown(choices=named, value=shown, allow_custom_value=True, **look)

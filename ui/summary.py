@@ -89,11 +89,22 @@ def needs(estimate: dict[str, Any]) -> str:
     fetched = text.bytes_text(download) if download else "nothing"
     disk = estimate.get("disk_bytes") or 0
     on_disk = f" · disk {text.bytes_text(disk)}" if disk else ""
+    caches = "".join(_cache(one) for one in estimate.get("caches") or [])
     return (
         f'<div class="ds-need"><b>Time {span}</b> <span class="ds-muted">({basis}; '
         f"{steps:,} steps)</span></div>"
         f'<div class="ds-need"><b>Download</b> {fetched}'
-        f'<span class="ds-muted">{on_disk}</span></div>'
+        f'<span class="ds-muted">{on_disk}</span></div>{caches}'
+    )
+
+
+def _cache(one: dict[str, Any]) -> str:
+    """What is kept of a teacher: all together, and for each token."""
+    most = "up to " if one["at_most"] else ""
+    return (
+        f'<div class="ds-need"><b>Teacher cache {most}{text.bytes_text(one["bytes"])}</b> '
+        f'<span class="ds-muted">({most}{one["bytes_per_token"]:,} bytes a token × '
+        f"{one['tokens']:,} tokens, and the head)</span></div>"
     )
 
 

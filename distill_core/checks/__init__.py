@@ -2,13 +2,15 @@
 
 In: a valid `Recipe`. Out: problems, errors first. Rules that look at one stage are in
 `check_stages.py`, those that compare models in `check_models.py`, those about teachers in
-`check_teachers.py`, those about rows in `check_rows.py`, those about the task and its classes in
-`check_task.py`, those about this machine in `check_machine.py`. Loads no weights.
+`check_teachers.py`, those about what is kept of them in `check_caches.py`, those about rows in
+`check_rows.py`, those about the task and its classes in `check_task.py`, those about this machine
+in `check_machine.py`. Loads no weights.
 """
 
 from __future__ import annotations
 
 from distill_core.checks import (
+    check_caches,
     check_machine,
     check_models,
     check_rows,
@@ -34,7 +36,7 @@ def check(recipe: Recipe) -> list[Problem]:
             found += stage_rule(shape)
         for model_rule in check_models.RULES:
             found += model_rule(shape, recipe)
-        for teacher_rule in check_teachers.RULES:
+        for teacher_rule in (*check_teachers.RULES, *check_caches.RULES):
             found += teacher_rule(shape, recipe)
     found += data.problems
     for row_rule in (*check_rows.RULES, *check_task.RULES):

@@ -88,12 +88,24 @@ def disk(recipe: Recipe, counted: bool) -> Iterator[Problem]:
     if not counted:
         return
     try:
-        need = Work(recipe).disk_bytes()
+        work = Work(recipe)
+        need, caches = work.disk_bytes(), work.caches()
         folder = _existing(runs.default_runs_dir())
         free = shutil.disk_usage(folder).free
     except (DistillError, OSError):
         return
-    if need > free:
+    largest = max(caches, key=lambda one: one.bytes, default=None)
+    if need > free and largest is not None and largest.bytes > need / 2:
+        yield Problem(
+            severity="error",
+            field=f"stages.{largest.stage}.teacher_cache",
+            message=f"The teacher cache takes up to {largest.bytes / 1e9:.1f} GB "
+            f"({largest.bytes_per_token:,} bytes for each of {largest.tokens:,} tokens), the run "
+            f"{need / 1e9:.1f} GB; {free / 1e9:.1f} GB are free in {folder}.",
+            fix="Free space, choose another disk with --runs-dir, or keep less: a smaller kind, k "
+            "or number of samples.",
+        )
+    elif need > free:
         yield Problem(
             severity="error",
             field="checkpoints.keep",

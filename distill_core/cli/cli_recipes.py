@@ -107,4 +107,6 @@ def estimate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
     terminal.console().print(terminal.estimate_table(forecast))
     low, high = (terminal.duration(seconds) for seconds in forecast["time_s"])
     fits = "fits" if forecast["fits"] else "does not fit"
+    for line in terminal.cache_sentences(forecast):
+        say(line)
     say(f"{forecast['steps']} steps, {low} to {high} ({forecast['time_basis']}); {fits} in memory.")

@@ -130,6 +130,16 @@ def estimate_table(estimate: dict[str, Any]) -> Table:
     return shown
 
 
+def cache_sentences(estimate: dict[str, Any]) -> list[str]:
+    """Say what will be kept of teachers, a stage a line."""
+    return [
+        f"teacher cache of stage {one['stage'] + 1} ({one['kind']}): "
+        f"{'up to ' if one['at_most'] else ''}{one['bytes_per_token']:,} bytes a token × "
+        f"{one['tokens']:,} tokens, {size(one['bytes'])} on disk with the head."
+        for one in estimate["caches"]
+    ]
+
+
 def event_line(event: Event) -> str:
     """Write one event as one line."""
     clock = f"{datetime.fromtimestamp(event['time_s']):%H:%M:%S}"

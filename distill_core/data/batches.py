@@ -217,6 +217,11 @@ class BatchOrder:
     def __len__(self) -> int:
         return self.steps
 
+    def visited(self) -> list[int]:
+        """The different rows that the steps take, in the order of the data."""
+        taken = min(self.n_rows, self.steps * self.global_batch_size)
+        return sorted(_permutation(self.n_rows, self.seed, 0)[:taken].tolist())
+
     def __getitem__(self, step: int) -> list[int]:
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} of {self.steps}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from distill_core import device as machine
 from distill_core.errors import RecipeError
-from distill_core.estimate import memory_need, time_need
+from distill_core.estimate import cache_need, memory_need, time_need
 from distill_core.estimate.memory_need import Networks
 from distill_core.estimate.row_facts import DataFacts, Lengths, data_facts, lengths
 from distill_core.estimate.shapes import StageShape, stage_shapes, tokenizer_folder
@@ -53,6 +53,7 @@ def estimate(recipe: Recipe, *, history: Sequence[Mapping[str, Any]] = ()) -> di
         "steps": sum(stage.total_steps for stage in work.stages if not stage.baseline),
         "download_bytes": work.download_bytes(),
         "disk_bytes": work.disk_bytes(),
+        "caches": [one.as_dict() for one in work.caches()],
     }
 
 
@@ -180,7 +181,16 @@ class Work:
             if isinstance(stage.settings, DistillStage)
         )
         answers *= _BYTES_PER_ANSWER
-        return saved + checkpoints + answers + self.download_bytes()
+        caches = sum(one.bytes for one in self.caches())
+        return saved + checkpoints + answers + caches + self.download_bytes()
+
+    def caches(self) -> list[cache_need.CacheNeed]:
+        """What is kept of teachers, stage by stage; the same teacher's twice counts twice."""
+        needs = (
+            cache_need.cache_need(stage, self.networks(stage), self.rows(stage))
+            for stage in self.stages
+        )
+        return [need for need in needs if need is not None]
 
     def _shape(self, stage: PlannedStage) -> StageShape:
         """A baseline trains the network of the stage that its student comes from."""
@@ -202,6 +212,10 @@ class Work:
                 )
                 if settings.teacher_answers.best_of > 1:  # each answer is read once more
                     asked += time_need.scoring_s(one, rows, speed, count=count)
+            if stage.keeps_teacher:
+                rows_asked = cache_need.rows_asked(stage)
+                for one in networks.teachers:
+                    asked += time_need.scoring_s(one, rows, speed, count=rows_asked)
             seconds += asked / time_need.gain(networks.precision, speed.device)
         every = self.recipe.evaluation.every_steps
         shots = 1 + (stage.total_steps // every if every else SHOTS_PER_STAGE)

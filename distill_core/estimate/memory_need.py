@@ -94,9 +94,13 @@ def stage_memory(
         "student": _student_bytes(networks.student, settings.adapter, bf16=bf16),
         "optimiser": 8 * trained,
     }
+    there = networks
+    if stage.keeps_teacher:  # all that is left of it is the head
+        base["teacher"] = head_bytes(networks)
+        there = Networks(None, networks.student)
     moments = [
         base | _training(stage, networks, rows, bf16=bf16, device=device),
-        base | _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE),
+        base | _answering(there, rows, max_new_tokens, _SCORED_AT_ONCE),
     ]
     if isinstance(settings, DistillStage) and settings.on_policy_fraction:
         at_once = min(settings.optim.global_batch_size, _OWN_ANSWERS_AT_ONCE)
@@ -107,9 +111,16 @@ def stage_memory(
         longest = settings.teacher_answers.max_new_tokens
         alone = Networks(networks.teacher, networks.teacher, networks.others)
         at_once = min(answers, _ANSWERS_AT_ONCE)
-        only_teacher = base | {"student": 0, "optimiser": 0}
+        only_teacher = base | {"student": 0, "optimiser": 0, "teacher": taken}
         moments.append(only_teacher | _answering(alone, rows, longest, at_once))
-    parts = {part: int(moments[0][part]) for part in PARTS}
+    shown = moments[0]
+    if stage.keeps_teacher:
+        asked = base | {"optimiser": 0, "teacher": taken}
+        asked["student"] = model_facts.parameters(networks.student) * _FP32
+        asked |= _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE)
+        moments.append(asked)
+        shown = max(shown, asked, key=lambda moment: sum(moment.values()))
+    parts = {part: int(shown.get(part, 0)) for part in PARTS}
     highest = max(sum(moment.values()) for moment in moments)
     # training is what is shown; where another moment needs more, its working memory does
     parts["activations"] += round(highest) - sum(parts.values())
@@ -143,6 +154,13 @@ def _student_bytes(student: PretrainedConfig, adapter: LoraSettings | None, *, b
         layers = sum(a * b for a, b in model_facts.linear_layers(student))
         return 2 * trained * _FP32 + (count - layers) * _FP32 + round(layers * 4.127 / 8)
     return (count + 2 * trained) * _FP32 + (2 * count if bf16 else 0)
+
+
+def head_bytes(networks: Networks) -> int:
+    """Bytes of the heads of all teachers, in which their logits are made; classifiers keep none."""
+    each = 2 if networks.precision == "bf16" else _FP32
+    texts = [one for one in networks.teachers if not is_classifier(one)]
+    return sum(each * one.hidden_size * one.vocab_size for one in texts)
 
 
 def trained_parameters(student: PretrainedConfig, adapter: LoraSettings | None) -> int:

@@ -61,7 +61,8 @@ def training_s(stage: PlannedStage, networks: Networks, rows: Lengths, speed: Sp
     seconds = passes * speed.forward_s(networks.student, tokens, supervised, rows.mean)
     layers = passes * networks.student.num_hidden_layers
     faster = gain(networks.precision, speed.device)
-    for teacher in networks.teachers if any(one.asks_teacher for one in stage.losses) else ():
+    asked = any(one.asks_teacher for one in stage.losses) and not stage.keeps_teacher
+    for teacher in networks.teachers if asked else ():
         seconds += speed.forward_s(teacher, tokens, supervised, rows.mean) / faster
         layers += teacher.num_hidden_layers
     turns = math.ceil(optim.global_batch_size / optim.micro_batch_size)
@@ -134,6 +135,8 @@ def stage_keys(stages: Sequence[PlannedStage]) -> list[str]:
         if isinstance(settings, DistillStage):
             source = "+".join(one.model for one in settings.teachers)
             source += f"@{settings.teacher_precision}" * (settings.teacher_precision != "auto")
+            if settings.teacher_cache is not None:
+                source += f"#{settings.teacher_cache.kind}"
             if settings.on_policy_fraction:
                 source += f"~{settings.on_policy_fraction:g}"
         key = "|".join((stage.kind, source, settings.student.model_dump_json(), adapter))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distill_core.losses.chunked import Compared
 from distill_core.losses.cross_tokenizer import Spans
+from distill_core.losses.sparse import SparseRows
 
 LayerPairs = Sequence[tuple[int, int]]
 """(student's layer, teacher's layer), both counted from 1."""
@@ -48,8 +49,9 @@ class SupervisedRows:
     `layer_pairs` says for each such term. Where a teacher has tokens of its own, `teacher_logits`
     are (M, W), before its own next tokens `teacher_targets` (M,), and `spans` says how the two
     sides meet. `dropped_mass` (N,) is the teacher's probability of the tokens that a trimmed
-    student lacks: measured, no part of any term. `compared`: the terms over the vocabulary, worked
-    out chunk by chunk already; then neither side has logits.
+    student lacks: measured, no part of any term. `teacher_sparse` takes the place of
+    `teacher_logits` where only some of its tokens are known. `compared`: the terms over the
+    vocabulary, worked out chunk by chunk already; then neither side has logits.
     """
 
     student_logits: Tensor | None
@@ -63,6 +65,7 @@ class SupervisedRows:
     spans: Spans | None = None
     dropped_mass: Tensor | None = None
     compared: Compared | None = None
+    teacher_sparse: SparseRows | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,11 @@ class LossTerm:
     """One term: `values(rows, settings) -> (n,)`, one value for each row that it applies to.
 
     `needs` names what a teacher must provide for it: of `dense` (all logits), `hidden_states`,
-    `attention` (maps or values); nothing where no teacher is asked.
+    `attention` (maps or values); nothing where no teacher is asked. `takes_sparse`: some of the
+    teacher's tokens serve in the place of all logits.
     """
 
     values: Callable[[SupervisedRows, Any], Tensor]
     needs: frozenset[str] = frozenset()
     applies_to: Applies = "supervised"
+    takes_sparse: bool = False

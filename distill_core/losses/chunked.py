@@ -23,6 +23,7 @@ from distill_core.device import logit_rows_at_once
 from distill_core.losses import slopes
 from distill_core.losses.logit_rows import LogitRows, projected
 from distill_core.losses.slopes import Slope, Softened
+from distill_core.losses.sparse import SparseRows
 
 SLOPES: dict[str, Callable[[Softened, Any], tuple[Tensor, Slope]]] = {
     "forward_kl": slopes.forward_kl,
@@ -47,7 +48,7 @@ class Comparison:
     """Settings of the terms, with numbers in the place of schedules."""
     shares: Mapping[str, Tensor]
     """By term, (N,): what each row's value counts in the loss; no entry: nothing for now."""
-    teacher: LogitRows | None
+    teacher: LogitRows | SparseRows | None
     targets: Tensor
     chunk_rows: int | None
     """Most rows of logits in memory at once; None: what suits the device."""
@@ -145,15 +146,16 @@ def _sums_like(value: Tensor | None) -> Tensor | None:
 
 def _chunks(
     states: Tensor, table: Tensor, offset: Tensor | None, given: Comparison
-) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-    """Rows (as a slice), the student's logits of them and the teacher's, (n, V); of like sizes."""
+) -> Iterator[tuple[slice, Tensor, Tensor | SparseRows | None]]:
+    """Rows (as a slice), the student's logits (n, V) of them, the teacher's; of like sizes."""
     count = len(states)
     if not count:
         return
     most = given.chunk_rows or logit_rows_at_once(states.device.type, len(table))
     size = math.ceil(count / math.ceil(count / most))
     room = states.new_empty(size, len(table))
-    theirs = given.teacher.in_chunks(size) if given.teacher else itertools.repeat(None)
+    teacher: Any = given.teacher
+    theirs = itertools.repeat(None) if teacher is None else teacher.in_chunks(size)
     for start, chunk in zip(range(0, count, size), theirs, strict=False):
         rows = slice(start, min(start + size, count))
         yield rows, projected(states[rows], table, offset, out=room), chunk
@@ -161,7 +163,7 @@ def _chunks(
 
 def _compare(
     logits: Tensor,
-    theirs: Tensor | None,
+    theirs: Tensor | SparseRows | None,
     rows: slice,
     given: Comparison,
     values: list[Tensor],

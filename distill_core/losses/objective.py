@@ -20,16 +20,19 @@ from distill_core.losses import (
     cross_tokenizer,
     divergences,
     hidden_states,
+    sparse,
 )
 from distill_core.losses.base import LossTerm, SupervisedRows
 from distill_core.losses.chunked import SLOPES, Comparison
 from distill_core.losses.logit_rows import LogitRows
 from distill_core.losses.matching import Matching
+from distill_core.losses.sparse import SparseRows
 from distill_core.recipe import (
     AttentionLoss,
     CrossEntropyLoss,
     HiddenStatesLoss,
     Loss,
+    SoftTerm,
 )
 from distill_core.schedule import moving, term_at, value_at
 
@@ -37,12 +40,17 @@ from distill_core.schedule import moving, term_at, value_at
 def _divergence(
     function: Callable[..., Tensor], *own: str
 ) -> Callable[[SupervisedRows, Any], Tensor]:
-    """Make the values of a divergence, which takes a temperature and settings of its `own`."""
+    """Make the values of a divergence, which takes a temperature and settings of its `own`.
+
+    From some of the teacher's tokens there is one alone, the forward KL, skewed or not.
+    """
 
     def values(rows: SupervisedRows, settings: Any) -> Tensor:
         assert rows.student_logits is not None
-        assert rows.teacher_logits is not None
         given = {name: getattr(settings, name) for name in ("temperature", *own)}
+        if rows.teacher_sparse is not None:
+            return sparse.forward_kl(rows.student_logits, rows.teacher_sparse, **given)
+        assert rows.teacher_logits is not None
         return function(rows.student_logits, rows.teacher_logits, **given)
 
     return values
@@ -104,11 +112,15 @@ def _mean_over_layers(values: list[Tensor]) -> Tensor:
 
 
 LOSSES: dict[str, LossTerm] = {
-    "forward_kl": LossTerm(_divergence(divergences.forward_kl), frozenset({"dense"})),
+    "forward_kl": LossTerm(
+        _divergence(divergences.forward_kl), frozenset({"dense"}), takes_sparse=True
+    ),
     "reverse_kl": LossTerm(_divergence(divergences.reverse_kl), frozenset({"dense"})),
     "jsd": LossTerm(_divergence(divergences.jsd, "beta"), frozenset({"dense"})),
     "skewed_forward_kl": LossTerm(
-        _divergence(divergences.skewed_forward_kl, "skew"), frozenset({"dense"})
+        _divergence(divergences.skewed_forward_kl, "skew"),
+        frozenset({"dense"}),
+        takes_sparse=True,
     ),
     "skewed_reverse_kl": LossTerm(
         _divergence(divergences.skewed_reverse_kl, "skew"), frozenset({"dense"})
@@ -127,8 +139,25 @@ def needs_of(loss: Loss) -> frozenset[str]:
     return LOSSES[loss.name].needs | ({"text"} if reads_text else set())
 
 
-DROPPED_MASS = "dropped_mass"
-"""Summed beside the terms, over all supervised rows."""
+def lacking(loss: Loss, provides: frozenset[str]) -> frozenset[str]:
+    """What a term asks of a teacher that this one does not provide."""
+    served = {"dense"} if "sparse" in provides and LOSSES[loss.name].takes_sparse else set()
+    return needs_of(loss) - provides - served
+
+
+def sparse_temperature(losses: Sequence[Loss]) -> float | None:
+    """The temperature at which some of a teacher's tokens serve all terms; None: there is none."""
+    found = {
+        term.temperature
+        for term in losses
+        if isinstance(term, SoftTerm) and term.is_active and LOSSES[term.name].takes_sparse
+    }
+    only = found.pop() if len(found) == 1 else None
+    return only if isinstance(only, float) else None
+
+
+DROPPED_MASS, KEPT_MASS = MASSES = ("dropped_mass", "kept_mass")
+"""Summed beside the terms, over all supervised rows; they are measured, not learnt from."""
 
 
 class Objective:
@@ -199,7 +228,7 @@ class Objective:
 
     def comparison(
         self,
-        teacher: LogitRows | None,
+        teacher: LogitRows | SparseRows | None,
         targets: Tensor,
         labelled: Tensor,
         *,
@@ -245,6 +274,8 @@ class Objective:
                 loss = loss + self.weights[settings.name] * total / max(1, totals[settings.name])
         if rows.dropped_mass is not None:
             sums[DROPPED_MASS] = rows.dropped_mass.sum()
+        if rows.teacher_sparse is not None:
+            sums[KEPT_MASS] = rows.teacher_sparse.kept_mass.sum()
         return loss, sums
 
     def non_finite(self, rows: SupervisedRows) -> tuple[str, Tensor] | None:

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill_core.losses import sparse
+from distill_core.losses.sparse import SparseRows
+
 Slope = Callable[[], Tensor]
 """Works the slope out when somebody learns from it: a tensor of its own, free to be changed."""
 
@@ -27,13 +30,23 @@ class Softened:
     """
 
     def __init__(
-        self, student: Tensor, teacher: Tensor | None, targets: Tensor, *, temperature: float
+        self,
+        student: Tensor,
+        teacher: Tensor | SparseRows | None,
+        targets: Tensor,
+        *,
+        temperature: float,
     ) -> None:
         self.targets = targets
         self._student, self._teacher, self._temperature = student, teacher, temperature
         self.width = student.shape[-1]
         if teacher is not None:
             self.width = min(self.width, teacher.shape[-1])
+
+    @property
+    def sparse(self) -> SparseRows | None:
+        """The teacher, if only some of its tokens are known: then there is no p."""
+        return self._teacher if isinstance(self._teacher, SparseRows) else None
 
     @cached_property
     def log_q(self) -> Tensor:
@@ -43,7 +56,7 @@ class Softened:
     @cached_property
     def log_p(self) -> Tensor:
         """Log of the teacher's probabilities."""
-        assert self._teacher is not None, "the term asks a teacher"
+        assert isinstance(self._teacher, Tensor), "the term asks a teacher for all logits"
         return self._log_softmax(self._teacher)
 
     @cached_property
@@ -63,6 +76,8 @@ class Softened:
 
 def forward_kl(rows: Softened, settings: Any) -> tuple[Tensor, Slope]:
     """KL(p ‖ q), slope q − p."""
+    if rows.sparse is not None:
+        return sparse.with_slope(rows.log_q, rows.sparse)
     return _expected(rows.p, rows.log_p - rows.log_q), lambda: rows.q - rows.p
 
 
@@ -98,6 +113,8 @@ def skewed_forward_kl(rows: Softened, settings: Any) -> tuple[Tensor, Slope]:
     skew = settings.skew
     if skew == 0:
         return forward_kl(rows, settings)
+    if rows.sparse is not None:
+        return sparse.with_slope(rows.log_q, rows.sparse, skew=skew)
     log_m = _log_mixture(rows.p, rows.q, share=skew)
 
     def slope() -> Tensor:

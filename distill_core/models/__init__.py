@@ -20,6 +20,7 @@ from distill_core.models import hub, offline_copy
 from distill_core.models.cache_folder import cache_folder
 from distill_core.models.classifiers import Labels
 from distill_core.models.weights import (
+    digest,
     fingerprint,
     load_model,
     load_tokenizer,
@@ -32,6 +33,7 @@ __all__ = [
     "BUILT_IN",
     "BuiltIn",
     "Labels",
+    "digest",
     "facts",
     "fingerprint",
     "load_model",

@@ -227,7 +227,16 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Six hex digits that change when any byte of the weights does.
+    """Six hex digits for people that change when any byte of the weights does.
+
+    Raises:
+        ModelError: if the folder has no safetensors weights.
+    """
+    return digest(folder)[:6]
+
+
+def digest(folder: str | Path) -> str:
+    """The 64 hex digits that `fingerprint` begins: no two models share them.
 
     Large files are read once; the result is remembered by path, size and modification time.
 
@@ -245,17 +254,17 @@ def fingerprint(folder: str | Path) -> str:
     try:
         known = json.loads(note.read_text())
         if known["files"] == stamp:
-            return str(known["fingerprint"])
+            return str(known["digest"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    value = digest.hexdigest()[:6]
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    value = whole.hexdigest()
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps({"files": stamp, "fingerprint": value}))
+        note.write_text(json.dumps({"files": stamp, "digest": value}))
     except OSError:
         pass  # only slower next time
     return value

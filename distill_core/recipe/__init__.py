@@ -15,6 +15,12 @@ from distill_core.recipe.base import (
     PREVIOUS,
     Settings,
 )
+from distill_core.recipe.caches import (
+    HiddenCache,
+    SampledCache,
+    TeacherCache,
+    TopKCache,
+)
 from distill_core.recipe.data import (
     ColumnSettings,
     DataSettings,
@@ -74,6 +80,7 @@ __all__ = [
     "FileSource",
     "FineTuneStage",
     "ForwardKLLoss",
+    "HiddenCache",
     "HiddenStatesLoss",
     "HubSource",
     "JSDLoss",
@@ -84,6 +91,7 @@ __all__ = [
     "PretrainedStudent",
     "Recipe",
     "ReverseKLLoss",
+    "SampledCache",
     "Schedule",
     "ScratchStudent",
     "Settings",
@@ -96,9 +104,11 @@ __all__ = [
     "Student",
     "StudentAnswerSettings",
     "TeacherAnswerSettings",
+    "TeacherCache",
     "TeacherShare",
     "TemperatureSchedule",
     "Term",
+    "TopKCache",
     "TotalVariationLoss",
     "VocabTrim",
     "WeightSchedule",

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distill_core.recipe.base import Settings
+from distill_core.recipe.caches import TeacherCache
 from distill_core.recipe.losses import CrossEntropyLoss, ForwardKLLoss, Loss
 from distill_core.recipe.students import LoraSettings, PretrainedStudent, Student
 
@@ -125,6 +126,11 @@ class DistillStage(Settings):
         "auto",
         description="Number format of the teacher's weights: auto is the run's own; int8 (CPU, "
         "CUDA) and int4 (CUDA) take less memory and come close.",
+    )
+    teacher_cache: TeacherCache | None = Field(
+        None,
+        description="Ask the teacher about every row once, keep what it says beside the runs and "
+        "train without it in memory; empty: it is asked at every step.",
     )
     student: Student = Field(description="What the student starts from, and its size.")
     losses: list[Loss] = Field(

@@ -12,9 +12,10 @@ from distill_core.scoring.answers import (
     answer_prompts,
     choose_metric,
     row_scores,
+    teacher_texts,
 )
 from distill_core.scoring.rows import HeldOut
-from distill_core.scoring.tokens import score_tokens
+from distill_core.scoring.tokens import score_tokens, teacher_bits_per_byte
 
 __all__ = [
     "ANSWER_METRICS",
@@ -24,4 +25,6 @@ __all__ = [
     "choose_metric",
     "row_scores",
     "score_tokens",
+    "teacher_bits_per_byte",
+    "teacher_texts",
 ]

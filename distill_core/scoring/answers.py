@@ -17,8 +17,9 @@ from typing import Any
 from distill_core.data.classes import TextRow
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import stop_token_ids
-from distill_core.generate import continuations
+from distill_core.generate import Continuation, continuations
 from distill_core.scoring.rows import HeldOut
+from distill_core.teachers.base import Teacher
 
 LONG_ANSWER_WORDS = 10
 """References of more words than this (median) are free text: few would be met letter by letter."""
@@ -99,9 +100,20 @@ def answer_prompts(model: Any, held_out: HeldOut) -> Answers:
         batch_size=128,
     )
     model.train(was_training)
+    return Answers(_texts(answers, held_out), [one.stop is not None for one in answers])
+
+
+def teacher_texts(teacher: Teacher, held_out: HeldOut) -> list[str]:
+    """What a teacher answers to every prompt, greedily, whether it is in memory or not."""
+    if not held_out.prompts:
+        return []
+    answers = teacher.answers(held_out.prompts, max_new_tokens=held_out.max_new_tokens)
+    return _texts(answers, held_out)
+
+
+def _texts(answers: Sequence[Continuation], held_out: HeldOut) -> list[str]:
     texts = held_out.tokenizer.batch_decode([one.ids for one in answers], skip_special_tokens=True)
-    ended = [one.stop is not None for one in answers]
-    return Answers([text.strip() for text in texts], ended)
+    return [text.strip() for text in texts]
 
 
 def row_scores(metric: str, texts: Sequence[str], references: Sequence[str]) -> list[float]:

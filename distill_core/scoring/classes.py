@@ -7,7 +7,7 @@ per row, from which accuracy, macro-F1, calibration and distances are made. Know
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,6 @@ class ClassScores:
         return value, intervals.paired_bootstrap(columns, mean_f1) if interval else None
 
 
-@torch.no_grad()
 def score_classes(
     model: torch.nn.Module, held_out: HeldOutTexts, *, teacher: Teacher | None = None
 ) -> ClassScores:
@@ -174,7 +173,23 @@ def score_classes(
     was_training = model.training
     model.eval()
     network = ClassLogits(model).eval()
-    place = next(model.parameters()).device
+    found = _score(network, next(model.parameters()).device, held_out, teacher)
+    model.train(was_training)
+    return found
+
+
+def score_teacher(teacher: Teacher, held_out: HeldOutTexts) -> ClassScores:
+    """As `score_classes`, of a teacher, whether it is in memory or not."""
+    return _score(teacher.logits, teacher.device, held_out, None)
+
+
+@torch.no_grad()
+def _score(
+    network: Callable[[ClassBatch], torch.Tensor],
+    place: torch.device,
+    held_out: HeldOutTexts,
+    teacher: Teacher | None,
+) -> ClassScores:
     rows = len(held_out.encoded)
     probabilities = np.zeros((rows, len(held_out.classes)), np.float32)
     nats, divergence, agreed = np.zeros(rows), np.zeros(rows), np.zeros(rows, bool)
@@ -187,7 +202,6 @@ def score_classes(
             theirs = teacher.logits(placed)
             divergence[batch.rows] = forward_kl(logits, theirs).cpu().numpy()
             agreed[batch.rows] = (theirs.argmax(-1) == logits.argmax(-1)).cpu().numpy()
-    model.train(was_training)
     return ClassScores(
         probabilities=probabilities,
         labels=np.array([item.class_id for item in held_out.encoded]),

@@ -139,6 +139,16 @@ def score_tokens(
     return scores
 
 
+@torch.no_grad()
+def teacher_bits_per_byte(teacher: Teacher, held_out: HeldOut) -> float:
+    """Bits per byte of held-out text by a teacher, whether it is in memory or not."""
+    nats = 0.0
+    for batch in held_out.batches():
+        placed = batch.to(teacher.device)
+        nats += float(cross_entropy(teacher.logits(placed), placed.targets).sum())
+    return nats / math.log(2) / max(1, sum(held_out.text_bytes()))
+
+
 def score_own_samples(model: Any, held_out: HeldOut, *, teacher: Teacher) -> dict[str, Any]:
     """KL(teacher ‖ model) in nats per token on answers that the model samples at temperature 1.
 

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 class Teacher(Protocol):
     """A teacher that can be asked."""
 
-    provides: frozenset[str]
-    """Of `dense` (all logits), `hidden_states`, `attention` and `text` (answers)."""
+    @property
+    def provides(self) -> frozenset[str]:
+        """Of `dense` (all logits), `sparse` (some), `hidden_states`, `attention`, `text`."""
+        ...
 
     def look_into(self, wanted: Wanted) -> None:
         """From now on show these layers too."""
         ...
 
     def view(self, batch: Batch) -> View:
-        """Rows of logits and the wanted features of `batch`, without gradients."""
+        """Rows of logits, or what is known of them, and features of `batch`; no gradients."""
         ...
 
     @property

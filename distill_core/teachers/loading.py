@@ -6,6 +6,7 @@ asked (a `Mixture` where there are several), and what identifies it. Trains noth
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,21 @@ def fingerprint(parts: Sequence[Part], *, precision: str) -> str:
     if len(marks) > 1:
         name = "+".join(f"{weight:.6g}*{mark}" for mark, weight in marks)
     return name if precision == "fp32" else f"{name}@{precision}"
+
+
+def identity(parts: Sequence[Part], *, precision: str, device: torch.device) -> dict[str, Any]:
+    """All that decides what a teacher says of given ids: weights, configuration, shares, format.
+
+    The order of the teachers does not matter.
+    """
+    return {
+        "weights": sorted([models.digest(part.folder), part.weight] for part in parts),
+        "configurations": sorted(
+            hashlib.sha256((part.folder / "config.json").read_bytes()).hexdigest() for part in parts
+        ),
+        "precision": precision,
+        "device": device.type,
+    }
 
 
 def _loaded(

@@ -59,6 +59,12 @@ class LocalTeacher:
             return self._network.eval().look(batch.for_teacher)
 
     @property
+    def bytes(self) -> int:
+        """Bytes of its weights in memory."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.model.parameters()).device

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.generate import Continuation
     from distill_core.network import View, Wanted
-    from distill_core.teachers.local import LocalTeacher
+    from distill_core.teachers.base import Teacher
 
 
 class TrimmedTeacher:
@@ -61,7 +61,8 @@ class TrimmedTeacher:
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
         """Rows of logits over the student's tokens, and features."""
-        view: View = self.teacher.view(self._translated(batch))
+        view: View = self.teacher.view(self.reads(batch))
+        assert view.sparse is None, "checks refuse a teacher of whom some tokens are known"
         if self.classes or view.rows is None:
             return view
         return view._replace(rows=TrimmedRows(view.rows, self.ids.to(self.device)))
@@ -73,12 +74,12 @@ class TrimmedTeacher:
     @torch.no_grad()
     def logits_and_dropped(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Logits (N, student's V), and the mass (N,) on tokens that are left out."""
-        logits = self.teacher.logits(self._translated(batch))
+        logits = self.teacher.logits(self.reads(batch))
         if self.classes:
             return logits, None
         return without_dropped(logits, self.ids.to(logits.device))
 
-    def _translated(self, batch: Batch) -> Batch:
+    def reads(self, batch: Batch) -> Batch:
         """What the teacher reads of a batch, in its own ids."""
         read = batch.for_teacher
         return replace(read, input_ids=self.ids.to(read.input_ids.device)[read.input_ids])
@@ -96,13 +97,18 @@ def logits_and_dropped(teacher: Any, batch: Batch) -> tuple[Tensor, Tensor | Non
     return teacher.logits(batch), None
 
 
+def whole(teacher: Any) -> Any:
+    """The teacher as it is without its student: asked in its own ids, for all of its tokens."""
+    return teacher.teacher if isinstance(teacher, TrimmedTeacher) else teacher
+
+
 def for_student(
-    teacher: LocalTeacher | None,
+    teacher: Teacher | None,
     tokenizer: PreTrainedTokenizerBase,
     student: PreTrainedTokenizerBase,
     *,
     classes: bool = False,
-) -> LocalTeacher | TrimmedTeacher | None:
+) -> Teacher | None:
     """The teacher as it meets a student: trimmed where that has some of its tokens, else itself.
 
     Batches for it are read as `tokenizer_for` says. No teacher stays none; nor is there one of

@@ -115,6 +115,27 @@ WAYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("model", ["encoder", "decoder"])
+def test_a_teacher_of_classes_is_asked_once(
+    model: str, rows_file: Path, tiny_encoder_dir: Path, tiny_teacher_dir: Path, run_dir: Path
+) -> None:
+    folder = str(tiny_encoder_dir if model == "encoder" else tiny_teacher_dir)
+    told = {}
+    for name, cache in {"online": None, "cached": {"kind": "hidden", "precision": "fp32"}}.items():
+        other = run_dir.parent / name
+        other.mkdir()
+        stages = [tune(folder), distill("previous", teacher_cache=cache)]
+        told[name] = go(recipe(rows_file, stages), other)
+    kept = of(told["cached"], "stage_started")[1]["cache"]
+    assert kept["tokens"] == kept["rows"] == kept["asked"] > 0
+    for kind in ("step", "evaluation", "sample"):
+        for one, two in zip(of(told["cached"], kind), of(told["online"], kind), strict=True):
+            for name in ("loss", "held_out_forward_kl", "held_out_teacher_accuracy"):
+                if name in two.get("metrics", {}):
+                    assert one["metrics"][name] == pytest.approx(two["metrics"][name], rel=1e-4)
+            assert one.get("teacher") == two.get("teacher")
+
+
+@pytest.mark.parametrize("model", ["encoder", "decoder"])
 @pytest.mark.parametrize("way", sorted(WAYS))
 def test_every_way_to_combine_runs_to_the_end(
     way: str,

@@ -169,11 +169,23 @@ def test_estimate(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) ->
         "time_s": [90, 4000],
         "time_basis": "formula",
         "steps": 1200,
+        "caches": [
+            {
+                "stage": 1,
+                "kind": "sampled",
+                "bytes_per_token": 302,
+                "tokens": 1_000_000,
+                "bytes": 302_500_000,
+                "at_most": True,
+            }
+        ],
     }
     monkeypatch.setattr(api, "estimate", lambda recipe: forecast)
     assert call("estimate", "r.yaml", "--json").document == forecast
     told = call("estimate", "r.yaml").out
     assert "2 GB" in told
+    assert "teacher cache of stage 2 (sampled): up to 302 bytes a token × 1,000,000" in told
+    assert "302 MB" in told or "303 MB" in told
     assert "1200 steps, 1 min 30 s to 1 h 06 min (formula); fits in memory." in told
 
 

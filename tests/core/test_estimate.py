@@ -60,7 +60,7 @@ def test_every_part_is_there(make: Make) -> None:
     result = estimate.estimate(make())
     assert set(result) == {
         *("memory_bytes", "total_memory_bytes", "available_memory_bytes", "fits", "time_s"),
-        *("time_basis", "steps", "download_bytes", "disk_bytes"),
+        *("time_basis", "steps", "download_bytes", "disk_bytes", "caches"),
     }
     assert tuple(result["memory_bytes"]) == memory_need.PARTS
     assert result["total_memory_bytes"] == sum(result["memory_bytes"].values())

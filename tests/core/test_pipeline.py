@@ -26,7 +26,7 @@ from distill_core import (
 from distill_core.errors import DataError, DiskFullError, RunError
 from distill_core.plan import plan
 from distill_core.students import width_prune
-from distill_core.teachers import local
+from distill_core.teachers import answers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 
@@ -175,13 +175,13 @@ def test_unlabelled_rows_are_answered_by_the_teacher_once(
     rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    answers = local.LocalTeacher.answers
+    ask = answers._ask
 
-    def counted(self: Any, prompts: Any, **more: Any) -> Any:
+    def counted(teacher: Any, tokenizer: Any, prompts: Any, *more: Any) -> Any:
         asked.append(len(prompts))
-        return answers(self, prompts, **more)
+        return ask(teacher, tokenizer, prompts, *more)
 
-    monkeypatch.setattr(local.LocalTeacher, "answers", counted)
+    monkeypatch.setattr(answers, "_ask", counted)
     events = go(recipe(rows_file, [distill(teacher)]), run_dir)
     started = of(events, "run_started")[0]["data"]
     assert asked == [started["unlabelled"]]

@@ -26,11 +26,14 @@ from distill_core.recipe import (
     AttentionLoss,
     CrossEntropyLoss,
     ForwardKLLoss,
+    HiddenCache,
     HiddenStatesLoss,
     LoraSettings,
     OptimSettings,
 )
 from distill_core.students.adapters import with_adapter
+from distill_core.teachers.cached import PROVIDES, CachedTeacher, row_counts, row_keys
+from distill_core.teachers.heads import Reader
 from distill_core.teachers.int8 import with_int8_layers
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.mixture import Mixture
@@ -83,6 +86,8 @@ class Way:
     """The teacher's id of each of the student's tokens, where it has more of them."""
     loss_chunk_rows: int | None = None
     """Rows of logits at once; 0: all; None: what suits the device."""
+    cached: str | None = None
+    """The teacher is asked once about a row; what it said is read from disk, in this format."""
     rounding: float = 0.0
     """How far the teacher's own arithmetic makes values differ with the batch that a row is in."""
 
@@ -100,6 +105,10 @@ WAYS: dict[str, Way] = {
     "bf16 teacher": Way(lambda: one_teacher().bfloat16(), rounding=2e-2),
     "int8 teacher": Way(lambda: with_int8_layers(one_teacher()), rounding=5e-3),
     "mixture": Way(mixture, refuses=INSIDE),
+    "cached": Way(cached="fp32", refuses=INSIDE),
+    "cached mixture": Way(mixture, cached="fp32", refuses=INSIDE),
+    # sorted probabilities jump where two that are nearly equal change places
+    "cached in fp16": Way(cached="fp16", refuses=INSIDE | SPANS, rounding=5e-3),
     "on-policy": Way(on_policy=True, refuses=SPANS),
     "trimmed vocabulary": Way(
         lambda: tiny_llama(layers=3, seed=1, vocab_size=80).eval(),
@@ -182,12 +191,15 @@ def stage_of(
     rows: list[Encoded] | None = None,
     steps: int = 1,
     ids: Sequence[int] | None = None,
+    cache: Any = None,
     **optim: Any,
 ) -> TrainingStage:
     """A stage of eight rows a step, never evaluated, unless told otherwise."""
     asked: Any = None
     if teacher:
         asked = LocalTeacher(teacher, vocab_size=80 if ids else 64, stop_ids={2})
+    if cache is not None:
+        asked = AskedOnce(asked, folder, cache)
     if ids:
         asked = TrimmedTeacher(asked, torch.tensor(ids))
     matching = match(losses, student.config, teacher.config) if teacher else None
@@ -209,6 +221,54 @@ def stage_of(
         checkpoint_every=1000,
         evaluate_every=1000,
     )
+
+
+class AskedOnce:
+    """A teacher whose every view is read from a cache, which asks it about rows that are new."""
+
+    def __init__(self, teacher: LocalTeacher, folder: Path, settings: Any) -> None:
+        self.model = teacher.model
+        self.provides = PROVIDES[settings.kind]
+        self.cached = CachedTeacher(
+            settings,
+            root=folder / "kept",
+            teacher={"weights": "of this test"},
+            tokenizer=_Tokens(teacher.vocab_size),  # type: ignore[arg-type]
+            temperature=1.0,
+            classes=None,
+            device=torch.device("cpu"),
+        )
+        self.reader = Reader(self.model, vocab_size=teacher.vocab_size)
+        self.cached.keep_heads(self.reader.heads)
+
+    def look_into(self, wanted: Any) -> None:
+        self.cached.look_into(wanted)
+
+    def logits(self, batch: Any) -> torch.Tensor:
+        return self.cached.logits(batch)
+
+    def view(self, batch: Any) -> Any:
+        read, kept = batch.for_teacher, self.cached.training
+        keys, counts = row_keys(read), row_counts(read)
+        if any(key not in kept.store for key in keys):
+            rows = self.reader.rows(read)
+            found = kept.kind.kept(rows, self.reader.heads, keys=keys, counts=counts)
+            for key, arrays in zip(keys, found, strict=True):
+                kept.store.add(key, arrays)
+            kept.store.flush()
+        return self.cached.view(batch)
+
+
+class _Tokens(dict[str, int]):
+    """As many tokens as there are, without a template."""
+
+    chat_template = None
+
+    def __init__(self, count: int) -> None:
+        super().__init__({str(number): number for number in range(count)})
+
+    def get_vocab(self) -> dict[str, int]:
+        return dict(self)
 
 
 def own_batches(rows: list[Encoded], fraction: float = 1.0) -> OnPolicy:
@@ -237,6 +297,8 @@ def case(
     way, losses = WAYS[way_name], TERMS[terms] if isinstance(terms, str) else terms
     rows = rows or encoded(8)
 
+    cache = HiddenCache(precision=way.cached) if way.cached else None  # type: ignore[arg-type]
+
     def make() -> TrainingStage:
         student, teacher = tiny_llama(), way.teacher()
         for model in (student, *getattr(teacher, "members", [teacher])):
@@ -249,6 +311,7 @@ def case(
             rows=rows,
             steps=2 if way.resumed else 1,
             ids=way.ids,
+            cache=cache,
             global_batch_size=size,
             micro_batch_size=way.micro_batch_size,
             loss_chunk_rows=way.loss_chunk_rows,

@@ -38,6 +38,9 @@ class House(BaseModel):
     doors: list[int] | None = Field(None, description="Their numbers.")
     rooms: list[Literal["attic", "cellar"]] = []
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] = Cat()
+    guest: Annotated[Cat | Dog, Field(discriminator="kind")] | None = Field(
+        None, description="Who comes to stay."
+    )
     nap: Nap | None = None
     always: Nap = Nap()
 
@@ -64,13 +67,15 @@ def test_kinds_follow_the_types() -> None:
         "owner": "text",
         "floors": "integer",
         "rooms": "several",
+        "guest": "variant",
         "nap": "group",
         "always": "group",
-    }  # the union is left to the caller
+    }  # a union that is needed is left to the caller
     assert [name for name, setting in FOUND.items() if setting.optional] == [
         "owner",
         "floors",
         "doors",
+        "guest",
         "nap",
     ]
     assert FOUND["colour"].choices == ("red", "dark_blue")
@@ -82,6 +87,18 @@ def test_variants_and_tags_of_a_union() -> None:
     assert form.tag(SCHEMA, known["cat"]) == {"kind": "cat"}
     assert [item.key for item in form.settings(SCHEMA, known["cat"], "pet")] == ["lives"]
     assert form.variants(SCHEMA, SCHEMA["properties"]["nap"]) == {}
+
+
+def test_one_of_several_variants_may_be_chosen_or_none() -> None:
+    found = FOUND["guest"]
+    assert found.choices == ("cat", "dog")
+    assert found.info == "Who comes to stay."
+    made = form.component(found, None)
+    assert isinstance(made, gr.Dropdown)
+    assert made.value == ""
+    assert [value for _, value in made.choices] == ["", "cat", "dog"]
+    assert form.component(found, {"kind": "dog"}).value == "dog"
+    assert set(form.variants(SCHEMA, found.node)) == {"cat", "dog"}
 
 
 def test_ranges_are_told_not_enforced_by_the_component() -> None:

@@ -211,6 +211,25 @@ def test_going_away_and_back_loses_nothing(
     assert after == before
 
 
+def test_a_variant_is_chosen_changed_and_left_with_its_settings(desk: desks.Desk) -> None:
+    stages = form.variants(SCHEMA, form.find(SCHEMA, "stages")["items"])
+    groups = form.settings(SCHEMA, stages["distill"], "stages.0")
+    cache = next(item for item in groups if item.key == "teacher_cache")
+
+    def choose(tag: str) -> Any:
+        edits.choose_variant(cache, tag, "", desk, 0)
+        return api.load_recipe(desks.current(desk)).stages[0].teacher_cache
+
+    assert choose("top_k").k == 64
+    k = form.settings(SCHEMA, form.variants(SCHEMA, cache.node)["top_k"], cache.path)[0]
+    assert (k.label, k.kind) == ("Tokens kept", "integer")
+    edits.edit(k, 8, "", desk)
+    assert choose("sampled").samples == 50
+    assert choose("") is None
+    assert "teacher_cache" not in now(desk)["stages"][0]
+    assert choose("top_k").k == 8, "what it was set to is kept aside"
+
+
 def test_an_optional_group_is_switched_on_with_its_tag(desk: desks.Desk) -> None:
     stages = form.variants(SCHEMA, form.find(SCHEMA, "stages")["items"])
     groups = form.settings(SCHEMA, stages["distill"], "stages.0")

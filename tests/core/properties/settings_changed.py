@@ -193,6 +193,22 @@ _TEACHING = {
     f"{_DISTILL}.teacher each .model": ("distill", _TWO, ["stages.0.teacher.1.model=$T"]),
     f"{_DISTILL}.teacher each .weight": ("distill", _TWO, ["stages.0.teacher.1.weight=3"]),
     f"{_DISTILL}.teacher_precision": ("distill", [], ["stages.0.teacher_precision=int8"]),
+    f"{_DISTILL}.teacher_cache": ("distill", [], ["stages.0.teacher_cache={kind: hidden}"]),
+    f"{_DISTILL}.teacher_cache(hidden).precision": (
+        "distill",
+        ["stages.0.teacher_cache={kind: hidden}"],
+        ["stages.0.teacher_cache.precision=bf16"],
+    ),
+    f"{_DISTILL}.teacher_cache(top_k).k": (
+        "distill",
+        ["stages.0.teacher_cache={kind: top_k, k: 8}"],
+        ["stages.0.teacher_cache.k=9"],
+    ),
+    f"{_DISTILL}.teacher_cache(sampled).samples": (
+        "distill",
+        ["stages.0.teacher_cache={kind: sampled, samples: 8}"],
+        ["stages.0.teacher_cache.samples=9"],
+    ),
     f"{_DISTILL}.student": ("distill", [], _SCRATCH),
     f"{_DISTILL}.losses": ("distill", [], ["stages.0.losses=[{name: jsd}]"]),
     f"{_DISTILL}.teacher_answers.rows": ("distill", [], ["stages.0.teacher_answers.rows=all"]),

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,9 @@ SHORT = [
 ]
 
 
-def run_of(tmp_path: Path, *launcher: str) -> tuple[Path, str]:
+def run_of(tmp_path: Path, *launcher: str, more: Sequence[str] = ()) -> tuple[Path, str]:
     """Run the shortened default recipe; returns its folder and what was printed."""
-    sets = [word for one in SHORT for word in ("--set", one)]
+    sets = [word for one in (*SHORT, *more) for word in ("--set", one)]
     runs_dir = tmp_path / f"runs-{len(launcher)}"
     command = [*launcher, "-m", "distill_core.cli", "run", "pocket_student", *sets]
     done = subprocess.run(
@@ -148,12 +149,20 @@ def events_in(folder: Path) -> list[dict[str, Any]]:
     return [event for event in found if event["type"] != "progress"]
 
 
-def test_accelerate_launch_trains_the_default_recipe_as_one_process_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more", [[], ["stages.0.teacher_cache={kind: top_k}"]], ids=["online", "cached"]
+)
+def test_accelerate_launch_trains_the_default_recipe_as_one_process_does(
+    tmp_path: Path, more: list[str]
+) -> None:
     accelerate = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-    together, printed = run_of(tmp_path, *accelerate)
-    alone, _ = run_of(tmp_path)
+    together, printed = run_of(tmp_path, *accelerate, more=more)
+    alone, _ = run_of(tmp_path, more=more)
     ours, theirs = events_in(together), events_in(alone)
     assert [event["type"] for event in ours] == [event["type"] for event in theirs]
+    kept = [e["cache"] for e in (*ours, *theirs) if e["type"] == "stage_started" and e["cache"]]
+    assert len(kept) == 2 * len(more)
+    assert len({(one["folder"], one["rows"], one["asked"]) for one in kept}) == len(more)
     pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0]["type"] == "step"]
     assert len(pairs) == 10, "the student's, and its baseline's"
     for mine, other in pairs:

@@ -1,0 +1,213 @@
+"""The one pass in which a teacher is asked about everything that a stage will want to know.
+
+In: rows, held-out rows and prompts, and a teacher that is loaded if something is missing. Out: a
+cache that has it all, and progress on the way. A pass that was cut short goes on where it ended;
+what is on disk is checked before it is believed, and what cannot be read is asked again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from distill_core import ranks
+from distill_core.data.batches import Batch, by_length, collate
+from distill_core.events import Event, progress
+from distill_core.teachers.cached import CachedTeacher, Kept, row_counts, row_keys
+from distill_core.teachers.heads import Reader
+from distill_core.teachers.on_demand import OnDemandTeacher
+
+TOKENS = 4096
+"""Padded tokens in one forward pass."""
+
+FLUSH_S = 20.0
+"""Rows are written at least this often: so much work is lost at the most."""
+
+_ROWS_AT_ONCE = 256
+_CHECKED_AT_ONCE = 2000
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What held-out rows ask a teacher.
+
+    `compared`: rows in which it is compared with the student; `own`: rows that it is scored on by
+    itself, in its own ids; `prompts`, in its own ids, to answer in at most `max_new_tokens`.
+    """
+
+    compared: Sequence[Any] = ()
+    own: Sequence[Any] = ()
+    prompts: Sequence[list[int]] = ()
+    max_new_tokens: int = 0
+
+
+@dataclass
+class Filled:
+    """What a cache holds for a stage."""
+
+    kind: str
+    folder: str
+    rows: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    """On disk, with heads, held-out rows, and what other runs have asked for."""
+    asked: int = 0
+    """Rows that the teacher was asked about now; all others were there."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Encoded rows, and how they become what the teacher reads of them."""
+
+    items: Sequence[Any]
+    pad_token_id: int
+    read: Callable[[Batch], Batch] = lambda batch: batch.for_teacher
+
+    def batch(self, places: Sequence[int]) -> Batch:
+        """Some rows as the teacher reads them."""
+        items = [self.items[place] for place in places]
+        return self.read(collate(items, pad_token_id=self.pad_token_id, rows=places))
+
+    def wanted(self) -> dict[bytes, _Row]:
+        """Different rows under their keys, in an order that depends on nothing but the rows."""
+        found: dict[bytes, _Row] = {}
+        for start in range(0, len(self.items), _ROWS_AT_ONCE):
+            places = range(start, min(start + _ROWS_AT_ONCE, len(self.items)))
+            batch = self.batch(places)
+            lengths = batch.attention_mask.sum(1).tolist()
+            facts = zip(row_keys(batch), places, lengths, row_counts(batch), strict=True)
+            for key, place, length, positions in facts:
+                found.setdefault(key, _Row(place, length, positions))
+        return dict(sorted(found.items(), key=lambda one: (one[1].length, one[0])))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Its place among the items, its tokens, and how many positions are asked about."""
+
+    place: int
+    length: int
+    positions: int
+
+
+def fill(
+    cached: CachedTeacher,
+    teacher: OnDemandTeacher,
+    *,
+    rows: Reading,
+    held_out: Questions,
+) -> Generator[Event, None, Filled]:
+    """Ask the teacher about all rows, held-out rows and held-out prompts that are not kept yet.
+
+    It is loaded only if something is missing. Yields `progress`.
+
+    Raises:
+        DiskFullError: if there is no room; what was written is kept.
+        ModelError: if the teacher cannot be taken apart, or the format cannot hold its numbers.
+    """
+    done = Filled(cached.settings.kind, cached.training.store.mark)
+    compared = replace(rows, items=held_out.compared)
+    own = Reading(held_out.own, rows.pad_token_id)
+    readings = ((cached.training, rows), (cached.scoring, compared), (cached.scoring, own))
+    for kept, reading in readings:
+        wanted = reading.wanted()
+        found = yield from _missing(kept, wanted)
+        # processes that train together ask about the same rows, whatever each has found
+        missing, headless = ranks.agree(partial(_lacks, cached, found))
+        if missing or headless:
+            reader = Reader(teacher.model, vocab_size=cached.vocab_size)
+            if headless:
+                ranks.agree(partial(cached.keep_heads, reader.heads))
+            yield from _ask(cached, kept, reader, reading, wanted, missing)
+            ranks.gather([])  # all have written
+            kept.store.reopen()
+        if reading is rows:
+            done.rows, done.asked = len(wanted), len(missing)
+            done.tokens = sum(row.positions for row in wanted.values())
+    yield from _prompts(cached, teacher, held_out)
+    stores = {one.mark: one for one in (cached.training.store, cached.scoring.store)}
+    done.bytes = sum(store.size_bytes for store in stores.values())
+    return done
+
+
+def _lacks(cached: CachedTeacher, missing: set[bytes]) -> tuple[set[bytes], bool]:
+    return missing, not cached.has_heads
+
+
+def _missing(kept: Kept, wanted: dict[bytes, _Row]) -> Generator[Event, None, set[bytes]]:
+    """Keys that are not there or cannot be read as they were written."""
+    there = [key for key in wanted if key in kept.store]
+    missing = wanted.keys() - set(there)
+    for number, key in enumerate(there):
+        if number % _CHECKED_AT_ONCE == 0:
+            words = "checking what the teacher has said"
+            yield progress("caching teacher", words, done=number, total=len(there))
+        if not kept.store.is_whole(key):
+            missing.add(key)
+    return missing
+
+
+def _ask(
+    cached: CachedTeacher,
+    kept: Kept,
+    reader: Reader,
+    reading: Reading,
+    wanted: dict[bytes, _Row],
+    missing: set[bytes],
+) -> Generator[Event, None, None]:
+    """Ask about the missing rows, in the same batches whatever is there already.
+
+    Of several processes each takes every n-th batch, and writes files of its own.
+    """
+    keys = list(wanted)
+    if kept is cached.training:
+        width, vocab_size = reader.heads.width, cached.vocab_size
+        size = cached.settings.bytes_per_token(width=width, vocab_size=vocab_size)
+        kept.store.require_room(size * sum(wanted[key].positions for key in missing))
+    flushed, done = time.monotonic(), 0
+    groups = by_length([row.length for row in wanted.values()], tokens_at_once=TOKENS)
+    try:
+        for number, group in enumerate(groups):
+            yield progress("caching teacher", _words(kept), done=done, total=len(keys))
+            done += len(group)
+            is_mine = number % ranks.count() == ranks.number()
+            if not is_mine or not any(keys[place] in missing for place in group):
+                continue
+            batch = reading.batch([wanted[keys[place]].place for place in group])
+            batch = batch.to(cached.device)
+            asked, counts = row_keys(batch), row_counts(batch)
+            found = kept.kind.kept(reader.rows(batch), reader.heads, keys=asked, counts=counts)
+            for key, arrays in zip(asked, found, strict=True):
+                if key in missing:
+                    kept.store.add(key, arrays)
+            if time.monotonic() - flushed > FLUSH_S:
+                kept.store.flush()
+                flushed = time.monotonic()
+    finally:
+        kept.store.flush()  # a pass that is ended goes on from here
+    yield progress("caching teacher", _words(kept), done=len(keys), total=len(keys))
+
+
+def _words(kept: Kept) -> str:
+    what = {
+        "hidden": "hidden states",
+        "top_k": "likeliest tokens",
+        "sampled": "drawn tokens",
+    }[kept.kind.name]
+    return f"the teacher's {what}, once for all steps"
+
+
+def _prompts(
+    cached: CachedTeacher, teacher: OnDemandTeacher, held_out: Questions
+) -> Generator[Event, None, None]:
+    """Let the teacher answer; only the first of several processes scores held-out rows."""
+    longest = held_out.max_new_tokens
+    new = [one for one in held_out.prompts if not cached.said.knows(one, longest)]
+    if new and ranks.is_first():
+        words = "the teacher answers held-out prompts"
+        yield progress("caching teacher", words, done=0, total=len(new))
+        cached.said.keep(new, teacher.answers(new, max_new_tokens=longest), longest)
+        yield progress("caching teacher", words, done=len(new), total=len(new))
