@@ -135,7 +135,7 @@ def train(
                     gather=ranks.gather,
                 )
             given, own = written.rows, {"own_answer_tokens": written.mean_tokens}
-        batches = _batches(stage, order[step], given)
+        batches = _batches(stage, order[step], given, accelerator.device)
         objective = stage.objective.at(progress_at(step, total_steps=stage.total_steps))
         result = _one_step(stage, objective, accelerator, wrapped, prepared_optimizer, batches)
         step += 1
@@ -178,11 +178,15 @@ class _StepResult:
 
 
 def _batches(
-    stage: TrainingStage, rows: Sequence[int], encoded: Sequence[Encoded | EncodedText]
+    stage: TrainingStage,
+    rows: Sequence[int],
+    encoded: Sequence[Encoded | EncodedText],
+    device: torch.device,
 ) -> list[Batch]:
     """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
-    each = math.ceil(len(encoded) / ranks.count())  # so that every process has some
-    groups = micro_batches(encoded, min(stage.optim.micro_batch_size, each))
+    groups = micro_batches(
+        encoded, stage.optim.micro_batch_size, processes=ranks.count(), device=device.type
+    )
     return [
         collate(
             [encoded[place] for place in group],

@@ -29,7 +29,11 @@ class OptimSettings(Settings):
     )
     global_batch_size: int = Field(32, ge=1, le=65536, description="Rows per optimiser step.")
     micro_batch_size: int = Field(
-        8, ge=1, le=65536, description="Rows at once in memory; does not change the result."
+        8,
+        ge=1,
+        le=65536,
+        description="Rows at once in memory where they are as long as a step's longest; of shorter "
+        "ones more. Like lengths come together. Does not change the result.",
     )
     loss_chunk_rows: int | None = Field(
         None,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from pathlib import Path
 
 import orjson
@@ -19,18 +18,21 @@ from distill_core.events import Event
 from distill_core.files import disk_full_told, plain
 
 FILE_NAME = "events.jsonl"
-FLUSH_EVERY_S = 0.2
-"""Step events may wait this long in memory; all others are written at once."""
 
 
 class Journal:
-    """The writing end; one at a time per run. Use as a context manager."""
+    """The writing end; one at a time per run. Use as a context manager.
+
+    Steps wait in memory until somebody calls `flush`, in another thread than the one that trains:
+    adding one never waits for the disk. All other events are written at once.
+    """
 
     def __init__(self, run_dir: Path, name: str = FILE_NAME) -> None:
         self.path = run_dir / name
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []
-        self._flushed_at = 0.0
+        self._writing = threading.Lock()
+        """Held by whoever writes; never asked for while `_lock` is held."""
         self._fd = -1
         with disk_full_told(run_dir):
             self._fd = os.open(
@@ -44,18 +46,17 @@ class Journal:
         line = orjson.dumps(event, default=plain, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
         with self._lock:
             self._waiting.append(line)
-            due = time.monotonic() - self._flushed_at >= FLUSH_EVERY_S
-            if due or event["type"] != "step":
-                self._flush()
+        if event["type"] != "step":
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits in memory."""
-        with self._lock:
+        with self._writing:
             self._flush()
 
     def close(self) -> None:
         """Write what waits, then let go of the file."""
-        with self._lock:
+        with self._writing:
             if self._fd < 0:
                 return
             try:
@@ -74,11 +75,11 @@ class Journal:
             self.close()
 
     def _flush(self) -> None:
-        if not self._waiting:
+        with self._lock:
+            data = b"".join(self._waiting)
+            self._waiting.clear()
+        if not data:
             return
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._flushed_at = time.monotonic()
         written = 0
         try:
             with disk_full_told(self.path.parent):

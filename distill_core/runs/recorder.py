@@ -1,12 +1,14 @@
 """Writes a run down while it goes on: events, status, samples, scores.
 
 In: the pipeline's events, one by one. Out: the files of the run's folder, `status.json` never
-older than a second. Knows nothing of torch, nor of what makes the events.
+older than a second. What a step says is written by a thread of its own, so that training never
+waits for the disk. Knows nothing of torch, nor of what makes the events.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import time
 from pathlib import Path
@@ -21,8 +23,8 @@ from distill_core.scores import TASK_METRICS
 
 HEARTBEAT_S = 1.0
 ENDS = frozenset({"run_finished", "run_stopped", "run_failed"})
-STATUS_EVERY_S = 0.25
-"""Steps change `status.json` at most this often; everything else at once."""
+STEPS_EVERY_S = 0.2
+"""Steps wait at most so long in memory, and with them what changes little in `status.json`."""
 
 
 class Recorder:
@@ -36,6 +38,10 @@ class Recorder:
         self._samples: journal.Journal | None = None
         self._pace = Pace()
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        """Held by whoever writes the status; never asked for while `_lock` is held."""
+        self._news = False
+        """Whether something is not in the status on the disk yet."""
         self._written_at = 0.0
         self._over = False
         self._trouble: BaseException | None = None
@@ -67,8 +73,10 @@ class Recorder:
         self._journal.append(event)
         with self._lock:
             changed = _EFFECTS.get(event["type"], _nothing)(self, event)
-        if changed or time.monotonic() - self._written_at > STATUS_EVERY_S:
+        if changed or event["type"] in ENDS:
             self._write_status(last=event["type"] in ENDS)
+        else:
+            self._news = True
 
     def record_failure(self, event: Event) -> None:
         """As `record`, on a disk that may be full: the ballast goes overboard first."""
@@ -81,22 +89,26 @@ class Recorder:
         self._write_status(last=True, somehow=True)
 
     def _beat(self) -> None:
-        while not self._leaving.wait(HEARTBEAT_S):
+        while not self._leaving.wait(min(HEARTBEAT_S, STEPS_EVERY_S)):
             try:
                 self._journal.flush()
-                self._write_status()
+                if self._news or time.monotonic() - self._written_at >= HEARTBEAT_S:
+                    self._write_status()
             except Exception as error:
                 self._trouble = error  # told by the next `record`
 
     def _write_status(self, *, last: bool = False, somehow: bool = False) -> None:
-        with self._lock:
-            if self._over:
-                return  # from its last status on, a run belongs to whoever resumes it
-            self._over = last
-            self.status["heartbeat_time"] = time.time()
+        with self._writing:
+            with self._lock:
+                if self._over:
+                    return  # from its last status on, a run belongs to whoever resumes it
+                self._over = last
+                self._news = False
+                self.status["heartbeat_time"] = time.time()
+                now = copy.deepcopy(self.status)
             self._written_at = time.monotonic()
             write = run_status.write_somehow if somehow else run_status.write
-            write(self.run_dir, self.status)
+            write(self.run_dir, now)
 
     def end(self, state: str, **changes: Any) -> bool:
         """Change to a state without a process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,7 @@ def test_a_damaged_line_is_skipped(tmp_path: Path) -> None:
     assert steps(tmp_path) == [0]
 
 
-def test_steps_wait_in_memory_and_others_do_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal, "FLUSH_EVERY_S", 1e9)
-    monkeypatch.setattr(journal.time, "monotonic", lambda: 5e8)
+def test_steps_wait_in_memory_and_others_do_not(tmp_path: Path) -> None:
     with journal.Journal(tmp_path) as log:
         log.append(event("step", step=1))
         assert steps(tmp_path) == []
@@ -97,6 +94,30 @@ def test_steps_wait_in_memory_and_others_do_not(
         assert steps(tmp_path) == [1, 2, 3]
         log.append(event("step", step=4))
     assert steps(tmp_path) == [1, 2, 3, 4], "closing writes the rest"
+
+
+def test_a_step_never_waits_for_a_disk_that_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, busy, go_on = os.write, threading.Event(), threading.Event()
+
+    def slow(fd: int, data: bytes) -> int:
+        busy.set()
+        assert go_on.wait(30)
+        return write(fd, data)
+
+    with journal.Journal(tmp_path) as log:
+        log.append(event("step", step=0))
+        monkeypatch.setattr(os, "write", slow)
+        writer = threading.Thread(target=log.flush)
+        writer.start()
+        assert busy.wait(30)
+        for step in range(1, 4):  # while the disk holds the other thread
+            log.append(event("step", step=step))
+        assert steps(tmp_path) == []
+        go_on.set()
+        writer.join()
+    assert steps(tmp_path) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("room", [0, 1, 100, 250])

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,39 @@ def test_status_follows_the_events(run_dir: Path) -> None:
     assert (status["done"], status["total"], status["total_steps"]) == (3, 8, 9)
     assert status["eta_s"] is None
     asking.close()  # type: ignore[attr-defined]
+
+
+def test_steps_are_written_without_the_one_that_trains(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the events nor the status of a step are written in its own thread."""
+    write, replace = os.write, files.replace_json
+    by: list[tuple[str, bool]] = []
+
+    def writes(fd: int, data: bytes) -> int:
+        by.append((data.decode(), threading.current_thread() is threading.main_thread()))
+        return write(fd, data)
+
+    def replaces(path: Path, data: Any) -> None:
+        by.append((path.name, threading.current_thread() is threading.main_thread()))
+        replace(path, data)
+
+    def steps(recipe: object, folder: Path, *, should_stop: object) -> Iterator[Event]:
+        yield STARTED
+        yield STAGE
+        yield step(1)  # the first one changes the phase, which is told at once
+        by.clear()
+        for number in range(2, 5):
+            yield step(number)
+        assert not [what for what, in_main in by if in_main]
+        pretend.until("the steps", lambda: run_status.current(folder)["step"] == 4)
+        pretend.until("the events", lambda: len(journal.read(folder)[0]) >= 6)
+        assert not [what for what, in_main in by if in_main]
+        yield event("run_finished", evaluation={})
+
+    monkeypatch.setattr(os, "write", writes)
+    monkeypatch.setattr(files, "replace_json", replaces)
+    assert worker.work(run_dir, pipeline=steps) == 0
 
 
 def test_time_left_is_forecast_from_the_pace() -> None:

@@ -213,14 +213,35 @@ def test_there_is_no_step_after_the_last() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 8))
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=40),
+    st.integers(1, 8),
+    st.integers(1, 4),
+    st.sampled_from(["cpu", "cuda"]),
+)
 def test_micro_batches_hold_every_row_once_and_like_lengths_together(
-    lengths: list[int], micro_batch_size: int
+    lengths: list[int], micro_batch_size: int, processes: int, device: str
 ) -> None:
     items = [item([1] * length, [1] * length) for length in lengths]
-    parts = micro_batches(items, micro_batch_size)
+    parts = micro_batches(items, micro_batch_size, processes=processes, device=device)
     flat = [place for part in parts for place in part]
     assert sorted(flat) == list(range(len(items)))
     assert [lengths[place] for place in flat] == sorted(lengths, reverse=True)
-    assert all(len(part) == micro_batch_size for part in parts[:-1])
-    assert parts == micro_batches(items, micro_batch_size)
+    for part in parts:
+        longest = lengths[part[0]]
+        assert len(part) * longest <= micro_batch_size * max(lengths)
+        assert sum(longest - lengths[place] for place in part) <= (64 if device == "cpu" else 1024)
+    assert len(parts) % processes == 0 or len(parts) == len(items)
+    assert parts == micro_batches(items, micro_batch_size, processes=processes, device=device)
+
+
+def test_short_rows_come_in_larger_parts_and_long_padding_in_none() -> None:
+    def parts(*lengths: int, size: int, processes: int = 1) -> list[list[int]]:
+        items = [item([1] * length, [1] * length) for length in lengths]
+        found = micro_batches(items, size, processes=processes)
+        return [[lengths[place] for place in part] for part in found]
+
+    assert parts(8, 8, 4, 4, 4, 4, size=2) == [[8, 8], [4, 4, 4, 4]]
+    assert parts(300, 290, 280, 20, 10, size=8) == [[300, 290, 280], [20, 10]]
+    assert parts(8, 8, 8, 8, size=8, processes=2) == [[8, 8], [8, 8]]
+    assert parts(8, 8, 8, size=8, processes=4) == [[8], [8], [8]]
