@@ -173,7 +173,7 @@ def run_stage(
         student=network,
         teacher=taught_by,
         on_policy=reading.on_policy_of(this.recipe, stage, kept, student_tokenizer, tokenizer),
-        objective=Objective(stage.losses, matching),
+        objective=Objective(stage.losses, matching, compiled=stage.settings.optim.compile_loss),
         rows=encoded,
         optim=stage.settings.optim,
         total_steps=stage.total_steps,

@@ -23,6 +23,7 @@ WORDS = {
     "global_batch_size": "Rows per step",
     "micro_batch_size": "Rows at once in memory",
     "loss_chunk_rows": "Tokens at once in the loss",
+    "compile_loss": "Compile the loss",
     "grad_clip_norm": "Gradient clip",
     "warmup_fraction": "Warm-up",
     "max_steps": "Steps",

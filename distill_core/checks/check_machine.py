@@ -5,8 +5,11 @@ In: a recipe, and whether its networks and rows could be counted. Out: problems.
 
 from __future__ import annotations
 
+import os
 import shutil
+import sysconfig
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from distill_core import device as machine
@@ -55,6 +58,45 @@ def int4_base(recipe: Recipe, counted: bool) -> Iterator[Problem]:
         if refused and stage.adapter is not None and stage.adapter.base_precision == "int4":
             field = f"stages.{place}.adapter.base_precision"
             yield Problem(severity="error", field=field, message=refused[0], fix=refused[1])
+
+
+def compiled_loss(recipe: Recipe, counted: bool) -> Iterator[Problem]:
+    """A loss to be compiled where there is nothing to compile it with, or nothing to compile."""
+    if not machine.available(recipe.device):
+        return
+    lacks = _no_compiler(machine.pick_device(recipe.device).type)
+    for place, stage in enumerate(recipe.stages):
+        optim, field = stage.optim, f"stages.{place}.optim.compile_loss"
+        if not optim.compile_loss:
+            continue
+        if lacks:
+            yield Problem(
+                severity="error",
+                field=field,
+                message=f"The loss cannot be compiled here: {lacks}.",
+                fix="Set compile_loss to false: the result is the same.",
+            )
+        elif optim.loss_chunk_rows == 0:
+            yield Problem(
+                severity="error",
+                field=field,
+                message="Only a loss in chunks is compiled, and loss_chunk_rows is 0.",
+                fix="Leave loss_chunk_rows empty, or set compile_loss to false.",
+            )
+
+
+def _no_compiler(device: str) -> str:
+    """What torch.compile lacks for a device here; "" if nothing."""
+    if device == "cpu":
+        compiler = os.environ.get("CXX", "cl" if os.name == "nt" else "g++")
+        if not (shutil.which(compiler) or shutil.which("clang++")):
+            return f"torch.compile needs a C++ compiler, and there is no {compiler}"
+        if os.name != "nt" and not Path(sysconfig.get_path("include"), "Python.h").is_file():
+            return "torch.compile needs Python's C headers (python3-dev)"
+        return ""
+    if device == "cuda":
+        return "" if find_spec("triton") else "torch.compile needs the package triton on CUDA"
+    return f"torch.compile for {device} has not been tried with it"
 
 
 def memory(recipe: Recipe, counted: bool) -> Iterator[Problem]:
@@ -118,6 +160,7 @@ def disk(recipe: Recipe, counted: bool) -> Iterator[Problem]:
 RULES: tuple[Callable[[Recipe, bool], Iterator[Problem]], ...] = (
     device_missing,
     int4_base,
+    compiled_loss,
     slow_bf16,
     memory,
     disk,

@@ -10,31 +10,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from distill_core.device import logit_rows_at_once
-from distill_core.losses import slopes
 from distill_core.losses.logit_rows import LogitRows, projected
-from distill_core.losses.slopes import Slope, Softened
+from distill_core.losses.row_block import compare_block, fused, parts_of
 from distill_core.losses.sparse import SparseRows
-
-SLOPES: dict[str, Callable[[Softened, Any], tuple[Tensor, Slope]]] = {
-    "forward_kl": slopes.forward_kl,
-    "reverse_kl": slopes.reverse_kl,
-    "jsd": slopes.jsd,
-    "skewed_forward_kl": slopes.skewed_forward_kl,
-    "skewed_reverse_kl": slopes.skewed_reverse_kl,
-    "total_variation": slopes.total_variation,
-    "cross_entropy": slopes.cross_entropy,
-}
-"""The terms that can be computed so, by name."""
 
 CACHED_ENTRIES = 2**18
 """Logits that stay in a processor's cache while the terms go over them several times."""
@@ -52,6 +39,8 @@ class Comparison:
     targets: Tensor
     chunk_rows: int | None
     """Most rows of logits in memory at once; None: what suits the device."""
+    compiled: bool = False
+    """Whether `torch.compile` melts the arithmetic on a chunk into one kernel."""
 
 
 class Compared(NamedTuple):
@@ -173,30 +162,22 @@ def _compare(
     """Write the values of a chunk's rows; put the loss's slopes by the logits in their place."""
     count, width = logits.shape
     narrower = theirs is not None and theirs.shape[-1] < width
+    parts, temperatures = parts_of(given.terms, narrower=narrower)
+    compare = fused if given.compiled else compare_block
     size = max(1, CACHED_ENTRIES // width) if logits.device.type == "cpu" else count
     for start in range(0, count, size):
         stop = min(start + size, count)
         part, place = slice(start, stop), slice(rows.start + start, rows.start + stop)
-        block, asked = logits[part], theirs[part] if theirs is not None else None
-        sides: dict[tuple[float, bool], Softened] = {}
-        total: Tensor | None = None
-        for term, told in zip(given.terms, values, strict=True):
-            t = getattr(term, "temperature", 1.0)
-            # a term on labels alone goes over all of the student's ids
-            cut = narrower and term.asks_teacher
-            if (t, cut) not in sides:
-                other = asked if cut or not narrower else None
-                sides[t, cut] = Softened(block, other, given.targets[place], temperature=t)
-            value, slope = SLOPES[term.name](sides[t, cut], term)
-            told[place] = t * t * value
-            share = given.shares.get(term.name) if learns else None
-            if share is not None:
-                # T² · value of z = logits / T: one T goes
-                piece = slope().mul_((t * share[place])[:, None])
-                piece = functional.pad(piece, (0, width - piece.shape[-1])) if cut else piece
-                total = piece if total is None else total.add_(piece)
+        asked = theirs[part] if theirs is not None else None
+        shares = [given.shares.get(term.name) if learns else None for term in given.terms]
+        counted = [share[place] if share is not None else None for share in shares]
+        found, total = compare(
+            logits[part], asked, given.targets[place], counted, parts, temperatures
+        )
+        for told, value in zip(values, found, strict=True):
+            told[place] = value
         if learns:
-            block.copy_(total) if total is not None else block.zero_()
+            logits[part] = total if total is not None else 0.0
 
 
 def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:

@@ -23,9 +23,10 @@ from distill_core.losses import (
     sparse,
 )
 from distill_core.losses.base import LossTerm, SupervisedRows
-from distill_core.losses.chunked import SLOPES, Comparison
+from distill_core.losses.chunked import Comparison
 from distill_core.losses.logit_rows import LogitRows
 from distill_core.losses.matching import Matching
+from distill_core.losses.row_block import SLOPES
 from distill_core.losses.sparse import SparseRows
 from distill_core.recipe import (
     AttentionLoss,
@@ -173,7 +174,9 @@ class Objective:
         matching: Matching | None = None,
         *,
         progress: float = 0.0,
+        compiled: bool = False,
     ) -> None:
+        self.compiled = compiled
         self.matching = matching or Matching()
         self._given = [loss for loss in losses if loss.is_active]
         self.losses = [term_at(loss, progress) for loss in self._given]
@@ -181,7 +184,7 @@ class Objective:
 
     def at(self, progress: float) -> Objective:
         """The same terms with weights and temperatures as they are at `progress`."""
-        return Objective(self._given, self.matching, progress=progress)
+        return Objective(self._given, self.matching, progress=progress, compiled=self.compiled)
 
     def scheduled(self) -> dict[str, float]:
         """What follows a schedule, as it is now: `{"weight_jsd": 0.4, "temperature_jsd": 1.5}`."""
@@ -249,7 +252,7 @@ class Objective:
                 every = torch.full_like(labelled, share, dtype=torch.float32)
                 hard = LOSSES[term.name].applies_to == "labelled"
                 shares[term.name] = torch.where(labelled, every, 0.0) if hard else every
-        return Comparison(terms, shares, teacher, targets, chunk_rows)
+        return Comparison(terms, shares, teacher, targets, chunk_rows, self.compiled)
 
     def __call__(
         self, rows: SupervisedRows, *, totals: Mapping[str, int]

@@ -10,7 +10,6 @@ function of q whose derivative is g has the slope q · (g − Σ q · g).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,36 +41,51 @@ class Softened:
         self.width = student.shape[-1]
         if teacher is not None:
             self.width = min(self.width, teacher.shape[-1])
+        # kept by hand: torch.compile cannot look into the lock of Python 3.11's cached_property
+        self._log_q: Tensor | None = None
+        self._log_p: Tensor | None = None
+        self._q: Tensor | None = None
+        self._p: Tensor | None = None
 
     @property
     def sparse(self) -> SparseRows | None:
         """The teacher, if only some of its tokens are known: then there is no p."""
         return self._teacher if isinstance(self._teacher, SparseRows) else None
 
-    @cached_property
+    @property
     def log_q(self) -> Tensor:
         """Log of the student's probabilities."""
-        return self._log_softmax(self._student)
+        if self._log_q is None:
+            self._log_q = self._log_softmax(self._student)
+        return self._log_q
 
-    @cached_property
+    @property
     def log_p(self) -> Tensor:
         """Log of the teacher's probabilities."""
-        assert isinstance(self._teacher, Tensor), "the term asks a teacher for all logits"
-        return self._log_softmax(self._teacher)
+        if self._log_p is None:
+            assert isinstance(self._teacher, Tensor), "the term asks a teacher for all logits"
+            self._log_p = self._log_softmax(self._teacher)
+        return self._log_p
 
-    @cached_property
+    @property
     def q(self) -> Tensor:
         """The student's probabilities."""
-        return self.log_q.exp()
+        if self._q is None:
+            self._q = self.log_q.exp()
+        return self._q
 
-    @cached_property
+    @property
     def p(self) -> Tensor:
         """The teacher's probabilities."""
-        return self.log_p.exp()
+        if self._p is None:
+            self._p = self.log_p.exp()
+        return self._p
 
     def _log_softmax(self, logits: Tensor) -> Tensor:
         cut = logits[:, : self.width].float()
-        return torch.log_softmax(cut if self._temperature == 1 else cut / self._temperature, -1)
+        # one compiled kernel serves all temperatures
+        divide = torch.compiler.is_compiling() or self._temperature != 1
+        return torch.log_softmax(cut / self._temperature if divide else cut, -1)
 
 
 def forward_kl(rows: Softened, settings: Any) -> tuple[Tensor, Slope]:

@@ -42,6 +42,11 @@ class OptimSettings(Settings):
         description="Tokens whose logits are in memory at once, of teacher and student; empty: as "
         "many as suit the device; 0: all. Does not change the result.",
     )
+    compile_loss: bool = Field(
+        False,
+        description="Melt the loss's passes over memory into one (torch.compile; the first steps "
+        "take seconds longer). Does not change the result.",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
     )

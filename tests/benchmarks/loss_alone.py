@@ -33,8 +33,8 @@ WIDTHS = {49_152: 576, 151_936: 896}
 """Hidden size by vocabulary: SmolLM2-135M, Qwen2.5-0.5B."""
 
 WAYS = {
-    "jsd": ("plain", "chunked", "liger", "liger, compiled"),
-    "forward_kl at T = 2 and cross_entropy": ("plain", "chunked"),
+    "jsd": ("plain", "chunked", "chunked, compiled", "liger", "liger, compiled"),
+    "forward_kl at T = 2 and cross_entropy": ("plain", "chunked", "chunked, compiled"),
 }
 """By terms; the last one is compared with the first two where it is there."""
 
@@ -169,7 +169,7 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def ours(chunk_rows: int | None) -> Callable[[str], Callable[..., Any]]:
+def ours(chunk_rows: int | None, *, compiled: bool = False) -> Callable[[str], Callable[..., Any]]:
     """The product's own objective; 0: all logits at once."""
 
     def make(terms: str) -> Callable[..., Any]:
@@ -183,7 +183,7 @@ def ours(chunk_rows: int | None) -> Callable[[str], Callable[..., Any]]:
 
         soft = ForwardKLLoss(weight=0.7, temperature=2.0)
         chosen = [JSDLoss(weight=1.0)] if terms == "jsd" else [soft, CrossEntropyLoss(weight=0.3)]
-        objective = Objective(chosen)
+        objective = Objective(chosen, compiled=compiled)
 
         def work(states: Any, mine: Any, their_states: Any, theirs: Any, targets: Any) -> Any:
             labelled = torch.ones_like(targets, dtype=torch.bool)
@@ -226,6 +226,7 @@ def liger(*, compiled: bool) -> Callable[[str], Callable[..., Any]]:
 WORK = {
     "plain": ours(0),
     "chunked": ours(None),
+    "chunked, compiled": ours(None, compiled=True),
     "liger": liger(compiled=False),
     "liger, compiled": liger(compiled=True),
 }

@@ -6,6 +6,7 @@ That the numbers are right is shown in `properties/`, over every term and every 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from distill_core.checks.check_machine import _no_compiler
 from distill_core.data.tokenize import IGNORE_INDEX
+from distill_core.errors import RunError
+from distill_core.losses import row_block
+from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss, JSDLoss
 from distill_core.trainer import train
 from tests.core.definition import encoded, naive_loss
 from tests.core.ways import TERMS, Case, gradients, stage_of
@@ -27,21 +34,63 @@ Make = Callable[..., Any]
 def test_c20_the_logits_in_memory_are_those_of_a_chunk(
     tmp_path: Path, tiny_llama: Make, chunk_rows: int | None
 ) -> None:
+    # of one length, so that they come as one micro-batch
+    rows = encoded(2)[1:] * 40
+    supervised = sum(label != IGNORE_INDEX for row in rows for label in row.labels)
+    assert supervised > 100
     made = stage_of(
         tmp_path,
         tiny_llama(hidden_size=24),  # nothing else in it is as wide as the vocabulary
         tiny_llama(hidden_size=24, seed=1),
         TERMS["both"],
-        rows=encoded(40),
+        rows=rows,
         global_batch_size=40,
         micro_batch_size=40,
         loss_chunk_rows=chunk_rows,
     )
-    rows = sum(len([x for x in row.labels if x != IGNORE_INDEX]) for row in encoded(40))
-    assert rows > 100
     with Widest(64) as seen:
         list(train(made))
-    assert seen.rows == (27 if chunk_rows == 30 else rows)  # six chunks of like sizes
+    chunks = math.ceil(supervised / (chunk_rows or supervised))
+    assert seen.rows == math.ceil(supervised / chunks)  # of like sizes
+
+
+@pytest.mark.skipif(bool(_no_compiler("cpu")), reason="nothing to compile with")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_c20_a_compiled_loss_is_the_same_loss(
+    tmp_path: Path, tiny_llama: Make, temperature: float
+) -> None:
+    terms = [ForwardKLLoss(weight=0.6, temperature=temperature), JSDLoss(weight=0.3, beta=0.3)]
+    losses = [*terms, CrossEntropyLoss(weight=0.1)]
+    made = stage_of(
+        tmp_path,
+        tiny_llama(),
+        tiny_llama(layers=3, seed=1),
+        losses,
+        compile_loss=True,
+        grad_clip_norm=1e6,
+    )
+    step_and_definition(made, losses)
+    assert counters["stats"]["unique_graphs"] > 0
+
+
+@pytest.mark.skipif(bool(_no_compiler("cpu")), reason="nothing to compile with")
+def test_what_cannot_be_compiled_says_how_to_go_on(
+    tmp_path: Path, tiny_llama: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise TorchDynamoException("no luck\nat all\nand a long trace")
+
+    monkeypatch.setattr(row_block, "_compiled", lambda: broken)
+    made = stage_of(
+        tmp_path,
+        tiny_llama(),
+        tiny_llama(layers=3, seed=1),
+        TERMS["both"],
+        compile_loss=True,
+    )
+    with pytest.raises(RunError, match=r"could not be compiled.*\(no luck at all\).*compile_loss"):
+        list(train(made))
 
 
 class Widest(TorchDispatchMode):
@@ -59,12 +108,13 @@ class Widest(TorchDispatchMode):
         return made
 
 
-def step_and_definition(made: Any, terms: str) -> None:
+def step_and_definition(made: Any, named: str | list[Any]) -> None:
     """The step's loss and gradient are those of its definition."""
+    terms = TERMS[named] if isinstance(named, str) else named
     reference = copy.deepcopy(made.student)
-    loss = naive_loss(reference, copy.deepcopy(made.teacher.model), made.rows, TERMS[terms])
+    loss = naive_loss(reference, copy.deepcopy(made.teacher.model), made.rows, terms)
     loss.backward()
-    got, metrics = Case(made, made.rows, TERMS[terms], reference).step()
+    got, metrics = Case(made, made.rows, terms, reference).step()
     assert metrics["loss"] == pytest.approx(loss.item(), abs=1e-5)
     for name, value in gradients(reference).items():
         torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-5, msg=name)

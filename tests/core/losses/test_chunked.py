@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill_core.losses.chunked import SLOPES, Compared, Comparison, compared
+from distill_core.losses.chunked import Compared, Comparison, compared
 from distill_core.losses.logit_rows import DenseRows, HeadRows
 from distill_core.losses.objective import LOSSES
+from distill_core.losses.row_block import SLOPES
 from distill_core.recipe import (
     CrossEntropyLoss,
     ForwardKLLoss,

@@ -276,6 +276,8 @@ ELSEWHERE = {
     "data.sources each (hub).limit": "tests/core/data/test_hub.py::test_limit_and_configuration",
     f"{_TUNE}.optim.loss_chunk_rows": "tests/core/test_both_sides.py::"
     "test_c20_the_logits_in_memory_are_those_of_a_chunk",
+    f"{_TUNE}.optim.compile_loss": "tests/core/test_both_sides.py::"
+    "test_c20_a_compiled_loss_is_the_same_loss",
     f"{_TUNE}.adapter(lora).base_precision": "tests/core/students/test_int4_base.py::"
     "test_only_the_adapter_is_trained_and_its_base_is_rounded",
 }
