@@ -1,14 +1,12 @@
 """Several models answer one prompt, side by side, token by token.
 
-In: a run and a prompt. Out: a stream of plain dictionaries (shape: `api.compare`). Models stay in
-memory between prompts, a few of them; each says by its fingerprint whose weights answered.
+In: a run and a prompt. Out: a stream of plain dictionaries (shape: `api.compare`). Each model says
+by its fingerprint whose weights answered.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 import torch
 
-from distill_core import compare_classes, device, lineup, runs
+from distill_core import compare_classes, device, kept_models, lineup, runs
 from distill_core.data.batches import collate
 from distill_core.data.sources import prepare
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, encode_prompt, stop_token_ids
@@ -30,11 +28,7 @@ from distill_core.supervised import SupervisedLogits
 from distill_core.teachers.trimmed import without_dropped
 
 OTHER_RUN = "run:"
-KEPT_IN_MEMORY = 4
 TOP = 5
-
-_loaded: OrderedDict[tuple[str, str, float], lineup.Loaded] = OrderedDict()
-_loading = threading.Lock()
 
 
 def comparable(run_dir: Path) -> list[dict[str, Any]]:
@@ -164,21 +158,12 @@ def _bare(prompt: str, data: DataSettings) -> str:
 
 
 def _load(run_dir: Path, key: str, target: torch.device) -> lineup.Loaded:
-    """A member's model, from memory if its files have not changed since."""
+    """A member's model; of another run its student."""
     home, name = run_dir, key
     if key.startswith(OTHER_RUN):
         home, name = runs.resolve(key.removeprefix(OTHER_RUN), run_dir.parent), lineup.STUDENT
     found = lineup.member(home, name)
-    weights = home / found.source / "model.safetensors"
-    stamp = weights.stat().st_mtime if weights.is_file() else 0.0
-    place = (str(home), name, stamp)
-    with _loading:
-        if place not in _loaded:
-            _loaded[place] = lineup.load(home, found, device=target)
-            while len(_loaded) > KEPT_IN_MEMORY:
-                _loaded.popitem(last=False)
-        _loaded.move_to_end(place)
-        return _loaded[place]
+    return kept_models.load(home, found, device=target)
 
 
 def _stream(

@@ -26,8 +26,8 @@ GROUPS = {
     "parts": "losses teachers students data supervised class_logits network generate",
     "loop": "trainer both_sides refusal optimizer pipeline stage asking teaching reading watcher "
     "class_watcher checkpoints scoring evaluate conclusions lineup casting compare "
-    "compare_classes preview softening self_test reference export harness starter.build "
-    "starter.tokenizer",
+    "compare_classes kept_models preview softening self_test reference export harness "
+    "starter.build starter.tokenizer",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

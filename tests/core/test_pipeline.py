@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from distill_core import (
     compare,
     evaluate,
+    kept_models,
     lineup,
     pipeline,
     reading,
@@ -425,7 +426,7 @@ def finished(rows_file: Path, teacher: str, run_dir: Path) -> Path:
     evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_labels"]}
     go(recipe(rows_file, [distill(teacher)], evaluation=evaluation), run_dir)
     (run_dir / "status.json").write_text("{}")
-    compare._loaded.clear()
+    kept_models.forget()
     return run_dir
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import compare, lineup, pipeline, recipe_yaml
+from distill_core import compare, kept_models, lineup, pipeline, recipe_yaml
 from distill_core.errors import DataError, ModelError
 from distill_core.teachers.int8 import Int8Linear
 from distill_core.teachers.local import LocalTeacher
@@ -129,7 +129,7 @@ def test_the_mixture_and_each_of_its_teachers_can_answer(
     assert scores["teacher_1"]["kl_to_teacher"] > 0
     roles = {entry["key"]: entry["role"] for entry in compare.comparable(run_dir)}
     assert (roles["teacher"], roles["teacher_1"]) == ("teacher", "other")
-    compare._loaded.clear()
+    kept_models.forget()
     said = compare.compare(
         run_dir, "dim the fan", models=None, max_new_tokens=3, sampling_temperature=0
     )
