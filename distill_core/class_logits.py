@@ -40,11 +40,14 @@ class ClassLogits(nn.Module):
         """Logits (B, V), in the order of the batch."""
         return self.logits(self.outputs(batch), batch)
 
-    def outputs(self, batch: Batch, **wishes: bool) -> Any:
-        """What the model says of each text; `wishes` such as `output_hidden_states`."""
+    def outputs(self, batch: Batch, *, whole: bool = False, **wishes: bool) -> Any:
+        """What the model says of each text; `wishes` such as `output_hidden_states`.
+
+        Texts are always padded, whether somebody looks inside (`whole`) or not.
+        """
         assert isinstance(batch, ClassBatch), "classifiers read texts"
         if self._members:
-            return [one.outputs(batch, **wishes) for one in self._members]
+            return [one.outputs(batch, whole=whole, **wishes) for one in self._members]
         # a decoder reads its class off the last token that is no padding, which it tells by this id
         self._config.pad_token_id = batch.pad_token_id
         has_segments = self._takes_segments and batch.token_type_ids is not None

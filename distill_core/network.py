@@ -125,7 +125,8 @@ class Network(nn.Module):
             "output_hidden_states": bool(self.wanted.hidden_states),
             "output_attentions": bool(self.wanted.attention),
         }
-        return self.supervised.outputs(batch, **{k: v for k, v in wishes.items() if v})
+        wishes = {name: wish for name, wish in wishes.items() if wish}
+        return self.supervised.outputs(batch, whole=bool(self.wanted), **wishes)
 
     def _features(self, outputs: Any, batch: Batch) -> Features:
         chosen = batch.feature_positions

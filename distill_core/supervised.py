@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from distill_core import packed
 from distill_core.class_logits import ClassLogits
 from distill_core.losses.chunked import Compared, Comparison, compared
 from distill_core.losses.logit_rows import DenseRows, HeadRows, LogitRows, plain_linear
@@ -40,15 +41,25 @@ class SupervisedLogits(nn.Module):
         # a list, so that the members are not registered twice as submodules
         self._members = [SupervisedLogits(one, vocab_size=vocab_size) for one in several]
         self._parts = None if self._members else _body_and_head(model)
+        self._can_pack: bool | None = None
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
         return self.logits(self.outputs(batch), batch)
 
-    def outputs(self, batch: Batch, **wishes: bool) -> Any:
-        """What the body says of whole sequences; `wishes` such as `output_hidden_states`."""
+    def outputs(self, batch: Batch, *, whole: bool = False, **wishes: bool) -> Any:
+        """What the body says of whole sequences; `wishes` such as `output_hidden_states`.
+
+        Unless somebody looks inside (`whole`, or any wish), several sequences are packed.
+        """
         if self._members:
-            return [one.outputs(batch, **wishes) for one in self._members]
+            return [one.outputs(batch, whole=whole, **wishes) for one in self._members]
+        if self._parts and len(batch.rows) > 1 and not whole and not any(wishes.values()):
+            config = _config(self.model)
+            if self._can_pack is None:  # one row alone needs no trial
+                self._can_pack = packed.packs(self._parts[0], config)
+            if self._can_pack:
+                return packed.packed_outputs(self._parts[0], config, batch)
         inputs = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
@@ -91,6 +102,12 @@ def supervised_logits(model: nn.Module, *, vocab_size: int) -> SupervisedLogits 
     if is_classifier(base.config):
         return ClassLogits(model)
     return SupervisedLogits(model, vocab_size=vocab_size)
+
+
+def _config(model: Any) -> Any:
+    """The configuration that the layers ask for their attention."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return causal.config.get_text_config()
 
 
 def _chosen(values: Tensor, batch: Batch) -> Tensor:

@@ -23,7 +23,7 @@ GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
     "schedule intervals scores tasks models.cache_folder",
     "names": "models device starter ranks",
-    "parts": "losses teachers students data supervised class_logits network generate",
+    "parts": "losses teachers students data supervised packed class_logits network generate",
     "loop": "trainer both_sides refusal optimizer pipeline stage asking teaching reading watcher "
     "class_watcher checkpoints scoring evaluate conclusions lineup casting compare "
     "compare_classes kept_models preview softening self_test reference export harness "

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from distill_core.data.classes import EncodedText
+from distill_core.data.grouping import by_length, micro_batches
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.losses.cross_tokenizer import Spans
 
@@ -41,6 +42,9 @@ class Batch:
     spans: Spans | None = None
     """How both sides' supervised tokens meet; None: one by one."""
     _places: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    _real: tuple[Tensor, list[int]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @property
     def for_teacher(self) -> Batch:
@@ -65,6 +69,16 @@ class Batch:
         if self._places is None:
             self._places = self.supervised.flatten().nonzero()[:, 0]
         return self._places
+
+    @property
+    def real(self) -> tuple[Tensor, list[int]]:
+        """Long (M,): where tokens stand, counted as `places` are; and each row's number of them."""
+        if self._real is None:
+            self._real = (
+                self.attention_mask.flatten().nonzero()[:, 0],
+                self.attention_mask.sum(1).tolist(),
+            )
+        return self._real
 
     @property
     def targets(self) -> Tensor:
@@ -106,7 +120,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with all tensors on a device."""
-        places = self.places.to(device)
+        places, (real, lengths) = self.places.to(device), self.real
         moved = replace(
             self,
             input_ids=self.input_ids.to(device),
@@ -117,7 +131,7 @@ class Batch:
             teacher=self.teacher.to(device) if self.teacher else None,
             spans=self.spans.to(device) if self.spans else None,
         )
-        moved._places = places
+        moved._places, moved._real = places, (real.to(device), lengths)
         return moved
 
 
@@ -243,57 +257,3 @@ def batch_order(n_rows: int, *, global_batch_size: int, steps: int, seed: int) -
 @lru_cache(maxsize=2)
 def _permutation(n_rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(n_rows)
-
-
-PASS_TOKENS = {"cpu": 64}
-"""What one pass more through both networks costs, in tokens of padding; `_ELSEWHERE` on others."""
-_ELSEWHERE = 1024
-
-
-def micro_batches(
-    items: Sequence[Encoded | EncodedText],
-    micro_batch_size: int,
-    *,
-    processes: int = 1,
-    device: str = "cpu",
-) -> list[list[int]]:
-    """Split the rows of a step into places (0 … len-1), similar lengths together, longest first.
-
-    Each part has at most as many tokens, padding included, as `micro_batch_size` of the step's
-    longest rows; a new one also begins where going on would cost more padding than another pass.
-    Longest first: what does not fit into memory fails at once. Ties keep their order. The number
-    of parts is a multiple of `processes` where there are rows enough, so that none is idle.
-    """
-    lengths = [len(item.input_ids) for item in items]
-    order = sorted(range(len(items)), key=lambda place: -lengths[place])
-    most = micro_batch_size * lengths[order[0]] if order else 0
-    dear = PASS_TOKENS.get(device, _ELSEWHERE)
-    parts: list[list[int]] = []
-    padding = 0
-    for place in order:
-        longest = lengths[parts[-1][0]] if parts else 0
-        padding += longest - lengths[place]
-        if parts and (len(parts[-1]) + 1) * longest <= most and padding <= dear:
-            parts[-1].append(place)
-        else:
-            parts.append([place])
-            padding = 0
-    while len(parts) % processes and len(parts) < len(items):
-        largest = max((part for part in parts if len(part) > 1), key=len)
-        where, half = parts.index(largest), (len(largest) + 1) // 2
-        parts[where : where + 1] = [largest[:half], largest[half:]]
-    return parts
-
-
-def by_length(lengths: Sequence[int], *, tokens_at_once: int) -> list[list[int]]:
-    """Group places (0 … len-1) into batches of at most `tokens_at_once` padded tokens each.
-
-    Rows of like length come together, the shortest first; a row longer than that is alone.
-    """
-    groups: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-        if groups and (len(groups[-1]) + 1) * lengths[place] <= tokens_at_once:
-            groups[-1].append(place)
-        else:
-            groups.append([place])
-    return groups

@@ -1,0 +1,178 @@
+"""Sequences side by side in one row, without padding, each attending to itself alone.
+
+In: the body of a causal language model and a `Batch`. Out: its last hidden states, padded again.
+Attention goes over one sequence after the other, on CUDA in half precision over all at once
+(`varlen_attn`). Whether a body can be run so is found by trying, not by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface
+from transformers.modeling_outputs import BaseModelOutput
+
+if TYPE_CHECKING:
+    from distill_core.data.batches import Batch
+
+NAME = "sequences_side_by_side"
+"""transformers knows the attention by this name; it makes no mask for it."""
+
+TRIED_LENGTHS = (5, 1, 3)
+CLOSE = {torch.float32: 1e-4, torch.float64: 1e-8}
+_CLOSE_IN_HALF_PRECISION = 5e-2
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequences:
+    """How the row is cut."""
+
+    lengths: list[int]
+    starts: Tensor | None
+    """(N + 1,) on the device, for kernels that take all at once."""
+
+
+_now: ContextVar[_Sequences] = ContextVar("sequences")
+
+
+def packs(body: nn.Module, config: Any) -> bool:
+    """Whether the body gives the same packed as padded: three short sequences are tried."""
+    if config._attn_implementation != "sdpa":  # "eager" has been asked for to see the maps
+        return False
+    device = next(body.parameters()).device
+    width, rows = max(TRIED_LENGTHS), len(TRIED_LENGTHS)
+    mask = torch.zeros(rows, width, dtype=torch.long, device=device)
+    for line, length in enumerate(TRIED_LENGTHS):
+        mask[line, :length] = 1
+    ids = torch.arange(rows * width, device=device).view(rows, width) % config.vocab_size
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    was_training = body.training
+    body.eval()
+    try:
+        with torch.no_grad():
+            padded = body(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+            ).last_hidden_state
+            real = mask.flatten().nonzero()[:, 0]
+            packed = _states(body, config, ids, positions, real, list(TRIED_LENGTHS))
+    except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError):
+        return False
+    finally:
+        body.train(was_training)
+    padded = padded.flatten(0, 1)[real]
+    close = CLOSE.get(packed.dtype, _CLOSE_IN_HALF_PRECISION)
+    return bool((packed - padded).abs().max() <= close * padded.abs().max())
+
+
+def packed_outputs(body: nn.Module, config: Any, batch: Batch) -> BaseModelOutput:
+    """`last_hidden_state[B, T, d]` as the body would give it for the padded batch; 0 on padding."""
+    real, lengths = batch.real
+    states = _states(body, config, batch.input_ids, batch.position_ids, real, lengths)
+    rows, width = batch.input_ids.shape
+    whole = states.new_zeros(rows * width, states.shape[-1]).index_copy(0, real, states)
+    return BaseModelOutput(last_hidden_state=whole.view(rows, width, -1))  # type: ignore[arg-type]
+
+
+def _states(
+    body: nn.Module, config: Any, ids: Tensor, positions: Tensor, real: Tensor, lengths: list[int]
+) -> Tensor:
+    """(Σ lengths, d): the last hidden states of all real tokens."""
+    starts = None
+    if ids.device.type == "cuda":
+        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=ids.device)
+    with _attending(config, _Sequences(lengths, starts)):
+        output = body(
+            input_ids=ids.flatten()[real][None],
+            position_ids=positions.flatten()[real][None],
+            attention_mask=None,
+            use_cache=False,
+        )
+    return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _attending(config: Any, sequences: _Sequences) -> Iterator[None]:
+    """Within, the body's attention is `attend`, over these sequences."""
+    before, told = config._attn_implementation, _now.set(sequences)
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _now.reset(told)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention within each sequence: (1, N, heads, d) from query (1, heads, N, d).
+
+    Key and value may have fewer heads. With a `sliding_window` of W a token sees itself and the
+    W − 1 before it.
+
+    Raises:
+        NotImplementedError: for capped scores.
+    """
+    if softcap is not None:
+        raise NotImplementedError("scores that are capped")
+    cut = _now.get()
+    grouped = query.shape[1] != key.shape[1]
+    if cut.starts is not None and query.dtype in {torch.float16, torch.bfloat16} and not dropout:
+        from torch.nn.attention.varlen import varlen_attn
+
+        longest = max(cut.lengths)
+        q, k, v = (side[0].transpose(0, 1) for side in (query, key, value))
+        together: Any = varlen_attn(
+            q,
+            k,
+            v,
+            cut.starts,
+            cut.starts,
+            longest,
+            longest,
+            scale=scaling,
+            window_size=(sliding_window - 1 if sliding_window else -1, 0),
+            enable_gqa=grouped,
+        )
+        return together[None], None
+    parts = zip(*(side.split(cut.lengths, dim=2) for side in (query, key, value)), strict=True)
+    found = []
+    for q, k, v in parts:
+        length = q.shape[2]
+        window = None
+        if sliding_window is not None and sliding_window < length:
+            seen = torch.ones(length, length, dtype=torch.bool, device=q.device)
+            window = seen.tril() & seen.triu(1 - sliding_window)
+        found.append(
+            functional.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=window,
+                is_causal=window is None,
+                scale=scaling,
+                dropout_p=dropout,
+                enable_gqa=grouped,
+            )
+        )
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, attend)
