@@ -175,15 +175,35 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     """Forecast memory and time.
 
     `{"memory_bytes": {"context", "teacher", "student", "optimiser", "activations", "loss",
-    "features"}, "total_memory_bytes", "available_memory_bytes", "fits": bool,
-    "time_s": [low, high], "time_basis": "measured on an earlier run | formula", "steps",
+    "features"}, "memory_basis": "formula | measured by a dry step", "total_memory_bytes",
+    "available_memory_bytes", "fits": bool, "savings": where it does not fit, [{"field", "value",
+    "change": in words, "saves_bytes", "fits": bool}], the largest first, "time_s": [low, high],
+    "training_s": of the optimiser's steps alone, "time_basis": "measured on an earlier run |
+    measured by a dry step | formula", "steps",
     "download_bytes", "disk_bytes", "caches": [{"stage", "kind", "bytes_per_token", "tokens",
     "bytes", "at_most": bool}]: what is kept of teachers, where a stage keeps it}`
     """
     from distill_core import estimate
+    from distill_core.estimate import dry_process
     from distill_core.estimate.past_speeds import past_speeds
 
-    return estimate.estimate(recipe, history=past_speeds(run_folders.default_runs_dir()))
+    return estimate.estimate(
+        recipe,
+        history=past_speeds(run_folders.default_runs_dir()),
+        dry=dry_process.remembered(recipe),
+    )
+
+
+def take_dry_step(recipe: Recipe) -> None:
+    """Measure a few optimiser steps in a process of its own; `estimate` rests on them from then on.
+
+    Takes some seconds to a minute, mostly for loading the models; writes nothing that stays, and
+    downloads nothing. Remembered while this process lives and the recipe's models, data, losses and
+    sizes stay the same. Raises `DistillError` where no step can be taken.
+    """
+    from distill_core.estimate import dry_process
+
+    dry_process.dry_steps(recipe)
 
 
 def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:

@@ -7,7 +7,7 @@ nothing of steps, optimisers or metrics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -59,3 +59,21 @@ def supervised_rows(
         teacher_sparse=theirs.sparse if theirs else None,
         compared=ours.compared,
     )
+
+
+@torch.no_grad()
+def seen_again(
+    network: torch.nn.Module,
+    teacher: Teacher | None,
+    batches: Sequence[Batch],
+    objective: Objective,
+    accelerator: Accelerator,
+    *,
+    chunk_rows: int | None = 0,
+) -> Iterator[tuple[Batch, SupervisedRows]]:
+    """The rows of each batch without gradients, to find out what was wrong with a step."""
+    for batch in (one.to(accelerator.device) for one in batches):
+        yield (
+            batch,
+            supervised_rows(network, teacher, batch, objective, accelerator, chunk_rows=chunk_rows),
+        )

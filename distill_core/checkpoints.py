@@ -44,7 +44,7 @@ class Checkpoints:
         device: torch.device,
     ) -> Path:
         """Write the state after `step` optimiser steps; raises `DiskFullError`, old ones kept."""
-        states = ranks.gather([_random_state(device)])
+        states = ranks.gather([random_state(device)])
         return ranks.agree(lambda: self._write(step, model, optimizer, states))
 
     def _write(
@@ -107,7 +107,7 @@ class Checkpoints:
             )
             states = torch.load(folder / "random.pt", weights_only=True)
             if ranks.number() < len(states):  # it may have been saved by fewer processes
-                _restore_random_state(states[ranks.number()], device)
+                restore_random_state(states[ranks.number()], device)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise RunError(
                 f"The checkpoint {folder.name} cannot be read ({error}). "
@@ -129,14 +129,20 @@ def _trained_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().contiguous() for name, value in _trained_parameters(model)}
 
 
-def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Where the random numbers of this process are, on the CPU and on its device."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
-def _restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Draw from here on as from where `random_state` was asked."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"].cpu())

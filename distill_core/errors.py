@@ -87,3 +87,26 @@ class NonFiniteError(DistillError):
 
 class DiskFullError(DistillError):
     """The disk has no room for what has to be written; nothing half-written is left."""
+
+
+class OutOfMemory(DistillError):
+    """What has to be in memory at once does not fit, however few rows that is; `field` helps."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        self.field = field
+        super().__init__(message)
+
+
+_RAN_OUT = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library's error says that memory ran out: Python, torch on CPU, CUDA or MPS."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error).lower()
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(w in text for w in _RAN_OUT)

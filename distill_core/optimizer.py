@@ -1,6 +1,6 @@
 """What moves the weights: AdamW, and which of them decay.
 
-In: a network and the optimiser's settings. Out: the optimiser. Knows nothing of steps or losses.
+In: a network and the optimiser's settings. Out: the optimiser, and its step. Knows no losses.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from distill_core.errors import OutOfMemory, is_out_of_memory
 from distill_core.recipe import OptimSettings
 
 
@@ -29,3 +30,22 @@ def parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict
         {"params": [v for v in trained if v.dim() >= 2], "weight_decay": weight_decay},
         {"params": [v for v in trained if v.dim() < 2], "weight_decay": 0.0},
     ]
+
+
+def move(optimizer: torch.optim.Optimizer, *, field: str) -> None:
+    """Take the optimiser's step.
+
+    Raises:
+        OutOfMemory: at `field`. Some weights may have moved by then, so that it cannot be done
+            again; nor would fewer rows at once help, whose tensors are gone by now.
+    """
+    try:
+        optimizer.step()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            "Memory ran out in the optimiser's step: its state does not fit beside the models.\n"
+            "Train a LoRA adapter, or take a smaller student or teacher.",
+            field=field,
+        ) from error

@@ -54,7 +54,7 @@ def run(
     target = device.pick_device(recipe.device)
     dtype = device.pick_dtype(recipe.precision, target)
     precision = "bf16" if dtype == torch.bfloat16 else "no"
-    this = Run(recipe, run_dir, data, stages, target, precision, _classes(recipe, data))
+    this = Run(recipe, run_dir, data, stages, target, precision, classes_of(recipe, data))
     for stage in stages:
         done = run_dir / stage.output / "config.json"
         if ranks.agree(done.is_file):
@@ -81,7 +81,7 @@ def run(
     yield event("run_finished", seconds=time.monotonic() - started, evaluation=evaluation)
 
 
-def _classes(recipe: Recipe, data: Prepared) -> Labels | None:
+def classes_of(recipe: Recipe, data: Prepared) -> Labels | None:
     """The classes that all networks of the run tell apart; None where they write text."""
     if recipe.task != "text_classification":
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from distill_core.models import model_facts
 from distill_core.models.classifiers import fits, tasks_of
 from distill_core.plan import PlannedStage, student_origin
 from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
+from distill_core.rows_at_once import FILE as ROWS_AT_ONCE
+from distill_core.rows_at_once import RowsAtOnce
 from distill_core.students.adapters import merged, with_adapter
 from distill_core.students.build import build_student, choose_parts, own_folder
 from distill_core.students.calibration import Calibration
@@ -49,6 +51,8 @@ class Run:
     mixed_precision: str
     classes: models.Labels | None = None
     """What all of its networks tell apart, in the order of their logits; None: they write text."""
+    train: Callable[..., Iterator[Event]] = train
+    """Trains a stage; whoever only measures puts something else here."""
 
     def path_of(self, name: str, before: PlannedStage | None) -> tuple[Path, str]:
         """Folder of a model by the recipe's name for it, and how the line-up calls it."""
@@ -188,10 +192,11 @@ def run_stage(
         evaluate_every=this.recipe.evaluation.every_steps or shot,
         evaluate=watcher.look,
         origin=lambda row: kept[row].origin,
+        at_once=RowsAtOnce(this.folder / ROWS_AT_ONCE),
         mixed_precision=this.mixed_precision,
         use_cpu=this.device.type == "cpu",
     )
-    for happening in train(training, should_stop=should_stop):
+    for happening in this.train(training, should_stop=should_stop):
         yield happening
         if happening["type"] == "run_stopped":
             return True

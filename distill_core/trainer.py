@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core import ranks
-from distill_core.both_sides import supervised_rows
+from distill_core.both_sides import seen_again, supervised_rows
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
 from distill_core.data.classes import EncodedText
@@ -29,12 +30,12 @@ from distill_core.data.tokenize import Encoded
 from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
 from distill_core.events import Event, event
-from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import MASSES, Objective
 from distill_core.network import Network
-from distill_core.optimizer import adamw
+from distill_core.optimizer import adamw, move
 from distill_core.recipe import OptimSettings
 from distill_core.refusal import explain
+from distill_core.rows_at_once import RowsAtOnce, until_it_fits
 from distill_core.schedule import learning_rate_at, progress_at
 from distill_core.teachers.base import Teacher
 
@@ -63,6 +64,8 @@ class TrainingStage:
     """How the student writes the batches of some steps itself; None: never."""
     evaluate: Callable[[int], Iterator[Event]] = field(default=lambda step: iter(()))
     origin: Callable[[int], str] = field(default=lambda row: f"row {row}")
+    at_once: RowsAtOnce = field(default_factory=RowsAtOnce)
+    """How many rows memory allows at once, as far as is known."""
     mixed_precision: str = "no"
     use_cpu: bool = True
 
@@ -78,6 +81,7 @@ def train(
 
     Raises:
         NonFiniteError: after several steps in a row whose loss or gradient was not finite.
+        OutOfMemory: if not even one row at once fits into memory.
         DiskFullError, RunError: when a checkpoint cannot be written, or read.
     """
     matching = stage.objective.matching
@@ -135,9 +139,16 @@ def train(
                     gather=ranks.gather,
                 )
             given, own = written.rows, {"own_answer_tokens": written.mean_tokens}
-        batches = _batches(stage, order[step], given, accelerator.device)
         objective = stage.objective.at(progress_at(step, total_steps=stage.total_steps))
-        result = _one_step(stage, objective, accelerator, wrapped, prepared_optimizer, batches)
+        result = yield from until_it_fits(
+            partial(_one_step, stage, objective, accelerator, wrapped, prepared_optimizer),
+            partial(_batches, stage, order[step], given, accelerator.device),
+            stage.at_once,
+            optim=stage.optim,
+            device=accelerator.device,
+            stage=stage.index,
+            step=step + 1,
+        )
         step += 1
         if result.problem is None:
             refused = 0
@@ -182,11 +193,10 @@ def _batches(
     rows: Sequence[int],
     encoded: Sequence[Encoded | EncodedText],
     device: torch.device,
+    at_once: int,
 ) -> list[Batch]:
     """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
-    groups = micro_batches(
-        encoded, stage.optim.micro_batch_size, processes=ranks.count(), device=device.type
-    )
+    groups = micro_batches(encoded, at_once, processes=ranks.count(), device=device.type)
     return [
         collate(
             [encoded[place] for place in group],
@@ -236,6 +246,7 @@ def _one_step(
         for name, value in parts.items():  # the same names in all processes
             share = torch.zeros_like(value) if spare else value
             sums[name] = sums.get(name, torch.zeros_like(value)) + share
+        del rows, loss, parts  # logits of this turn, while the next one makes its own
     norm = accelerator.clip_grad_norm_(wrapped.parameters(), stage.optim.grad_clip_norm)
     sums = accelerator.reduce(sums, reduction="sum") if processes > 1 else sums
     # the one time in a step that a device is waited for
@@ -258,30 +269,17 @@ def _one_step(
         optimizer.zero_grad(set_to_none=True)
         # processes may have unequal numbers of batches, and the wrapped model waits for all of them
         network = accelerator.unwrap_model(wrapped)
-        seen = _seen_again(stage, objective, accelerator, network, mine)
-        return _StepResult(metrics, tokens, explain(objective, seen, origin=stage.origin))
-    optimizer.step()
-    return _StepResult(metrics, tokens)
-
-
-@torch.no_grad()
-def _seen_again(
-    stage: TrainingStage,
-    objective: Objective,
-    accelerator: Accelerator,
-    network: torch.nn.Module,
-    batches: list[Batch],
-) -> Iterator[tuple[Batch, SupervisedRows]]:
-    for batch in (one.to(accelerator.device) for one in batches):
-        rows = supervised_rows(
+        seen = seen_again(
             network,
             stage.teacher,
-            batch,
+            mine,
             objective,
             accelerator,
             chunk_rows=stage.optim.loss_chunk_rows,
         )
-        yield batch, rows
+        return _StepResult(metrics, tokens, explain(objective, seen, origin=stage.origin))
+    move(optimizer, field=f"stages.{stage.index}.student")
+    return _StepResult(metrics, tokens)
 
 
 def _trained_together(student: torch.nn.Module, projectors: torch.nn.ModuleDict) -> torch.nn.Module:

@@ -23,7 +23,13 @@ from typing import Any, Protocol
 import psutil
 
 from distill_core import files, ranks, runs
-from distill_core.errors import DiskFullError, DistillError, RecipeError, RunError
+from distill_core.errors import (
+    DiskFullError,
+    DistillError,
+    RecipeError,
+    RunError,
+    is_out_of_memory,
+)
 from distill_core.events import Event, event
 from distill_core.recipe import Recipe
 from distill_core.runs import run_control
@@ -195,7 +201,7 @@ def describe_failure(error: Exception, run_dir: Path) -> Event:
         return _failed(str(error.problems[0]), error.problems[0].field, "recipe")
     if isinstance(error, DistillError):
         return _failed(str(error), field, _snake(type(error).__name__))
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         free = psutil.virtual_memory().available / 1e9
         return _failed(
             f"Memory ran out ({free:.1f} GB of main memory are free now).\n"
@@ -228,13 +234,6 @@ def _stopped(recorder: Recorder, asked: str | None) -> Event:
     status = recorder.status
     reason = REASONS.get(asked or run_control.STOP, "stopped")
     return event("run_stopped", reason=reason, stage=status["stage"], step=status["step"])
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    text = str(error).lower()
-    told = ("out of memory", "can't allocate memory", "not enough memory")
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(words in text for words in told)
 
 
 def _snake(name: str) -> str:

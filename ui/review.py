@@ -50,12 +50,11 @@ def review(desk: Desk) -> tuple[list[api.Problem], dict[str, Any] | None]:
         problems = list(api.check(recipe))
     except api.DistillError as error:
         return problems_of(error), None
-    if any(problem.severity == "error" for problem in problems):
-        return problems, None
+    blocked = any(problem.severity == "error" for problem in problems)
     try:
         return problems, api.estimate(recipe)
-    except api.DistillError as error:
-        return [*problems, *problems_of(error)], None
+    except api.DistillError as error:  # of a recipe that is blocked it says nothing new
+        return (problems if blocked else [*problems, *problems_of(error)]), None
 
 
 def problems_of(error: Exception) -> list[api.Problem]:

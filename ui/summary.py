@@ -70,13 +70,28 @@ def memory(estimate: dict[str, Any]) -> str:
     )
     fits = estimate.get("fits", True)
     head = f"<b>Memory {text.bytes_text(total)}</b> of {text.bytes_text(there)} free"
+    head += (
+        f' <span class="ds-muted">({escape(str(estimate.get("memory_basis") or "formula"))})</span>'
+    )
     if not fits:
         head += " " + theme.chip("does not fit", "bad", "✕")
     label = f"Memory: {text.bytes_text(total)} of {text.bytes_text(there)}"
     return (
         f'<div class="ds-need">{head}<div class="ds-bar ds-memory" role="img" '
-        f'aria-label="{escape(label)}">{spans}</div><ul class="ds-parts">{legend}</ul></div>'
+        f'aria-label="{escape(label)}">{spans}</div><ul class="ds-parts">{legend}</ul>'
+        f"{_savings(estimate.get('savings') or [])}</div>"
     )
+
+
+def _savings(savings: Sequence[dict[str, Any]]) -> str:
+    """What to change where the run does not fit, and what each change would save."""
+    lines = "".join(
+        f"<li>{escape(one['change'])}: <b>{one['saves_bytes'] / 2**20:,.0f} MiB</b> less"
+        f"{', then it fits' if one['fits'] else ''} "
+        f'<span class="ds-muted">({escape(one["field"])})</span></li>'
+        for one in savings
+    )
+    return f'<p>What would help:</p><ul class="ds-savings">{lines}</ul>' if lines else ""
 
 
 def needs(estimate: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from ui import (
     data_view,
     draft,
     edits,
+    measuring,
     pair_edits,
     review,
     student_parts,
@@ -251,11 +252,13 @@ def _summary_card(wires: parts.Wires, page: Page, shown: list[Any]) -> None:
     _, told, yaml, start = shown
     with gr.Column(elem_classes="ds-card"):
         told.render()
+        dry, said = measuring.button()
         start.render()
         refused = gr.HTML()
         with gr.Accordion("YAML", open=False):
             yaml.render()
     parts.reshape(wires, yaml.blur, edits.edit_yaml, yaml)
+    dry.click(measuring.measure, [wires.desk], [said, *shown[1:]], trigger_mode="once", **QUIET)
     start.click(
         functools.partial(_start, page.runs_dir),
         [wires.desk],

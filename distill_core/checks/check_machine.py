@@ -15,7 +15,7 @@ from pathlib import Path
 from distill_core import device as machine
 from distill_core import runs
 from distill_core.errors import DistillError, Problem
-from distill_core.estimate import Work
+from distill_core.estimate import Work, dry_process
 from distill_core.recipe import Recipe
 
 
@@ -100,11 +100,11 @@ def _no_compiler(device: str) -> str:
 
 
 def memory(recipe: Recipe, counted: bool) -> Iterator[Problem]:
-    """More than the machine has, or than is free now."""
+    """More than the machine has, or than is free now; by a dry step where one was taken."""
     if not counted:
         return
     try:
-        work = Work(recipe)
+        work = Work(recipe, dry_process.remembered(recipe))
     except DistillError:
         return
     need = work.memory()

@@ -96,10 +96,28 @@ def check(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = F
         raise typer.Exit(1)
 
 
-def estimate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Forecast memory, by part, and time."""
+def estimate(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    dry_step: Annotated[
+        bool,
+        typer.Option(
+            "--dry-step",
+            help="Take a few optimiser steps first, in a process of their own, and measure them.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Forecast memory, by part, and time.
+
+    By a formula; with --dry-step by what a few steps on this machine have needed, of which nothing
+    stays.
+    """
     with stdout_kept_clean():
-        forecast = api.estimate(api.load_recipe(recipe, overrides))
+        read = api.load_recipe(recipe, overrides)
+        if dry_step:
+            api.take_dry_step(read)
+        forecast = api.estimate(read)
     if as_json:
         return say_json(forecast)
     from distill_core.cli import terminal
@@ -107,6 +125,20 @@ def estimate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
     terminal.console().print(terminal.estimate_table(forecast))
     low, high = (terminal.duration(seconds) for seconds in forecast["time_s"])
     fits = "fits" if forecast["fits"] else "does not fit"
-    for line in terminal.cache_sentences(forecast):
+    for line in terminal.cache_sentences(forecast) + _savings(forecast):
         say(line)
-    say(f"{forecast['steps']} steps, {low} to {high} ({forecast['time_basis']}); {fits} in memory.")
+    say(
+        f"{forecast['steps']} steps, {low} to {high} ({forecast['time_basis']}); {fits} in memory "
+        f"({forecast['memory_basis']})."
+    )
+
+
+def _savings(forecast: dict[str, Any]) -> list[str]:
+    """What to change where a run does not fit, a change a line."""
+    from distill_core.cli import terminal
+
+    return [
+        f"to change: {one['change']} ({one['field']}) saves {terminal.size(one['saves_bytes'])}"
+        f"{': then it fits' if one['fits'] else ''}."
+        for one in forecast["savings"]
+    ]

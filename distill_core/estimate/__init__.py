@@ -12,7 +12,7 @@ from typing import Any
 
 from distill_core import device as machine
 from distill_core.errors import RecipeError
-from distill_core.estimate import cache_need, memory_need, time_need
+from distill_core.estimate import cache_need, fitted, memory_need, savings, time_need
 from distill_core.estimate.memory_need import Networks
 from distill_core.estimate.row_facts import DataFacts, Lengths, data_facts, lengths
 from distill_core.estimate.shapes import StageShape, stage_shapes, tokenizer_folder
@@ -27,28 +27,38 @@ SHOTS_PER_STAGE = 10
 _BYTES_PER_ANSWER = 300
 
 
-def estimate(recipe: Recipe, *, history: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def estimate(
+    recipe: Recipe,
+    *,
+    history: Sequence[Mapping[str, Any]] = (),
+    dry: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Forecast memory and time (keys: `api.estimate`).
 
     Args:
         recipe: what would be run.
         history: speeds of earlier runs, newest first, as `past_speeds.past_speeds` gives them.
+        dry: what dry steps of this recipe have measured, as `dry_process.dry_steps` gives it.
 
     Raises:
         RecipeError: if a model or size is wrong, so that nothing can be counted.
     """
-    work = Work(recipe)
+    work = Work(recipe, dry)
     memory = work.memory()
     total = sum(memory.values())
     available = machine.usable_memory(work.device)
     seconds, measured = work.seconds(history)
     basis = "measured on an earlier run" if measured else "formula"
+    basis = "measured by a dry step" if dry else basis
     return {
         "memory_bytes": memory,
         "total_memory_bytes": total,
         "available_memory_bytes": available,
         "fits": total <= available,
+        "memory_basis": "measured by a dry step" if dry else "formula",
+        "savings": [] if total <= available else savings.savings(work),
         "time_s": seconds,
+        "training_s": round(work.training_s(history), 2),
         "time_basis": basis + work.assumption(),
         "steps": sum(stage.total_steps for stage in work.stages if not stage.baseline),
         "download_bytes": work.download_bytes(),
@@ -60,8 +70,9 @@ def estimate(recipe: Recipe, *, history: Sequence[Mapping[str, Any]] = ()) -> di
 class Work:
     """A recipe with all that the formulas need; raises `RecipeError` where it cannot be counted."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, dry: Mapping[str, Any] | None = None) -> None:
         self.recipe = recipe
+        self.dry = {one["stage"]: one for one in dry["stages"]} if dry else {}
         self.shapes = stage_shapes(recipe)
         problems = [problem for shape in self.shapes for problem in shape.problems]
         if problems:
@@ -114,46 +125,93 @@ class Work:
         return min(needs.index(max(needs)), len(self.recipe.stages) - 1)
 
     def _stage_needs(self) -> list[dict[str, int]]:
-        return [
-            memory_need.stage_memory(
-                stage,
-                self.networks(stage),
-                self.rows(stage),
-                device=self.device.type,
-                bf16=self.bf16,
-                max_new_tokens=self.recipe.evaluation.max_new_tokens,
-                answers=self.answers(stage),
-            )
-            for stage in self.stages
-        ]
+        stages = self.stages
+        if self.dry:  # a baseline trains the same student, and nobody beside it
+            stages = [stage for stage in stages if not stage.baseline]
+        return [memory_need.highest(self.moments(stage)) for stage in stages]
+
+    def moments(self, stage: PlannedStage) -> fitted.Moments:
+        """Bytes by part at each moment of a stage; fitted where dry steps have been taken."""
+        formula = self.formula(stage)
+        if stage.baseline or stage.index not in self.dry:
+            return formula
+        optim = stage.settings.optim
+        weights = model_facts.parameters(self.networks(stage).student) * 4
+        return fitted.fitted(
+            formula,
+            self.dry[stage.index],
+            micro_batch_size=min(optim.micro_batch_size, optim.global_batch_size),
+            weights=weights + formula["training"]["teacher"],
+            on_cpu=self.device.type == "cpu",
+        )
+
+    def formula(self, stage: PlannedStage) -> fitted.Moments:
+        """The same by sizes alone."""
+        return memory_need.moments(
+            stage,
+            self.networks(stage),
+            self.rows(stage),
+            device=self.device.type,
+            bf16=self.bf16,
+            max_new_tokens=self.recipe.evaluation.max_new_tokens,
+            answers=self.answers(stage),
+        )
 
     def seconds(self, history: Sequence[Mapping[str, Any]]) -> tuple[list[float], bool]:
         """Lowest and highest seconds, and whether every stage's speed was measured before."""
-        import torch
-
-        dtype = torch.bfloat16 if self.bf16 else torch.float32
-        speed = Speed(machine.matmul_flops_per_s(self.device, dtype), self.device.type)
-        low = high = 0.0
-        ratios: list[float] = []
-        measured = True
+        speed = self._speed()
         other = self._final_scores(speed)
-        for stage, key in zip(self.stages, time_need.stage_keys(self.stages), strict=True):
-            networks, rows = self.networks(stage), self.rows(stage)
-            formula = time_need.training_s(stage, networks, rows, speed)
-            other += self._around(stage, networks, rows, speed)
-            known = time_need.measured_tokens_per_s(key, history)
-            if known:
-                tokens = stage.total_steps * stage.settings.optim.global_batch_size * rows.mean
-                ratios.append(tokens / known / formula)
-            measured &= known is not None
-            share = MEASURED_RANGE if known else FORMULA_RANGE
-            seconds = tokens / known if known else formula
+        for stage in self.stages:
+            other += self._around(stage, self.networks(stage), self.rows(stage), speed)
+        found = self._trainings(history)
+        low = high = sum(one["start_s"] for one in self.dry.values())
+        for formula, known in found:
+            share = FORMULA_RANGE if known is None else MEASURED_RANGE
+            seconds = formula if known is None else known
             low, high = low + share[0] * seconds, high + share[1] * seconds
+        measured = all(known is not None for _, known in found)
+        ratios = [known / formula for formula, known in found if known is not None]
         if measured:
             other *= sum(ratios) / len(ratios)
         share = MEASURED_RANGE if measured else FORMULA_RANGE
         low, high = low + share[0] * other, high + share[1] * other
         return [round(low, 1), round(high, 1)], measured
+
+    def training_s(self, history: Sequence[Mapping[str, Any]]) -> float:
+        """Seconds of all optimiser steps: measured where they were, else by the formula."""
+        found = self._trainings(history)
+        return sum(formula if known is None else known for formula, known in found)
+
+    def _trainings(self, history: Sequence[Mapping[str, Any]]) -> list[tuple[float, float | None]]:
+        """Seconds of each stage's steps: by the formula, and by a speed measured before.
+
+        Where dry steps were taken, baselines, of which there are none, are reckoned from them.
+        """
+        speed = self._speed()
+        keys = time_need.stage_keys(self.stages)
+        dry = [
+            {"stage": key, "tokens_per_s": self.dry[stage.index]["tokens_per_s"]}
+            for stage, key in zip(self.stages, keys, strict=True)
+            if not stage.baseline and stage.index in self.dry
+        ]
+        found: list[tuple[float, float | None]] = []
+        for stage, key in zip(self.stages, keys, strict=True):
+            networks, rows = self.networks(stage), self.rows(stage)
+            formula = time_need.training_s(stage, networks, rows, speed)
+            known = time_need.measured_tokens_per_s(key, [*dry, *history])
+            tokens = stage.total_steps * stage.settings.optim.global_batch_size * rows.mean
+            found.append((formula, tokens / known if known else None))
+        if dry:
+            ratios = [known / formula for formula, known in found if known is not None]
+            share = sum(ratios) / len(ratios)
+            found = [(one, one * share if known is None else known) for one, known in found]
+        return found
+
+    def _speed(self) -> Speed:
+        import torch
+
+        dtype = torch.bfloat16 if self.bf16 else torch.float32
+        return Speed(machine.matmul_flops_per_s(self.device, dtype), self.device.type)
 
     def assumption(self) -> str:
         """What was taken for granted, in words; empty when all rows were counted."""

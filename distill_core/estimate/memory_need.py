@@ -9,6 +9,7 @@ moment: answering, training or scoring. The accounting: fp32 AdamW holds 16 byte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 PARTS = ("context", "teacher", "student", "optimiser", "activations", "loss", "features")
 """Parts of memory, in the order in which they are shown."""
 
-CONTEXT_BYTES = {"cuda": 1_250_000_000, "mps": 700_000_000, "cpu": 500_000_000}
-"""Taken by the libraries and the device's context before any model is there."""
+CONTEXT_BYTES = {"cuda": 1_250_000_000, "mps": 700_000_000, "cpu": 425_000_000}
+"""Taken by the libraries and the device's context before any model is there (CPU: measured)."""
+
+ADAPTER_BYTES = {"cpu": 50_000_000}
+"""Libraries that an adapter needs beside them; measured."""
 
 LOSS_BYTES = {
     "forward_kl": 28,
@@ -45,11 +49,15 @@ LOSS_BYTES = {
 CHUNK_BYTES = 8
 """The same chunk by chunk, whatever the terms: logits of student and teacher."""
 
+FINAL_SCORES_BYTES = {"cpu": 65_000_000}
+"""What saving, loading anew and the libraries of the last evaluation add: 60 to 72 MB measured."""
+
 _BYTES_PER_ENCODED_ROW = 2_500
 _WORKSPACE = 1.15
 _ANSWERS_AT_ONCE = 256
 _SCORED_AT_ONCE = 128
 _OWN_ANSWERS_AT_ONCE = 64
+_LAST_AT_ONCE = 128
 _SCORED_TOKENS = 4096
 _FP32 = 4
 _MAPS_KEPT = 2
@@ -83,13 +91,38 @@ def stage_memory(
     answers: int,
 ) -> dict[str, int]:
     """Bytes by part (`PARTS`) at the stage's highest moment; `answers`: written by the teacher."""
+    return highest(
+        moments(
+            stage,
+            networks,
+            rows,
+            device=device,
+            bf16=bf16,
+            max_new_tokens=max_new_tokens,
+            answers=answers,
+        )
+    )
+
+
+def moments(
+    stage: PlannedStage,
+    networks: Networks,
+    rows: Lengths,
+    *,
+    device: str,
+    bf16: bool,
+    max_new_tokens: int,
+    answers: int,
+) -> dict[str, dict[str, int]]:
+    """Bytes by part at each moment that may be the highest; the first one is the training."""
     settings = stage.settings
     teachers = networks.teachers
     taken = sum(teacher_bytes(one, networks.precision, device=device) for one in teachers)
     trained = trained_parameters(networks.student, settings.adapter)
+    context = CONTEXT_BYTES[device] + (ADAPTER_BYTES.get(device, 0) if settings.adapter else 0)
     base = {
         "features": 0,
-        "context": CONTEXT_BYTES[device] + stage.rows * _BYTES_PER_ENCODED_ROW,
+        "context": context + stage.rows * _BYTES_PER_ENCODED_ROW,
         "teacher": taken,
         "student": _student_bytes(networks.student, settings.adapter, bf16=bf16),
         "optimiser": 8 * trained,
@@ -98,32 +131,45 @@ def stage_memory(
     if stage.keeps_teacher:  # all that is left of it is the head
         base["teacher"] = head_bytes(networks)
         there = Networks(None, networks.student)
-    moments = [
-        base | _training(stage, networks, rows, bf16=bf16, device=device),
-        base | _answering(there, rows, max_new_tokens, _SCORED_AT_ONCE),
-    ]
+    found = {
+        "training": base | _training(stage, networks, rows, bf16=bf16, device=device),
+        "scoring": base | _answering(there, rows, max_new_tokens, _SCORED_AT_ONCE),
+    }
+    weights = model_facts.parameters(networks.student) * _FP32
+    final = {"optimiser": 0, "student": 2 * weights, "teacher": taken}  # trained, and untrained
+    found["final scores"] = base | final | _answering(networks, rows, max_new_tokens, _LAST_AT_ONCE)
+    found["final scores"]["activations"] += FINAL_SCORES_BYTES.get(device, 0)
     if isinstance(settings, DistillStage) and settings.on_policy_fraction:
         at_once = min(settings.optim.global_batch_size, _OWN_ANSWERS_AT_ONCE)
         longest = settings.student_answers.max_new_tokens
         alone = Networks(None, networks.student)
-        moments.append(base | _answering(alone, rows, longest, at_once))
+        found["own answers"] = base | _answering(alone, rows, longest, at_once)
     if networks.teacher is not None and answers and isinstance(settings, DistillStage):
         longest = settings.teacher_answers.max_new_tokens
         alone = Networks(networks.teacher, networks.teacher, networks.others)
         at_once = min(answers, _ANSWERS_AT_ONCE)
         only_teacher = base | {"student": 0, "optimiser": 0, "teacher": taken}
-        moments.append(only_teacher | _answering(alone, rows, longest, at_once))
-    shown = moments[0]
+        found["answers"] = only_teacher | _answering(alone, rows, longest, at_once)
     if stage.keeps_teacher:
         asked = base | {"optimiser": 0, "teacher": taken}
-        asked["student"] = model_facts.parameters(networks.student) * _FP32
+        asked["student"] = weights
         asked |= _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE)
-        moments.append(asked)
-        shown = max(shown, asked, key=lambda moment: sum(moment.values()))
+        found["asking once"] = asked
+    return found
+
+
+def highest(found: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Parts of the highest moment, as they are shown.
+
+    Training is what is shown, or the teacher's one turn where that is higher; where another moment
+    needs more, its working memory is added.
+    """
+    shown = found["training"]
+    if "asking once" in found:
+        shown = max(shown, found["asking once"], key=lambda moment: sum(moment.values()))
     parts = {part: int(shown.get(part, 0)) for part in PARTS}
-    highest = max(sum(moment.values()) for moment in moments)
-    # training is what is shown; where another moment needs more, its working memory does
-    parts["activations"] += round(highest) - sum(parts.values())
+    most = max(sum(moment.values()) for moment in found.values())
+    parts["activations"] += round(most) - sum(parts.values())
     return parts
 
 

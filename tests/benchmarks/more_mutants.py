@@ -165,8 +165,8 @@ MORE_MUTANTS = [
         "C16",
         "both processes get the random state of the first",
         CHECKPOINTS,
-        "_restore_random_state(states[ranks.number()], device)",
-        "_restore_random_state(states[0], device)",
+        "restore_random_state(states[ranks.number()], device)",
+        "restore_random_state(states[0], device)",
     ),
     # --- C17 words
     Mutant(

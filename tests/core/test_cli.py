@@ -165,7 +165,17 @@ def test_estimate(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) ->
         "memory_bytes": {"student": 2_000_000_000, "loss": 0},
         "total_memory_bytes": 2_000_000_000,
         "available_memory_bytes": 16_000_000_000,
-        "fits": True,
+        "memory_basis": "measured by a dry step",
+        "fits": False,
+        "savings": [
+            {
+                "field": "stages.0.optim.micro_batch_size",
+                "value": 4,
+                "change": "micro_batch_size 4, not 8",
+                "saves_bytes": 500_000_000,
+                "fits": True,
+            }
+        ],
         "time_s": [90, 4000],
         "time_basis": "formula",
         "steps": 1200,
@@ -186,7 +196,14 @@ def test_estimate(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) ->
     assert "2 GB" in told
     assert "teacher cache of stage 2 (sampled): up to 302 bytes a token × 1,000,000" in told
     assert "302 MB" in told or "303 MB" in told
-    assert "1200 steps, 1 min 30 s to 1 h 06 min (formula); fits in memory." in told
+    assert "1200 steps, 1 min 30 s to 1 h 06 min (formula); does not fit in memory" in told
+    assert "(measured by a dry step)" in told
+    assert "to change: micro_batch_size 4, not 8 (stages.0.optim.micro_batch_size) saves" in told
+    assert "500 MB: then it fits." in told
+    taken: list[Any] = []
+    monkeypatch.setattr(api, "take_dry_step", taken.append)
+    assert call("estimate", "r.yaml", "--dry-step", "--json").document == forecast
+    assert len(taken) == 1
 
 
 # --- run ----------------------------------------------------------------------------------------

@@ -61,13 +61,15 @@ def test_every_part_is_there(make: Make) -> None:
     assert set(result) == {
         *("memory_bytes", "total_memory_bytes", "available_memory_bytes", "fits", "time_s"),
         *("time_basis", "steps", "download_bytes", "disk_bytes", "caches"),
+        *("memory_basis", "savings", "training_s"),
     }
     assert tuple(result["memory_bytes"]) == memory_need.PARTS
     assert result["total_memory_bytes"] == sum(result["memory_bytes"].values())
     assert result["fits"] is True
     assert result["steps"] == 100
     assert result["download_bytes"] == 0
-    assert result["time_basis"] == "formula"
+    assert result["time_basis"] == result["memory_basis"] == "formula"
+    assert result["savings"] == []
     assert 0 < result["time_s"][0] < result["time_s"][1]
 
 

@@ -20,6 +20,7 @@ from distill_core.errors import (
     DiskFullError,
     ModelError,
     NonFiniteError,
+    OutOfMemory,
     Problem,
     RecipeError,
     RunError,
@@ -270,6 +271,12 @@ FAILURES = {
     "disk, wrapped": (wrapped(FULL), "", "is full", "disk_full"),
     "disk, by text": (RuntimeError("I/O: No space left on device"), "", "is full", "disk_full"),
     "disk, told": (DiskFullError("no room for step 9"), "", "step 9", "disk_full"),
+    "one row": (
+        OutOfMemory("A single row.", field="data.max_seq_len"),
+        "data.max_seq_len",
+        "A single row.",
+        "out_of_memory",
+    ),
     "memory": (MemoryError(), "micro_batch_size", "Memory ran out", "out_of_memory"),
     "cuda": (OutOfMemoryError("CUDA"), "micro_batch_size", "Lower", "out_of_memory"),
     "allocator": (

@@ -21,6 +21,7 @@ from ui import (
     edits,
     form,
     loss_edits,
+    measuring,
     models_drawn,
     pair_edits,
     review,
@@ -635,6 +636,50 @@ def test_times_are_ranges(low: float | None, high: float | None, words: str) -> 
 def test_memory_that_does_not_fit_is_said() -> None:
     html = summary.memory({**FORECAST, "fits": False, "available_memory_bytes": 2**20})
     assert "does not fit" in html
+
+
+def test_what_would_help_is_said_with_what_it_saves() -> None:
+    change = {"field": "stages.0.adapter", "change": "a <LoRA> adapter", "fits": True}
+    forecast = {**FORECAST, "fits": False, "savings": [{**change, "saves_bytes": 300 * 2**20}]}
+    html = summary.memory({**forecast, "memory_basis": "measured by a dry step"})
+    for words in ("a &lt;LoRA&gt; adapter", "300 MiB", "then it fits", "stages.0.adapter"):
+        assert words in html
+    assert "measured by a dry step" in html
+    assert "What would help" not in summary.memory(FORECAST)
+
+
+def test_the_bar_is_shown_of_a_recipe_that_needs_too_much(
+    sized: None, desk: desks.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = api.Problem(severity="error", field="stages.0.student", message="9 GB are needed.")
+    monkeypatch.setattr(api, "check", lambda recipe: [full])
+    problems, forecast = review.review(desk)
+    assert problems == [full]
+    assert forecast == FORECAST
+
+
+def test_a_dry_step_makes_the_forecast_anew(
+    sized: None, desk: desks.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(api, "take_dry_step", taken.append)
+    waiting, done = measuring.measure(desk)
+    assert "Taking a few steps" in waiting[0]
+    assert taken == [api.load_recipe(desks.current(desk))]
+    assert done[0] == ""
+    assert "Memory" in done[1]
+
+
+def test_a_dry_step_that_cannot_be_taken_says_why(
+    sized: None, desk: desks.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(recipe: Any) -> None:
+        raise api.DistillError("The rows are <not> here.")
+
+    monkeypatch.setattr(api, "take_dry_step", refuse)
+    *_, (told, *rest) = measuring.measure(desk)
+    assert "The rows are &lt;not&gt; here." in told
+    assert len(rest) == 3
 
 
 # --- start ------------------------------------------------------------------------------------
