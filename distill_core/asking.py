@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distill_core import models
 from distill_core.data.batches import batch_order
 from distill_core.data.formats import Row
+from distill_core.data.spooled import Chosen
 from distill_core.data.tokenize import pad_token_id
 from distill_core.errors import ModelError
 from distill_core.events import Event
@@ -111,7 +112,7 @@ def cache_filled(
         steps=stage.total_steps,
         seed=this.recipe.seed,
     )
-    rows = [encoded[row] for row in order.visited()]
+    rows = Chosen(encoded, order.visited())
     reading = Reading(rows, pad_token_id(tokenizer), taught_by.reads)
     filled = yield from fill(cached, teacher, rows=reading, held_out=held_out)
     teacher.unload()
@@ -124,12 +125,14 @@ def answered_rows(
     teaching: Teaching | None,
     teacher: Asked | None,
     tokenizer: PreTrainedTokenizerBase,
-) -> Generator[Event, None, tuple[list[Row], Answered | None]]:
+) -> Generator[Event, None, tuple[Sequence[Row], Answered | None]]:
     """The rows of a stage, answered by its teacher where it has one."""
     if stage.text_of is not None:
         answered = yield from _teachers_text(this, this.stages[stage.text_of])
         return answered.as_labels(), answered
-    rows = this.data.train if stage.uses_unlabelled else [r for r in this.data.train if r.labelled]
+    rows = this.data.train
+    if not stage.uses_unlabelled:
+        rows = Chosen(rows, (place for place, row in enumerate(rows) if row.labelled))
     if teaching is None or teacher is None or this.classes is not None:
         return rows, None  # teachers of classes score all rows as training goes
     answered = yield from answer_rows(

@@ -59,8 +59,11 @@ def tokens_seen(
     times = np.zeros(len(rows), dtype=np.int64)
     for step in range(stage.total_steps):
         np.add.at(times, order[step], 1)
-    tokens = int(times @ np.array([len(row.input_ids) for row in rows]))
-    supervised = int(times @ np.array([row.supervised_tokens for row in rows]))
+    tokens = supervised = 0
+    for count, row in zip(times.tolist(), rows, strict=True):
+        if count:
+            tokens += count * len(row.input_ids)
+            supervised += count * row.supervised_tokens
     return lineup.Seen(steps=stage.total_steps, tokens=tokens, supervised_tokens=supervised)
 
 

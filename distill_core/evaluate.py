@@ -7,7 +7,7 @@ Every score that is a mean over rows has a 95 % interval; what the scores add up
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class _Scored:
 
 def evaluate_members(
     run_dir: Path,
-    rows: list[Row],
+    rows: Sequence[Row],
     *,
     data_facts: dict[str, Any],
     recipe: Recipe,
@@ -152,7 +152,7 @@ def _score_member(
 
 
 def _score_classifier(
-    scored: _Scored, loaded: lineup.Loaded, rows: list[Row], recipe: Recipe
+    scored: _Scored, loaded: lineup.Loaded, rows: Sequence[Row], recipe: Recipe
 ) -> None:
     """As `_score_member`, of a model that tells classes apart."""
     key, labels = loaded.member.key, loaded.member.labels
@@ -234,25 +234,23 @@ def evaluate_run(
     chosen, name = prepared.held_out, str(prepared.facts.get("held_out_title", "held-out rows"))
     if data is not None:
         source = FileSource(path=data)
-        chosen = [
-            r
-            for r in load_rows(recipe.data, source=source, field="data", task=recipe.task)
-            if r.labelled
-        ]
+        rows_there = load_rows(recipe.data, source=source, field="data", task=recipe.task)
+        chosen = [row for row in rows_there if row.labelled]
         name = Path(data).name
         if not chosen:
             raise DataError(
                 f"{data} has no labelled rows to score on. Give rows with answers.", field="data"
             )
     chosen = chosen[: rows or recipe.evaluation.final_rows]
-    trained_on = {row.content_hash for row in prepared.train}
+    asked = [row.content_hash for row in chosen]
+    trained_on = set(asked).intersection(row.content_hash for row in prepared.train)
     steps = evaluate_members(
         run_dir,
         chosen,
         data_facts={
             "name": name,
             "rows": len(chosen),
-            "overlap_with_training": sum(row.content_hash in trained_on for row in chosen),
+            "overlap_with_training": sum(key in trained_on for key in asked),
         },
         recipe=recipe,
         device=pick_device(recipe.device),

@@ -7,6 +7,7 @@ held-out rows. The one place where a stage asks which task it is.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from distill_core.data.alignment import reader, reads_alike
 from distill_core.data.classes import encode_text
 from distill_core.data.formats import Row
 from distill_core.data.on_policy import OnPolicy
+from distill_core.data.spooled import Chosen, Spooled
 from distill_core.data.tokenize import encode_prompt, stop_token_ids
 from distill_core.errors import DataError, ModelError
 from distill_core.losses.objective import Objective
@@ -43,7 +45,7 @@ def encode_rows(
     objective: Objective,
     max_seq_len: int,
     classes: Labels | None = None,
-) -> tuple[list[Row], list[Any]]:
+) -> tuple[Sequence[Row], Sequence[Any]]:
     """Rows that have something to learn, in the student's tokens and, where asked, the teacher's.
 
     A teacher whose student has only some of its tokens reads them in these (`teachers.trimmed`).
@@ -58,23 +60,27 @@ def encode_rows(
         if classes is None
         else _reader_of_texts(student, teacher, objective, classes)
     )
-    pairs = [(row, read(row, max_seq_len)) for row in rows]
-    found = [(row, item) for row, item in pairs if item is not None and item.supervised_tokens]
-    if not found:
+    places, encoded = array("q"), Spooled[Any]()
+    for place, row in enumerate(rows):
+        item = read(row, max_seq_len)
+        if item is not None and item.supervised_tokens:
+            places.append(place)
+            encoded.append(item)
+    if not encoded:
         raise DataError(
             f"No row has a supervised token left within max_seq_len = {max_seq_len}. "
             "Raise it, or give rows with answers.",
             field="data.max_seq_len",
         )
-    return [row for row, _ in found], [item for _, item in found]
+    return Chosen(rows, places), encoded
 
 
 def reread(
     rows: Sequence[Row],
     encoded: Sequence[Any],
     tokens: Sequence[int],
-    again: tuple[list[Row], list[Any]],
-) -> tuple[list[Row], list[Any]]:
+    again: tuple[Sequence[Row], Sequence[Any]],
+) -> tuple[Sequence[Row], Sequence[Any]]:
     """`again`: `rows`, `encoded` by a whole tokenizer, as one reads them that has only `tokens`.
 
     A row in which others occur, since it was not there when they were chosen, is cut into pieces
@@ -84,9 +90,11 @@ def reread(
         ModelError: if one is not: the student would be shown other pieces than its teacher was.
     """
     new_ids = {old: new for new, old in enumerate(tokens)}
-    before = {id(row): item.input_ids for row, item in zip(rows, encoded, strict=True)}
+    before = zip(rows, encoded, strict=True)
     for row, item in zip(*again, strict=True):
-        expected = [new_ids.get(token) for token in before[id(row)]]
+        # some rows may have been left out, the others are in the same order
+        as_whole = next(whole for other, whole in before if other == row)
+        expected = [new_ids.get(token) for token in as_whole.input_ids]
         if None not in expected and item.input_ids != expected:
             raise ModelError(
                 f"The trimmed tokenizer cuts {row.origin} otherwise than the whole one.\n"
@@ -143,9 +151,9 @@ def on_policy_of(
         )
     longest = settings.student_answers.max_new_tokens
     room = max(1, recipe.data.max_seq_len - longest)  # a longer prompt loses its head
-    prompts = [
+    prompts = Spooled(
         encode_prompt(row, tokenizer, max_tokens=room) if row.text is None else None for row in rows
-    ]
+    )
     if not any(prompts):
         raise DataError(
             "The rows are plain texts, which ask nothing that the student could answer.\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ def _read_rows(source_json: str, model: str, stamp: int) -> RowFacts:
     )
 
 
-def _lengths(rows: list[Any], model: str) -> tuple[tuple[float, float, float], str]:
+def _lengths(rows: Sequence[Any], model: str) -> tuple[tuple[float, float, float], str]:
     count, words = _counter(model)
     prompts = [count("\n".join(part["content"] for part in row.prompt_messages)) for row in rows]
     replies = [count(row.response or row.text or "") for row in rows]

@@ -96,16 +96,18 @@ def alignment_facts(encoded: Sequence[Encoded]) -> dict[str, Any] | None:
     `{"spans", "same_token": share of spans that are one token for both, "tokens_in_spans": share
     of the student's supervised tokens}`.
     """
-    sides = [item.teacher for item in encoded if item.teacher is not None]
-    if not any(side.spans is not None for side in sides):
+    asked, count, same, inside, tokens = False, 0, 0, 0, 0
+    for item in encoded:
+        tokens += item.supervised_tokens
+        if item.teacher is None or item.teacher.spans is None:
+            continue
+        asked = True
+        count += len(item.teacher.spans)
+        same += sum(span.coincides for span in item.teacher.spans)
+        inside += sum(span.student_tokens for span in item.teacher.spans)
+    if not asked:
         return None
-    spans = [span for side in sides for span in side.spans or ()]
-    tokens = sum(item.supervised_tokens for item in encoded)
-    return {
-        "spans": len(spans),
-        "same_token": sum(span.coincides for span in spans) / max(1, len(spans)),
-        "tokens_in_spans": sum(span.student_tokens for span in spans) / tokens,
-    }
+    return {"spans": count, "same_token": same / max(1, count), "tokens_in_spans": inside / tokens}
 
 
 def _if_same(item: Encoded) -> Encoded | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from distill_core.data.files import Records
 from distill_core.errors import DataError
 from distill_core.recipe import ColumnSettings
+
+if TYPE_CHECKING:
+    from distill_core.data.files import Records
 
 __all__ = [
     "JOIN",

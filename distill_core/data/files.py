@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from distill_core.data.spooled import Reread
 from distill_core.errors import DataError
 
 __all__ = ["SUFFIXES", "Records", "read_file"]
@@ -29,7 +30,20 @@ class Records:
     """Records with the names of all their columns, in the order of first sight."""
 
     names: list[str]
-    records: list[Record]
+    records: Sequence[Record]
+
+    @classmethod
+    def of(cls, read: Callable[[], Iterator[Record]], names: Iterable[str] = ()) -> Records:
+        """Look at records once, for what may be wrong and for names that `names` lacks.
+
+        They do not stay: `read` is asked again whenever they are wanted.
+        """
+        seen, count = dict.fromkeys(names), 0
+        for _, record in read():
+            count += 1
+            if not record.keys() <= seen.keys():
+                seen |= dict.fromkeys(record)
+        return cls(list(seen), Reread(count, read))
 
 
 def read_file(path: str, *, limit: int | None = None, field: str = "data.sources.0") -> Records:
@@ -56,7 +70,7 @@ def read_file(path: str, *, limit: int | None = None, field: str = "data.sources
             )
         if file.stat().st_size == 0:
             raise DataError(f"{file.name} is empty: 0 bytes. Choose a file with rows.", field=field)
-        records = list(islice(read(file, field), limit))
+        found = Records.of(lambda: islice(read(file, field), limit))
     except UnicodeDecodeError as error:  # raised with the line's number as its reason
         raise DataError(
             f"{file.name}:{error.reason}: byte {error.object[error.start]:#04x} is not UTF-8. "
@@ -68,10 +82,9 @@ def read_file(path: str, *, limit: int | None = None, field: str = "data.sources
             f"{path} cannot be read: {error.strerror or error}. Check the path and its rights.",
             field=field,
         ) from None
-    if not records:
+    if not found.records:
         raise DataError(f"{file.name} holds no rows. Choose a file with rows.", field=field)
-    names = dict.fromkeys(name for _, record in records for name in record)
-    return Records(list(names), records)
+    return found
 
 
 def _where(file: Path) -> str:

@@ -42,16 +42,22 @@ def read_hub(source: HubSource, *, field: str = "data.sources.0") -> Records:
         for name, feature in table.features.items()
         if type(feature).__name__ == "ClassLabel"
     }
-    records: list[tuple[str, dict[str, Any]]] = []
+    found = Records.of(lambda: _records(table, labels, title), table.column_names)
+    if not found.records:
+        raise DataError(f"{title} holds no rows. Choose another split.", field=f"{field}.split")
+    return found
+
+
+def _records(
+    table: Any, labels: dict[str, list[str]], title: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    place = 0
     for batch in table.iter(batch_size=1000):
         for name, known in labels.items():
             batch[name] = [label_name(value, known) for value in batch[name]]
         for values in zip(*batch.values(), strict=True):
-            record = dict(zip(batch, values, strict=True))
-            records.append((f"{title}:{len(records) + 1}", record))
-    if not records:
-        raise DataError(f"{title} holds no rows. Choose another split.", field=f"{field}.split")
-    return Records(list(table.column_names), records)
+            place += 1
+            yield f"{title}:{place}", dict(zip(batch, values, strict=True))
 
 
 def title_of(source: HubSource) -> str:

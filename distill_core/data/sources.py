@@ -6,17 +6,21 @@ Knows nothing of tokens and models; `files` and `hub` do the reading.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distill_core.data.classes import class_counts, to_text_row
 from distill_core.data.columns import settle_columns, settle_text_columns
 from distill_core.data.files import Records, read_file
 from distill_core.data.formats import Row, content_key, to_row
 from distill_core.data.hub import read_hub, title_of
+from distill_core.data.spooled import Chosen, Spooled
 from distill_core.errors import DataError
 from distill_core.recipe import ColumnSettings, DataSettings, FileSource, Source, StarterSource
 
@@ -28,7 +32,7 @@ class Loaded:
     """The rows of one source, and which columns they were made of."""
 
     title: str
-    rows: list[Row]
+    rows: Sequence[Row]
     columns: ColumnSettings
     guessed: bool
     names: list[str] = field(default_factory=list)
@@ -49,8 +53,8 @@ class Loaded:
 class Prepared:
     """What a run learns from, what it is scored on, and the facts of both."""
 
-    train: list[Row]
-    held_out: list[Row]
+    train: Sequence[Row]
+    held_out: Sequence[Row]
     facts: dict[str, Any]
 
 
@@ -60,7 +64,7 @@ def load_rows(
     source: Source,
     field: str = "data.sources.0",
     task: str = "causal_lm",
-) -> list[Row]:
+) -> Sequence[Row]:
     """Read the rows of one source, as the task takes them.
 
     Raises:
@@ -86,15 +90,13 @@ def load_source(
         columns, guessed = settle_text_columns(data.columns, found, title)
     else:
         columns, guessed = settle_columns(data.columns, found, title)
-    records = found.records
-    if columns.text:
-        records = [item for item in records if str(item[1].get(columns.text) or "").strip()]
-    rows: list[Row] = [
+    rows: Sequence[Row] = Spooled(
         to_text_row(record, columns, origin)
         if told_apart
         else to_row(record, columns, data, origin)
-        for origin, record in records
-    ]
+        for origin, record in found.records
+        if not columns.text or str(record.get(columns.text) or "").strip()
+    )
     if not rows:
         raise DataError(f"{title}: column {columns.text!r} is empty in all rows.", field=field)
     return Loaded(
@@ -144,15 +146,19 @@ def prepare(data: DataSettings, *, seed: int, task: str = "causal_lm") -> Prepar
         for place, source in enumerate(data.sources)
     ]
     _check_answers_found(data, loaded, "label" if task == "text_classification" else "response")
-    rows = [row for source in loaded for row in source.rows]
-    keys = [row.content_hash for row in rows]
+    rows = loaded[0].rows
+    if len(loaded) > 1:
+        rows = Spooled(chain.from_iterable(source.rows for source in loaded))
+    held_out: Sequence[Row]
+    asked: set[str] = set()
+    aside = 0
     if isinstance(data.held_out, float):
-        aside = [
-            row.labelled and _place(row, key) < data.held_out
-            for key, row in zip(keys, rows, strict=True)
-        ]
-        held_out = list(compress(rows, aside))
-        asked = set(compress(keys, aside))
+        places = array("q")
+        for place, row in enumerate(rows):
+            if row.labelled and _place(row, key := row.content_hash) < data.held_out:
+                places.append(place)
+                asked.add(key)
+        held_out, aside = Chosen(rows, places), len(places)
         if not held_out:
             raise DataError(
                 f"None of the {sum(row.labelled for row in rows):,} labelled rows fell into the "
@@ -161,8 +167,9 @@ def prepare(data: DataSettings, *, seed: int, task: str = "causal_lm") -> Prepar
             )
     else:
         source = load_source(data, source=data.held_out, field="data.held_out", task=task)
-        held_out = [row for row in source.rows if row.labelled]
-        aside = [False] * len(rows)
+        held_out = Chosen(
+            source.rows, (place for place, row in enumerate(source.rows) if row.labelled)
+        )
         asked = {row.content_hash for row in held_out}
         if not held_out:
             raise DataError(
@@ -170,11 +177,13 @@ def prepare(data: DataSettings, *, seed: int, task: str = "causal_lm") -> Prepar
                 "Name a source of labelled rows.",
                 field="data.held_out",
             )
-    train = [
-        row
-        for key, row in zip(keys, rows, strict=True)
-        if asked.isdisjoint((key, *_earlier_prompts(row)))
-    ]
+    kept, keys = array("q"), array("Q")
+    for place, row in enumerate(rows):
+        key = row.content_hash
+        keys.append(int(key[:16], 16))  # 64 bits tell millions of rows apart
+        if asked.isdisjoint((key, *_earlier_prompts(row))):
+            kept.append(place)
+    train = Chosen(rows, kept)
     if not train:
         raise DataError(
             f"No row is left to learn from: all {len(rows):,} are held out. "
@@ -182,11 +191,11 @@ def prepare(data: DataSettings, *, seed: int, task: str = "causal_lm") -> Prepar
             field="data.held_out",
         )
     labelled = sum(row.labelled for row in train)
-    overlap = len(rows) - sum(aside) - len(train)
+    overlap = len(rows) - aside - len(train)
     facts = {
         **{"sources": [source.facts() for source in loaded], "rows": len(train)},
         **{"labelled": labelled, "unlabelled": len(train) - labelled, "held_out": len(held_out)},
-        **{"overlap": overlap, "duplicates": len(keys) - len(set(keys))},
+        **{"overlap": overlap, "duplicates": len(keys) - len(np.unique(keys))},
     }
     if task == "text_classification":
         facts["classes"] = class_counts(train)

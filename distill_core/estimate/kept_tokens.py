@@ -8,6 +8,7 @@ teacher will answer is not known yet, so that unlabelled rows may add a few toke
 from __future__ import annotations
 
 import functools
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _SAMPLE = 64
 """Rows that are written out whole, template included; of all others the texts are enough."""
+
+_TEXTS_AT_ONCE = 2000
 
 
 def kept_token_count(
@@ -85,9 +88,10 @@ def _used(
             used.update(encode_text(row, tokenizer, settings.max_seq_len, own_class).input_ids)
         else:
             used.update(encode(row, tokenizer, settings.max_seq_len).input_ids)
-    texts = list(dict.fromkeys(text for row in rows for text in _texts(row)))
-    for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
-        used.update(ids)
+    texts = (text for row in rows for text in _texts(row))
+    while some := list(dict.fromkeys(islice(texts, _TEXTS_AT_ONCE))):
+        for ids in tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]:
+            used.update(ids)
     return tokenizer, frozenset(used)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def lengths(data: DataSettings, tokenizer_folder: Path | None, task: str = "caus
     return _lengths(data.model_dump_json(), task, _Data(data), data_stamp(data), tokenizer_folder)
 
 
-def training_rows(data: DataSettings, task: str = "causal_lm") -> list[Row] | None:
+def training_rows(data: DataSettings, task: str = "causal_lm") -> Sequence[Row] | None:
     """The rows to learn from; None where they cannot be read, or are not on this disk yet."""
     counted = data_facts(data, task)
     if counted.problems or not counted.known:
@@ -126,8 +127,8 @@ def _lengths(key: str, task: str, data: _Data, stamp: tuple[Any, ...], folder: P
     prepared = _prepared(key, task, data, stamp)
     rows, classes = prepared.train, tuple(prepared.facts.get("classes", ()))
     tokenizer = load_tokenizer(folder)
-    sample = rows[:: max(1, math.ceil(len(rows) / _SAMPLE))]
-    sample += [row for row in rows if row.labelled][: _SAMPLE // 4]
+    sample = [*rows[:: max(1, math.ceil(len(rows) / _SAMPLE))]]
+    sample += islice((row for row in rows if row.labelled), _SAMPLE // 4)
     limit = data.settings.max_seq_len
     encoded = [
         encode_text(row, tokenizer, limit, classes)

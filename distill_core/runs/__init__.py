@@ -63,6 +63,8 @@ def resolve(run: str | Path, runs_dir: Path) -> Path:
         if _is_run(folder):
             return folder.absolute()
         raise RunError(f"{text} is not the folder of a run: it has no recipe.yaml and status.json.")
+    if text and not text.startswith(".") and _is_run(runs_dir / text):
+        return runs_dir / text  # the others need not be looked at
     known = [folder.name for folder in folders(runs_dir)]
     if not known:
         raise RunError(
@@ -72,8 +74,6 @@ def resolve(run: str | Path, runs_dir: Path) -> Path:
     if text == LATEST:
         return max((runs_dir / name for name in known), key=_created)
     matching = [name for name in known if text and name.startswith(text)]
-    if text in known:
-        matching = [text]
     if len(matching) == 1:
         return runs_dir / matching[0]
     if matching:

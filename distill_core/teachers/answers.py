@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_core import files, ranks
 from distill_core.data.formats import Row
+from distill_core.data.spooled import Spooled
 from distill_core.data.tokenize import encode_prompt, pad_token_id
 from distill_core.errors import DataError
 from distill_core.events import Event, progress
@@ -41,7 +42,7 @@ _LAYOUT = 2
 class Answered:
     """Rows with the teacher's answers, and how many of those were left out or cut."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     asked: int = 0
     empty: int = 0
     """Rows left out since the answer has no text."""
@@ -52,9 +53,9 @@ class Answered:
     mean_log_likelihood: float | None = None
     """Of the answers that were kept, per token, by the teacher itself; None for one sample each."""
 
-    def as_labels(self) -> list[Row]:
+    def as_labels(self) -> Sequence[Row]:
         """The rows, with the teacher's words for labels."""
-        return [replace(row, answered_by_teacher=False) for row in self.rows]
+        return Spooled(replace(row, answered_by_teacher=False) for row in self.rows)
 
     def facts(self) -> dict[str, Any]:
         """All but the rows, for events."""
@@ -108,7 +109,7 @@ def answer_rows(
     """
     asked = _asked(rows, tokenizer, settings, max_seq_len)
     if not asked.prompts:
-        return Answered(list(rows))
+        return Answered(rows)
     path = folder / f"{_key(fingerprint, tokenizer, settings, seed)}.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     known = ranks.agree(lambda: _read(path))
@@ -187,13 +188,14 @@ def _ask(
 def _with_answers(
     rows: Sequence[Row], asked: _Asked, known: dict[str, _Answer], settings: TeacherAnswerSettings
 ) -> Answered:
-    result = Answered([], asked=len(asked.key_of))
+    found = Spooled[Row]()
+    result = Answered(found, asked=len(asked.key_of))
     seen: set[str] = set()
     kept: list[_Answer] = []
     for place, row in enumerate(rows):
         key = asked.key_of.get(place)
         if key is None:
-            result.rows.append(row)
+            found.append(row)
         elif key in seen:
             result.duplicates += 1
         elif not known[key].text.strip():
@@ -203,8 +205,8 @@ def _with_answers(
             kept.append(known[key])
             result.unfinished += not known[key].finished
             answer = row.answered(known[key].text, unfinished=not known[key].finished)
-            result.rows.append(answer)
-    if not result.rows:
+            found.append(answer)
+    if not found:
         raise DataError(
             f"All {result.asked:,} answers of the teacher are empty, so no row is left to learn "
             "from. Check the prompt template, or take a teacher that follows instructions.",

@@ -210,10 +210,8 @@ MORE_MUTANTS = [
         "C19",
         "rows are held out by their place",
         SOURCES,
-        "row.labelled and _place(row, key) < data.held_out\n"
-        "            for key, row in zip(keys, rows, strict=True)",
-        "row.labelled and number < data.held_out * len(rows)\n"
-        "            for number, (key, row) in enumerate(zip(keys, rows, strict=True))",
+        "_place(row, key := row.content_hash) < data.held_out",
+        "place < data.held_out * len(rows) and (key := row.content_hash)",
     ),
     Mutant(
         "C19",
