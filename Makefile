@@ -4,6 +4,8 @@
 PYTHON ?= python3
 TORCH  := torch==2.13.0
 RUN_ARGS ?=
+ROWS ?=
+PEERS ?=
 PYTEST_ARGS ?=
 
 ifeq ($(OS),Windows_NT)
@@ -41,8 +43,18 @@ lint: .venv/.dev  ## ruff and mypy
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: .venv/.dev  ## times of import, --help and app start
+bench: .venv/.dev  ## all benchmarks of speed and size; ROWS=FILE and PEERS=PYTHON for one against peers
 	$(BIN)/python tests/benchmarks/start.py
+	$(BIN)/python tests/benchmarks/step_floor.py
+	$(BIN)/python tests/benchmarks/loss_alone.py $(if $(PEERS),--liger $(PEERS))
+	$(BIN)/python tests/benchmarks/teacher_cache.py
+	$(BIN)/python tests/benchmarks/growth.py
+	$(BIN)/python tests/benchmarks/quality_per_minute.py
+ifeq ($(ROWS),)
+	@echo "peers_step.py is skipped: it needs rows. make bench ROWS=gsm8k.jsonl PEERS=peers/bin/python"
+else
+	$(BIN)/python tests/benchmarks/peers_step.py --rows $(ROWS) $(if $(PEERS),--peers $(PEERS))
+endif
 
 clean:  ## remove what was built; runs/ and exports/ stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

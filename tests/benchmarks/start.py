@@ -1,11 +1,19 @@
-"""How long the user waits: import, --help, and the app until it answers.
+"""How long the user waits: import, --help, the app until it answers, Start until there is a curve.
 
-In: this checkout's environment. Out: a table of seconds, best and median of several tries.
-Run: `make bench`, or `python tests/benchmarks/start.py [TRIES]`.
+In: this checkout's environment. Out: a table of seconds, best and median of several tries beside
+each one's goal, `start.json` beside this file, and with `--readme` the README's table.
+Run: `make bench`, or `python tests/benchmarks/start.py [TRIES] [--readme]`.
+
+Start is pressed in the app, on the default recipe, by what its button calls; the clock stops when
+the first step can be drawn. The first time the teacher has to answer the unlabelled commands first;
+every later run finds its answers beside the runs.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
 import statistics
 import subprocess
 import sys
@@ -15,9 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+STORE = Path(__file__).with_name("start.json")
+README = ROOT / "README.md"
 sys.path.insert(0, str(ROOT))
 
-from tests.e2e.drive import Studio  # noqa: E402 - needs the path
+from tests.e2e.drive import Studio, until  # noqa: E402 - needs the path
 
 
 def command(*arguments: str) -> Callable[[], float]:
@@ -42,22 +52,104 @@ def app_answers() -> float:
     return elapsed
 
 
-MEASURED = {
-    "python -c pass": command("-c", "pass"),
-    "import distill_core": command("-c", "import distill_core"),
-    "import distill_core.api": command("-c", "import distill_core.api"),
-    "distill-studio --help": command("-m", "distill_core.cli", "--help"),
-    "the app until it answers": app_answers,
+def first_points() -> tuple[float, float]:
+    """Seconds from Start to the first point of the loss curve: the first run, and one after it."""
+    from distill_core import api
+
+    with tempfile.TemporaryDirectory() as folder:
+        studio = Studio(Path(folder))
+        studio.start()
+        recipe = api.load_recipe("pocket_student")
+        api.check(recipe)  # as Build has done by then
+        waited = []
+        try:
+            for _ in range(2):
+                start = time.perf_counter()
+                run = api.start(recipe, runs_dir=studio.runs_dir)
+
+                def drawn(run: str = run) -> bool:
+                    series, _ = api.read_series(run, runs_dir=studio.runs_dir)
+                    return "0/loss" in series
+
+                until("the first step", drawn, patience_s=600)
+                waited.append(time.perf_counter() - start)
+                api.stop(run, runs_dir=studio.runs_dir)
+
+                def ended(run: str = run) -> bool:
+                    found = api.show(run, runs_dir=studio.runs_dir)
+                    return found["status"]["state"] in ("stopped", "finished")
+
+                until("the run to stop", ended)
+        finally:
+            studio.kill()
+            for worker in studio.workers():
+                with contextlib.suppress(OSError):
+                    worker.kill()
+    return waited[0], waited[1]
+
+
+MEASURED: dict[str, tuple[Callable[[], float], float | None]] = {
+    "python -c pass": (command("-c", "pass"), None),
+    "import distill_core": (command("-c", "import distill_core"), 0.5),
+    "import distill_core.api": (command("-c", "import distill_core.api"), None),
+    "distill-studio --help": (command("-m", "distill_core.cli", "--help"), 1.0),
+    "the app until it answers": (app_answers, 10.0),
 }
+"""What is timed, and its goal in seconds."""
+
+WORDS = """*How long one waits*: `python tests/benchmarks/start.py --readme`. From the command to
+its end, or to the app's answer; from Start on the default recipe to the first point of the loss.
+
+"""
+
+AGAIN = "Start until the first point"
+FIRST = "the same, teacher's answers included"
 
 
 def main() -> None:
     """Print one line per measurement."""
-    tries = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(f"{'':26}{'best':>8}{'median':>8}   of {tries}, seconds")
-    for name, measure in MEASURED.items():
-        seconds = [measure() for _ in range(tries)]
-        print(f"{name:26}{min(seconds):8.2f}{statistics.median(seconds):8.2f}", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tries", nargs="?", type=int, default=5)
+    parser.add_argument("--readme", action="store_true")
+    options = parser.parse_args()
+    found: dict[str, dict[str, float | None]] = {}
+
+    def told(name: str, seconds: list[float], goal: float | None) -> None:
+        found[name] = {
+            "best": min(seconds),
+            "median": statistics.median(seconds),
+            "goal": goal,
+        }
+        print(f"{name:38}{min(seconds):8.2f}{statistics.median(seconds):8.2f}", flush=True)
+
+    print(f"{'':38}{'best':>8}{'median':>8}   of {options.tries}, seconds")
+    for name, (measure, goal) in MEASURED.items():
+        told(name, [measure() for _ in range(options.tries)], goal)
+    pairs = [first_points() for _ in range(min(options.tries, 2))]
+    told(AGAIN, [again for _, again in pairs], 15.0)
+    told(FIRST, [first for first, _ in pairs], 15.0)
+    STORE.write_text(json.dumps(found, indent=1) + "\n")
+    if options.readme:
+        into_readme(table(found))
+
+
+def table(found: dict[str, dict[str, float | None]]) -> str:
+    """One line a measurement."""
+    lines = ["| | best | median | goal |", "|---|---|---|---|"]
+    for name, told in found.items():
+        goal = "–" if told["goal"] is None else f"{told['goal']:g} s"
+        lines.append(f"| {name} | {told['best']:.2f} s | {told['median']:.2f} s | {goal} |")
+    return "\n".join(lines)
+
+
+def into_readme(written: str) -> None:
+    """Renew the table between its markers."""
+    text = README.read_text(encoding="utf-8")
+    start, end = "<!-- start: start -->\n", "<!-- start: end -->"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    assert rest, "the README has the table's markers"
+    README.write_text(f"{before}{start}{WORDS}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
