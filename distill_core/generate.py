@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+SHRINK_AT = 0.75
+"""Finished rows leave the batch once no more than this share of it goes on."""
 
 Stream = tuple[int, ...]
 """Names one prompt's random numbers, together with the seed."""
@@ -80,7 +83,9 @@ def generate_steps(
     streams = streams or [(place,) for place in range(len(prompts))]
     random = [np.random.default_rng((seed, *stream)) for stream in streams]
     is_open = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    cache = None
+    lines = torch.arange(len(prompts), device=device)
+    """Which prompt each row of the model's batch is: finished ones leave it now and then."""
+    cache: Any = None
     for _ in range(max_new_tokens):
         output = model(
             input_ids=ids,
@@ -91,14 +96,21 @@ def generate_steps(
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        following = _choose(output.logits[:, -1, :vocab_size], sampling_temperature, random)
-        yield following, is_open
-        is_open = is_open & ~torch.isin(following, stops)
-        if not bool(is_open.any()):
+        chosen = _choose(output.logits[:, -1, :vocab_size], sampling_temperature, random)
+        yield torch.zeros_like(is_open, dtype=torch.long).index_copy(0, lines, chosen), is_open
+        goes_on = is_open[lines] & ~torch.isin(chosen, stops)
+        is_open = torch.zeros_like(is_open).index_copy(0, lines, goes_on)
+        left = int(goes_on.sum())
+        if left == 0:
             return
-        ids = following[:, None]
         mask = functional.pad(mask, (0, 1), value=1)
         positions = positions[:, -1:] + 1
+        if left <= SHRINK_AT * len(lines) and hasattr(cache, "batch_select_indices"):
+            kept = goes_on.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            chosen, mask, positions, lines = (x[kept] for x in (chosen, mask, positions, lines))
+            random = [random[row] for row in kept.tolist()]
+        ids = chosen[:, None]
 
 
 def continuations(
@@ -111,17 +123,19 @@ def continuations(
     seed: int = 0,
     streams: Sequence[Stream] | None = None,
     vocab_size: int | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
 ) -> list[Continuation]:
     """Continue each prompt, in the order of `prompts`; arguments as for `generate_steps`.
 
-    Prompts of like length are put in one batch, `batch_size` at a time.
+    Prompts of like length are put in one batch, `batch_size` at a time; None: what suits the
+    device.
     """
     streams = streams or [(place,) for place in range(len(prompts))]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     found: dict[int, Continuation] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    at_once = batch_size or (128 if next(model.parameters()).device.type == "cpu" else 256)
+    for start in range(0, len(order), at_once):
+        chosen = order[start : start + at_once]
         steps = generate_steps(
             model,
             [prompts[index] for index in chosen],
@@ -149,7 +163,7 @@ def generate(
     max_new_tokens: int,
     sampling_temperature: float = 0.0,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
 ) -> list[list[int]]:
     """Continue each prompt; ids without the stop token, in the order of `prompts`."""
     found = continuations(

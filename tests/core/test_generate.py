@@ -40,6 +40,32 @@ def test_an_answer_does_not_depend_on_its_neighbours(model: Any) -> None:
     assert together == generate(model, PROMPTS, stop_ids={2}, max_new_tokens=8, batch_size=1)
 
 
+def test_rows_that_are_done_leave_the_batch(model: Any) -> None:
+    def widths(stop_ids: set[int]) -> tuple[list[int], list[list[int]]]:
+        seen: list[int] = []
+        hook = model.register_forward_pre_hook(
+            lambda module, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
+        )
+        answers = [
+            one.with_stop
+            for one in continuations(model, PROMPTS, stop_ids=stop_ids, max_new_tokens=9)
+        ]
+        hook.remove()
+        return seen, answers
+
+    width, free = widths(set())
+    assert width == [4] * 9
+    # the third prompt's second token stops it alone, or whoever writes it too
+    stop = free[2][1]
+    width, stopped = widths({stop})
+    assert width[0] == 4
+    assert width == sorted(width, reverse=True)
+    assert width[-1] < 4
+    for answer, whole in zip(stopped, free, strict=True):
+        ends = whole.index(stop) + 1 if stop in whole else len(whole)
+        assert answer == whole[:ends]
+
+
 def test_sampling_follows_its_seed_and_leaves_the_random_state_alone(model: Any) -> None:
     def sample(seed: int) -> list[list[int]]:
         return generate(
