@@ -537,6 +537,57 @@ def advise(
     )
 
 
+def probe_plan(
+    answers: dict[str, Any], *, minutes: float = 10.0, hub: bool = False
+) -> dict[str, Any]:
+    """Say what a probe of these answers would do; starts nothing.
+
+    `{"words", "minutes", "arms": [{"verdict", "title", "full_steps"}]}`. Raises `RecipeError` with
+    a problem at each answer in its way.
+    """
+    from distill_core.advisor import probe_here
+
+    return probe_here.plan_here(answers, minutes=minutes, hub=hub)
+
+
+def start_probe(
+    answers: dict[str, Any],
+    *,
+    minutes: float = 10.0,
+    hub: bool = False,
+    runs_dir: str | Path | None = None,
+) -> str:
+    """Measure the two best ways to train on the user's rows, in the queue; returns the run's id.
+
+    An ordinary run: seen, paused and resumed as any. One of the same answers goes on; with more
+    time, where only that was lacking. Raises `RecipeError` as `probe_plan` does.
+    """
+    from distill_core.advisor import probe_here
+
+    folder = run_folders.default_runs_dir(runs_dir)
+    return probe_here.start(answers, minutes=minutes, runs_dir=folder, hub=hub)
+
+
+def probe(run: str, *, runs_dir: str | Path | None = None) -> dict[str, Any]:
+    """What a probe has found so far: keys in `probe/report.py`, and the state of its run.
+
+    Also `"run", "state", "phase", "message", "stage_title", "step", "total_steps", "error",
+    "could_go_on"`: whether more time could tell more. Raises `RunError`.
+    """
+    from distill_core.advisor import probe_here
+
+    return probe_here.tell(_folder(run, runs_dir))
+
+
+def probe_of(
+    answers: dict[str, Any], *, runs_dir: str | Path | None = None
+) -> dict[str, Any] | None:
+    """The newest probe of these answers, as `probe` tells it; None where there is none."""
+    from distill_core.advisor import probe_here
+
+    return probe_here.newest(answers, run_folders.default_runs_dir(runs_dir))
+
+
 def observed_answers(answers: dict[str, Any], *, hub: bool = False) -> dict[str, Any]:
     """What the machine, the rows and the models answer by themselves.
 

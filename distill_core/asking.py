@@ -71,7 +71,7 @@ def teacher_of(
     """The teacher, in memory where it is asked at every step, and what is kept of it else."""
     if teaching is None or not Objective(stage.losses).needs_teacher:
         return None, None
-    root = this.folder.parent / CACHE_FOLDER
+    root = this.kept / CACHE_FOLDER
     cached = teaching.cached(stage, tokenizer, root=root, device=this.device)
     if cached is None:
         return teaching.load(tokenizer, device=this.device), None
@@ -143,7 +143,7 @@ def answered_rows(
         settings=stage.settings.teacher_answers,  # type: ignore[union-attr]
         max_seq_len=this.recipe.data.max_seq_len,
         seed=this.recipe.seed,
-        folder=this.folder.parent / ANSWERS_FOLDER,
+        folder=this.kept / ANSWERS_FOLDER,
     )
     return answered.as_labels() if stage.learns_from_text else answered.rows, answered
 
@@ -163,6 +163,6 @@ def _teachers_text(this: Run, taught: PlannedStage) -> Generator[Event, None, An
             settings=taught.settings.teacher_answers.model_copy(update={"rows": "all"}),
             max_seq_len=this.recipe.data.max_seq_len,
             seed=this.recipe.seed,
-            folder=this.folder.parent / ANSWERS_FOLDER,
+            folder=this.kept / ANSWERS_FOLDER,
         )
     )

@@ -7,7 +7,7 @@ Every score that is a mean over rows has a 95 % interval; what the scores add up
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,14 @@ def evaluate_members(
     recipe: Recipe,
     device: torch.device,
     store: bool = True,
+    only: Collection[str] | None = None,
 ) -> Generator[Event, None, dict[str, Any]]:
     """Score every member of a run that has weights; yields `progress`, returns the evaluation.
 
     Members are loaded one after the other; only the teacher stays, for the student's KL. `store`:
-    keep the row results beside the run, for verdicts over several seeds.
+    keep the row results beside the run, for verdicts over several seeds. `only`: these members.
     """
-    members = [found for found in lineup.read(run_dir) if lineup.exists(run_dir, found)]
+    members = [one for one in lineup.saved(run_dir) if only is None or one.key in only]
     members.sort(key=lambda found: found.key != lineup.TEACHER)
     metric, reason = choose_metric(recipe.evaluation.metric, rows)
     scored = _Scored(metric)
@@ -224,9 +225,7 @@ def evaluate_run(
     stored = files.read_json(run_dir / "evaluation.json")
     if stored and data is None and rows is None:
         return stored | _renewed_verdict(stored, run_dir, recipe)
-    if lineup.STUDENT not in [
-        found.key for found in lineup.read(run_dir) if lineup.exists(run_dir, found)
-    ]:
+    if lineup.STUDENT not in [found.key for found in lineup.saved(run_dir)]:
         raise RunError(
             f"{run_dir.name} has no trained student yet. Wait until it has finished, or resume it."
         )

@@ -137,3 +137,29 @@ def _draws(rows: int) -> Iterator[np.ndarray]:
 @functools.lru_cache(maxsize=1)
 def _kept_draws(rows: int) -> list[np.ndarray]:
     return list(_draws(rows))
+
+
+def crossed_mean(table: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of `table[S, R]`: S seeds by R rows, both drawn from many more.
+
+    Rows are the same for every seed. With mean squares MS of a two-way layout without repetition,
+    half the width is √(t²(S−1)·MS_seeds/SR + t²(R−1)·(MS_rows − MS_rest)/SR): each part of the
+    variance has the t of its own degrees of freedom, which errs on the wide side (Graybill and
+    Wang 1980, "modified large sample"). At least two seeds.
+    """
+    from scipy import stats
+
+    seeds, rows = table.shape
+    assert seeds > 1, "one seed tells nothing of seeds"
+    mean = float(table.mean())
+    of_seeds, of_rows = table.mean(1), table.mean(0)
+    rest = table - of_seeds[:, None] - of_rows[None, :] + mean
+    between_seeds = rows * float(np.var(of_seeds, ddof=1))
+    between_rows = seeds * float(np.var(of_rows, ddof=1)) if rows > 1 else 0.0
+    left_over = float((rest**2).sum()) / max(1, (seeds - 1) * (rows - 1))
+    side = (1 + confidence) / 2
+    variance = stats.t.ppf(side, seeds - 1) ** 2 * between_seeds
+    if rows > 1:
+        variance += stats.t.ppf(side, rows - 1) ** 2 * max(0.0, between_rows - left_over)
+    half = float(np.sqrt(variance / (seeds * rows)))
+    return mean - half, mean + half

@@ -143,6 +143,11 @@ def exists(run_dir: Path, found: Member) -> bool:
     )
 
 
+def saved(run_dir: Path) -> list[Member]:
+    """The members whose weights are there."""
+    return [found for found in read(run_dir) if exists(run_dir, found)]
+
+
 @dataclass
 class Loaded:
     """A member in memory; `fingerprint` is made from the very weights that will answer."""

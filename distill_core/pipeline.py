@@ -8,7 +8,7 @@ of processes, queues or who reads the events.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -29,11 +29,22 @@ def run(
     run_dir: Path,
     *,
     should_stop: Callable[[], str | None] = lambda: None,
+    beside: Path | None = None,
+    narrow: Callable[[Prepared], Prepared] = lambda data: data,
+    only: Collection[str] | None = None,
 ) -> Iterator[Event]:
     """Train all stages and baselines, then score; resumes from what is on disk.
 
     Yields events (see `events.py`), the last one `run_finished` or `run_stopped`. Where several
     processes train together, each of them calls this; the first one writes the files and scores.
+
+    Args:
+        recipe: what to do.
+        run_dir: where everything goes.
+        should_stop: asked at each step; says `stop` or `pause`.
+        beside: where the teacher's answers and caches are shared; beside `run_dir` when left out.
+        narrow: leaves out rows that are not wanted.
+        only: keys of the line-up that are scored at the end; all when left out.
 
     Raises:
         DistillError: what the user can mend: data, models, disk, numbers that are not finite.
@@ -41,7 +52,7 @@ def run(
     started = time.monotonic()
     ranks.join(recipe.device)
     yield progress("preparing", "reading the data")
-    data = ranks.in_turn(lambda: prepare(recipe.data, seed=recipe.seed, task=recipe.task))
+    data = narrow(ranks.in_turn(lambda: prepare(recipe.data, seed=recipe.seed, task=recipe.task)))
     labelled = sum(row.labelled for row in data.train)
     stages = plan(recipe, labelled=labelled, unlabelled=len(data.train) - labelled)
     yield event(
@@ -54,7 +65,8 @@ def run(
     target = device.pick_device(recipe.device)
     dtype = device.pick_dtype(recipe.precision, target)
     precision = "bf16" if dtype == torch.bfloat16 else "no"
-    this = Run(recipe, run_dir, data, stages, target, precision, classes_of(recipe, data))
+    classes = classes_of(recipe, data)
+    this = Run(recipe, run_dir, data, stages, target, precision, classes, beside=beside)
     for stage in stages:
         done = run_dir / stage.output / "config.json"
         if ranks.agree(done.is_file):
@@ -76,6 +88,7 @@ def run(
         },
         recipe=recipe,
         device=target,
+        only=only,
     )
     files.replace_json(run_dir / "evaluation.json", evaluation)
     yield event("run_finished", seconds=time.monotonic() - started, evaluation=evaluation)

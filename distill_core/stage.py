@@ -53,6 +53,13 @@ class Run:
     """What all of its networks tell apart, in the order of their logits; None: they write text."""
     train: Callable[..., Iterator[Event]] = train
     """Trains a stage; whoever only measures puts something else here."""
+    beside: Path | None = None
+    """Where what teachers have said is kept; None: beside the run."""
+
+    @property
+    def kept(self) -> Path:
+        """Where what teachers have said is kept, for all runs that ask the same."""
+        return self.beside or self.folder.parent
 
     def path_of(self, name: str, before: PlannedStage | None) -> tuple[Path, str]:
         """Folder of a model by the recipe's name for it, and how the line-up calls it."""

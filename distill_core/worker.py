@@ -141,7 +141,7 @@ def follow(
         return also_asked() or run_control.asked(run_dir)
 
     if not ranks.is_first():
-        _work_along(run_dir, pipeline or _real_pipeline())
+        _work_along(run_dir, pipeline or _pipeline_of(run_dir))
         return
     try:
         recorder = Recorder(run_dir)
@@ -156,7 +156,7 @@ def follow(
         try:
             recipe = runs.load_recipe(run_dir)
             _write_environment(run_dir, recipe)
-            run = pipeline or _real_pipeline()
+            run = pipeline or _pipeline_of(run_dir)
             for happening in run(recipe, run_dir, should_stop=should_stop):
                 item = happening
                 if not told:
@@ -238,6 +238,17 @@ def _stopped(recorder: Recorder, asked: str | None) -> Event:
 
 def _snake(name: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)[1:]
+
+
+def _pipeline_of(run_dir: Path) -> Pipeline:
+    """A recipe's stages, or a probe's arms where the run is one."""
+    from distill_core.probe import probe_file
+
+    if not probe_file.is_probe(run_dir):
+        return _real_pipeline()
+    from distill_core.probe import measuring
+
+    return measuring.run
 
 
 def _real_pipeline() -> Pipeline:

@@ -21,13 +21,13 @@ ROOT = Path(__file__).parent.parent
 
 GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
-    "schedule intervals scores tasks models.cache_folder",
+    "schedule intervals scores tasks models.cache_folder probe",
     "names": "models device peak starter ranks",
     "parts": "losses teachers students data supervised packed class_logits network generate",
     "loop": "trainer both_sides refusal optimizer rows_at_once dry_step pipeline stage asking "
     "teaching reading watcher class_watcher checkpoints scoring evaluate conclusions lineup "
     "casting compare compare_classes kept_models preview softening self_test reference export "
-    "harness starter.build starter.tokenizer",
+    "harness starter.build starter.tokenizer probe.measuring",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

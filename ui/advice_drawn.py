@@ -40,7 +40,7 @@ _EXPECTED = {
 
 def card(told: dict[str, Any], titles: dict[str, str]) -> str:
     """The recommendation; `titles` holds the questions' titles by field."""
-    parts = [_verdict(told), *(_reason(reason) for reason in told["reasons"])]
+    parts = [_verdict(told), _measured(told), *(_reason(reason) for reason in told["reasons"])]
     parts += [_past_runs(told), _runner_up(told["runner_up"]), _why_not(told), _open(told, titles)]
     parts += [_warning(warning) for warning in told["warnings"]]
     parts += [
@@ -71,6 +71,20 @@ def _verdict(told: dict[str, Any]) -> str:
         f"{theme.chip(told['confidence']['level'] + ' confidence', tone, icon)}</div>"
         f'<p class="ds-muted">{escape(told["confidence"]["why"])}</p>'
         f"<p>{escape(told['summary'])}</p>"
+    )
+
+
+def _measured(told: dict[str, Any]) -> str:
+    """What a probe has found, beside what the published rules say without it."""
+    found = told["measured"]
+    if found is None:
+        return ""
+    words = found["words"][:1].upper() + found["words"][1:]
+    tone = "good" if found["winner"] else "neutral"
+    return (
+        f'<div class="ds-alert ds-{tone} ds-measured"><b>{escape(words)}</b>'
+        f"<div>On your rows, with {found['seeds']} seeds, in {escape(found['run'])}. "
+        f"The published rules alone say: <b>{escape(found['rules_title'])}</b>.</div></div>"
     )
 
 

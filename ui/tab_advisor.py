@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import advice_figure, plots
+from ui import advice_figure, plots, probe_part
 from ui import advice_handlers as handlers
 from ui.advice_answers import NAMING, answered_by, form_values, label_text
 from ui.state import Page
@@ -55,6 +55,7 @@ def build(page: Page) -> None:
                 with gr.Row(elem_classes="ds-buttons"):
                     use = gr.Button("Use this recipe", variant="primary", scale=0, min_width=170)
                 said = gr.HTML(elem_id="ds-advice-said")
+            probe = probe_part.Part()
             with gr.Column(elem_classes="ds-card"):
                 outlook = gr.HTML(WAIT, elem_id="ds-outlook")
             with gr.Column(elem_classes="ds-card"):
@@ -67,7 +68,8 @@ def build(page: Page) -> None:
                 )
     more.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
     quick = [card, confirm, use, outlook, walk.reckoning, *walk.tabs]
-    _wire(page, questions, walk, quick, [roads, picture, outlook], said)
+    on_card, filled = _wire(page, questions, walk, quick, [roads, picture, outlook], said)
+    probe.wire(page, questions, walk.inputs, confirm, on_card, filled)
 
 
 # --- layout -----------------------------------------------------------------------------------
@@ -164,8 +166,11 @@ def _wire(
     quick: list[Any],
     slow: list[Any],
     said: gr.HTML,
-) -> None:
-    """Answers change the card at once and the forecasts a little later; both are remembered."""
+) -> tuple[dict[str, Any], Any]:
+    """Answers change the card at once and the forecasts a little later; both are remembered.
+
+    Returns the listener that draws the card, and the event after which the form is filled.
+    """
     at = {question["field"]: field for question, field in zip(questions, walk.inputs, strict=True)}
     draft, confirm, use = page.answers, quick[1], quick[2]
     with_all = [confirm, *walk.inputs]
@@ -236,6 +241,7 @@ def _wire(
         concurrency_limit=4,
         **QUIET,
     )
+    return on_card, filled
 
 
 def _follow(name: str, questions: list[dict[str, Any]], at: dict[str, Any], walk: _Walk) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from distill_core import estimate, ready_recipes
 from distill_core.advisor import answers as answer_fields
-from distill_core.advisor import observed
+from distill_core.advisor import measured, observed
 from distill_core.advisor.past_runs import past_runs
 from distill_core.advisor.rules import advise
 from distill_core.advisor.student_sizes import Known
@@ -39,8 +39,8 @@ def advise_here(
 
     told = advise(
         seen.answers,
-        known=Known(facts=_facts_here, size=_size_here),
-        past=past_runs(seen.answers, runs_dir),
+        known=KNOWN_HERE,
+        past=measured.with_probe(past_runs(seen.answers, runs_dir), seen.answers, runs_dir),
         forecast=foresee,
     )
     filled = [_plain(one) for one in seen.filled]
@@ -91,3 +91,7 @@ def _all_here(recipe: dict[str, Any]) -> bool:
         )
     except DistillError:
         return False
+
+
+KNOWN_HERE = Known(facts=_facts_here, size=_size_here)
+"""What this machine knows of models."""

@@ -39,6 +39,8 @@ class Verdict(_Data):
     title: str
     road: Road
     summary: str
+    doing: str = ""
+    """As in "distilling is better", of verdicts that train."""
     next_steps: list[str] = []
 
 

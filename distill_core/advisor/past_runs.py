@@ -53,6 +53,22 @@ class PastRun:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a probe of these very answers has found: verdicts, with several seeds and a test."""
+
+    run: str
+    winner: str | None
+    """A verdict; None where the probe was inconclusive."""
+    loser: str | None
+    words: str
+    why: str
+    seeds: int
+    used_s: float
+    without: Past
+    """What is known without the probe."""
+
+
+@dataclass(frozen=True)
 class Past:
     """What past runs on these rows add up to."""
 
@@ -62,6 +78,8 @@ class Past:
     """What was measured, with the names of the runs."""
     labelled_rows: int | None = None
     """Labels that the deciding run had."""
+    measured: Measured | None = None
+    """The newest probe of these answers; it stands before all else."""
 
 
 NO_PAST = Past()

@@ -21,6 +21,9 @@ nothing, and gives the same result for the same answers and runs.
     method, expected             see `plan.py`, `outlook.py`
     head_to_head                 published comparisons of the two roads: {"what", "distilled",
                                  "fine_tuned", "better": "teacher" or "labels", "source", …}
+    measured                     what a probe of these answers has found, which stands before the
+                                 rules: {"run", "words", "why", "winner", "loser", "seeds",
+                                 "used_s", "rules_said": verdict, "rules_title"} or None
     past_runs                    your finished runs on these rows: {"run", "name", "road", "score",
                                  "metric", "retention", "size_ratio", "speedup", "seconds"}
     license                      {"name", "outputs", "text", "url", "strength", "note"} or None
@@ -49,7 +52,7 @@ from distill_core.advisor.answers import Answers
 from distill_core.advisor.evidence import Evidence, load
 from distill_core.advisor.facts import fill, words
 from distill_core.advisor.past_runs import NO_PAST, Past, PastRun
-from distill_core.advisor.scoring import Scoring, score
+from distill_core.advisor.scoring import Scoring, score, verdict_of
 from distill_core.advisor.student_sizes import NOTHING, Known
 
 PUBLISHED = "published, not promised"
@@ -94,6 +97,7 @@ def advise(
         "method": settings,
         "expected": outlook.expected(scoring, evidence, foreseen),
         "head_to_head": outlook.head_to_head(scoring, evidence),
+        "measured": _measured(parsed, past, evidence),
         "past_runs": [_past_run(run) for run in past.runs],
         "license": _license(scoring, evidence),
         "recipe": recipe,
@@ -171,6 +175,18 @@ def _past_run(run: PastRun) -> dict[str, Any]:
     told = asdict(run)
     return {key: told[key] for key in _OF_A_RUN}
 
+
+def _measured(answers: Answers, past: Past, evidence: Evidence) -> dict[str, Any] | None:
+    """What was measured, beside what the rules would have said without it."""
+    found = past.measured
+    if found is None:
+        return None
+    said = verdict_of(answers, evidence, found.without)
+    told = {key: getattr(found, key) for key in _OF_A_PROBE}
+    return {**told, "rules_said": said, "rules_title": evidence.verdicts[said].title}
+
+
+_OF_A_PROBE = ("run", "words", "why", "winner", "loser", "seeds", "used_s")
 
 _OF_A_RUN = (
     *("run", "name", "road", "metric", "score", "retention", "size_ratio", "speedup"),

@@ -58,9 +58,11 @@ def score(answers: Answers, evidence: Evidence, past: Past = NO_PAST) -> Scoring
     truths = strict if guessed is answers else judge(derive(guessed, evidence, past), evidence)
 
     scores, vetoed_by = _count(truths, evidence)
-    ranking = _rank(scores, vetoed_by)
+    ranking = _measured_first(_rank(scores, vetoed_by), vetoed_by, past)
     bounds = _bounds(strict, evidence)
-    lead = min(_lead(ranking[0], rival, strict, evidence) for rival in ranking[1:])
+    # against a rival that it has beaten in a probe no votes are needed
+    beaten = past.measured.loser if past.measured and past.measured.winner == ranking[0] else None
+    lead = min(_lead(ranking[0], one, strict, evidence) for one in ranking[1:] if one != beaten)
     return Scoring(
         facts=facts,
         truths=truths,
@@ -84,7 +86,8 @@ def level(lead: float, evidence: Evidence) -> Level:
 def verdict_of(answers: Answers, evidence: Evidence, past: Past = NO_PAST) -> str:
     """The verdict alone, for those who ask often."""
     facts = derive(_with_guesses(answers), evidence, past)
-    return _rank(*_count(judge(facts, evidence), evidence))[0]
+    scores, vetoed_by = _count(judge(facts, evidence), evidence)
+    return _measured_first(_rank(scores, vetoed_by), vetoed_by, past)[0]
 
 
 def _count(
@@ -105,6 +108,18 @@ def _count(
 def _rank(scores: dict[str, float], vetoed_by: dict[str, list[str]]) -> list[str]:
     """Best first; those ruled out last; the evidence's order (that of `scores`) breaks ties."""
     return sorted(scores, key=lambda v: (bool(vetoed_by[v]), -round(scores[v], 6)))
+
+
+def _measured_first(ranking: list[str], vetoed_by: dict[str, list[str]], past: Past) -> list[str]:
+    """Put the winner of a probe before its loser, whatever the votes; a veto stays a veto."""
+    found = past.measured
+    if found is None or found.winner not in ranking or found.loser not in ranking:
+        return ranking
+    if vetoed_by[found.winner] or ranking.index(found.winner) < ranking.index(found.loser):
+        return ranking
+    others = [verdict for verdict in ranking if verdict != found.winner]
+    place = others.index(found.loser)
+    return [*others[:place], found.winner, *others[place:]]
 
 
 def _lead(winner: str, rival: str, truths: dict[str, Truth], evidence: Evidence) -> float:

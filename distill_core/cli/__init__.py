@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from distill_core import api
-from distill_core.cli import cli_harness, cli_machine, cli_recipes, cli_runs, interview
+from distill_core.cli import cli_advise, cli_harness, cli_machine, cli_recipes, cli_runs
 from distill_core.cli.command_line import (
     Commands,
     Json,
@@ -181,30 +181,7 @@ def export(
 # --- advisor, app -------------------------------------------------------------------------------
 
 
-@app.command()
-def advise(
-    answers: Annotated[
-        Path | None,
-        typer.Argument(metavar="[ANSWERS.yaml]", help="Answers as YAML; asked for if left out."),
-    ] = None,
-    runs_dir: RunsDir = None,
-    as_json: Json = False,
-) -> None:
-    """Distil or fine-tune? Get advice with reasons.
-
-    Asks the questions one by one where no file of answers is given. What the machine, the rows and
-    the models say by themselves is filled in, and finished runs on the same rows count.
-    """
-    given = interview.read_answers(answers) if answers else interview.ask_answers()
-    advice = api.advise(given, hub=True, forecast=True, runs_dir=runs_dir)
-    if as_json:
-        return say_json(advice)
-    from distill_core.cli import terminal
-
-    for line in terminal.advice_sentences(advice):
-        say(line)
-
-
+app.command()(cli_advise.advise)
 app.command(name="self-test")(cli_machine.self_test)
 
 

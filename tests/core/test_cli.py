@@ -513,6 +513,12 @@ def test_export(call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> N
 ADVICE = {
     "title": "Distil",
     "summary": "The teacher labels your rows.",
+    "measured": {
+        "words": "measured: distilling is better by 6.1 points [3.9, 8.2]",
+        "seeds": 4,
+        "run": "probe-1",
+        "rules_title": "Fine-tune",
+    },
     "confidence": {"level": "high", "why": "It leads by 5 votes."},
     "reasons": [
         {
@@ -554,6 +560,9 @@ def test_advise_from_a_file(
     assert seen == [({"goal": "both"}, {"hub": True, "forecast": True, "runs_dir": Path("there")})]
     told = call("advise", "a.yaml").out
     assert "Confidence: high. It leads by 5 votes." in told
+    words = "Measured: distilling is better by 6.1 points [3.9, 8.2] (4 seeds, probe probe-1)."
+    assert words in told
+    assert "The published rules alone say: Fine-tune." in told
     assert "Few labels: 500 rows. [R5.few_labels, Hinton 2015]" in told
     assert "Runner-up: Fine-tune. too few labels It would win with 5,000 labels" in told
     assert "Expected retention: 80 %–96.8 % (studies) [A]" in told

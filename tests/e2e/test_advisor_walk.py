@@ -122,3 +122,21 @@ def test_every_line_of_the_comparison_leads_to_where_it_can_be_tried(advisor: Sc
     expect(advisor.page.locator("#ds-summary")).to_contain_text("Ready")
     advisor.button("YAML").click()
     expect(advisor.page.locator("#ds-yaml textarea")).to_have_value(re.compile("teacher: previous"))
+
+
+def test_a_probe_runs_in_the_background_is_found_again_and_paused(advisor: Screen) -> None:
+    page, probe = advisor.page, advisor.page.locator("#ds-probe")
+    expect(probe).to_contain_text("10 minutes of work")
+    expect(advisor.button("Measure it")).to_be_enabled()
+    advisor.button("Measure it").focus()
+    page.keyboard.press("Enter")
+    expect(advisor.button("Pause")).to_be_visible()
+    expect(probe).to_contain_text("running")
+    page.reload()
+    advisor.tab("Advisor")
+    expect(advisor.button("Pause")).to_be_visible()
+    advisor.button("Pause").click()
+    expect(probe).to_contain_text("paused")
+    expect(advisor.button("Go on measuring")).to_be_enabled()
+    advisor.tab("Runs")
+    expect(page.get_by_role("button", name="probe-distill-vs-fine-tune")).to_be_visible()
