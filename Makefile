@@ -36,7 +36,8 @@ run: .venv/.app  ## set up if needed, then open the app in the browser
 	$(BIN)/python -m distill_core.cli ui $(RUN_ARGS)
 
 test: .venv/.dev browser  ## set up if needed, then run every test, browser tests included
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore=tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
 lint: .venv/.dev  ## ruff and mypy
 	$(BIN)/python -m ruff check .

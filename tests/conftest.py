@@ -201,20 +201,6 @@ def tiny_encoder_dir(
     return folder
 
 
-# --- several workers ------------------------------------------------------------------------
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `-n` a file stays with one worker, and the tests with a browser come first, in turn."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    browsing = Path(__file__).parent / "e2e"
-    for item in items:
-        group = browsing if browsing in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
-    items.sort(key=lambda item: browsing not in item.path.parents)
-
-
 # --- a browser ------------------------------------------------------------------------------
 
 

@@ -113,7 +113,7 @@ def with_a_token(tokenizer: Any) -> Any:
         {"best_of": 2},
         {"seed": 1},
     ],
-    ids=str,
+    ids=lambda change: ", ".join(f"{k}: {getattr(v, '__name__', v)}" for k, v in change.items()),
 )
 def test_answers_under_another_identity_are_never_taken(
     ask: Ask, tiny_tokenizer: Any, change: dict[str, Any]
