@@ -20,10 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from readme_part import into_readme
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 STORE = HERE / "forecast.json"
-README = ROOT / "README.md"
 STEPS = 16
 
 _SHORT = [
@@ -113,7 +114,7 @@ def main() -> None:
     written = table(found)
     sys.stdout.write(written + "\n")
     if options.readme:
-        into_readme(written)
+        into_readme("forecast", written)
 
 
 def in_a_process(way: str, recipe: str, overrides: list[str], threads: int) -> dict[str, Any]:
@@ -222,16 +223,6 @@ def machine(options: Any) -> dict[str, Any]:
         "threads": options.threads,
         "torch": torch.__version__,
     }
-
-
-def into_readme(written: str) -> None:
-    """Renew the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    start, end = "<!-- forecast: start -->\n", "<!-- forecast: end -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    assert rest, "the README has the table's markers"
-    README.write_text(f"{before}{start}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,10 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
+
+from tests.benchmarks.readme_part import into_readme  # noqa: E402 - needs the path
+
 STORE = HERE / "growth.json"
-README = ROOT / "README.md"
 BATCH = 32
 WORDS = """*What grows with the data, and what must not*: `python tests/benchmarks/growth.py
 --readme`. Rows beyond the first few thousand lie on the disk, as text and as token ids.
@@ -69,7 +71,7 @@ def main() -> None:
     written = table(found)
     sys.stdout.write(written + "\n")
     if options.readme:
-        into_readme(written)
+        into_readme("growth", WORDS + written)
 
 
 def alone(what: str, options: Any, **more: Any) -> dict[str, Any]:
@@ -434,16 +436,6 @@ def table(found: dict[str, Any]) -> str:
             f"| {full:.1f} s, {empty:.1f} s ({full - empty:+.1f} s) | + 2 s |",
         ]
     return "\n".join(lines)
-
-
-def into_readme(written: str) -> None:
-    """Renew the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    start, end = "<!-- growth: start -->\n", "<!-- growth: end -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    assert rest, "the README has the table's markers"
-    README.write_text(f"{before}{start}{WORDS}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

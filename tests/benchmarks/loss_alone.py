@@ -25,10 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from readme_part import into_readme
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 STORE = HERE / "loss_alone.json"
-README = ROOT / "README.md"
 WIDTHS = {49_152: 576, 151_936: 896}
 """Hidden size by vocabulary: SmolLM2-135M, Qwen2.5-0.5B."""
 
@@ -67,7 +68,7 @@ def main() -> None:
     written = table(found)
     sys.stdout.write(written + "\n")
     if options.readme:
-        into_readme(written)
+        into_readme("loss", written)
 
 
 def compared(given: dict[str, Any], ways: list[str], options: Any) -> list[dict[str, Any]]:
@@ -293,16 +294,6 @@ def table(cases: list[dict[str, Any]]) -> str:
         head = f"| {case['terms']} | {case['vocabulary']:,} | {case['rows']:,} "
         lines.append(f"{head}| {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines)
-
-
-def into_readme(written: str) -> None:
-    """Renew the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    start, end = "<!-- loss: start -->\n", "<!-- loss: end -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    assert rest, "the README has the table's markers"
-    README.write_text(f"{before}{start}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -39,10 +39,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from readme_part import into_readme
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 STORE = HERE / "peers_step.json"
-README = ROOT / "README.md"
 PEERS = ("trl", "distill-anything")
 OURS = ("online", "int8 teacher", "bf16 teacher", "warm cache")
 BATCH = 8
@@ -115,7 +116,7 @@ def main() -> None:
     sys.stdout.write(f"{written}\n\n{verdicts(cases)}\n")
     if options.readme:
         words = WORDS.format(clock=CLOCKS[options.clock], threads=found["machine"]["threads"])
-        into_readme(words + written)
+        into_readme("peers", words + written)
 
 
 def spec_of(options: Any, case: str) -> dict[str, Any]:
@@ -255,16 +256,6 @@ def verdicts(cases: dict[str, Any]) -> str:
         word = "met" if reached >= goal else "MISSED"
         lines.append(f"{way}, {key}: trl ÷ ours {reached:.2f}, goal {goal:.2f}: {word}")
     return "\n".join(lines)
-
-
-def into_readme(written: str) -> None:
-    """Renew the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    start, end = "<!-- peers: start -->\n", "<!-- peers: end -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    assert rest, "the README has the table's markers"
-    README.write_text(f"{before}{start}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from readme_part import into_readme
+
 ROOT = Path(__file__).parent.parent.parent
 STORE = Path(__file__).with_name("quality_per_minute.json")
-README = ROOT / "README.md"
 WAYS = {
     "online": [],
     "int8 teacher": ["stages.0.teacher_precision=int8"],
@@ -70,7 +71,7 @@ def main() -> None:
     written = table(found)
     sys.stdout.write(written + "\n")
     if options.readme:
-        into_readme(written)
+        into_readme("quality", WORDS + written)
 
 
 def alone(asked: dict[str, Any]) -> list[tuple[float, float]]:
@@ -124,16 +125,6 @@ def table(found: dict[str, list[Any]]) -> str:
         whole = statistics.median(run[-1][0] for run in runs)
         lines.append(f"| {way} | {' | '.join(cells)} | {last:.1%} after {whole:.0f} s |")
     return "\n".join(lines)
-
-
-def into_readme(written: str) -> None:
-    """Renew the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    start, end = "<!-- quality: start -->\n", "<!-- quality: end -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    assert rest, "the README has the table's markers"
-    README.write_text(f"{before}{start}{WORDS}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

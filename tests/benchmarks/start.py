@@ -24,9 +24,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 STORE = Path(__file__).with_name("start.json")
-README = ROOT / "README.md"
 sys.path.insert(0, str(ROOT))
 
+from tests.benchmarks.readme_part import into_readme  # noqa: E402
 from tests.e2e.drive import Studio, until  # noqa: E402 - needs the path
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     told(FIRST, [first for first, _ in pairs], 15.0)
     STORE.write_text(json.dumps(found, indent=1) + "\n")
     if options.readme:
-        into_readme(table(found))
+        into_readme("start", WORDS + table(found))
 
 
 def table(found: dict[str, dict[str, float | None]]) -> str:
@@ -140,16 +140,6 @@ def table(found: dict[str, dict[str, float | None]]) -> str:
         goal = "–" if told["goal"] is None else f"{told['goal']:g} s"
         lines.append(f"| {name} | {told['best']:.2f} s | {told['median']:.2f} s | {goal} |")
     return "\n".join(lines)
-
-
-def into_readme(written: str) -> None:
-    """Renew the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    start, end = "<!-- start: start -->\n", "<!-- start: end -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    assert rest, "the README has the table's markers"
-    README.write_text(f"{before}{start}{WORDS}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

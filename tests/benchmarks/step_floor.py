@@ -14,10 +14,10 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from readme_part import into_readme
 
 from distill_core import device
 from distill_core.estimate.student_size import student_shape
@@ -25,7 +25,6 @@ from distill_core.estimate.time_need import forward_flops
 from distill_core.models import model_facts
 from distill_core.recipe import LayerDropStudent
 
-README = Path(__file__).parent.parent.parent / "README.md"
 FP32 = 4
 ADAMW_FLOPS = 16
 STATE_BYTES = 28
@@ -76,7 +75,7 @@ def main() -> None:
     ]
     sys.stdout.write(f"{written}\n\n{json.dumps({'machine': machine, 'parts': told})}\n")
     if options.readme:
-        into_readme(written)
+        into_readme("floor", written)
 
 
 def parts(teacher: Any, student: Any, options: Any) -> list[Part]:
@@ -142,16 +141,6 @@ def table(found: list[Part], flops_per_s: float, bytes_per_s: float) -> str:
             f"| {1e3 * seconds:.2f} ms | {seconds / total:.0%} |"
         )
     return "\n".join(lines)
-
-
-def into_readme(written: str) -> None:
-    """Renew the table between its markers."""
-    text = README.read_text(encoding="utf-8")
-    start, end = "<!-- floor: start -->\n", "<!-- floor: end -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    assert rest, "the README has the table's markers"
-    README.write_text(f"{before}{start}{written}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
