@@ -9,6 +9,7 @@ DistillError (ValueError)
 │   └── HubUnreachable the hub did not answer; says what works offline
 ├── RunError           a run does not exist or is in the wrong state
 ├── CacheError         what is kept of a teacher is another's, damaged or not there
+├── OutOfMemory        what has to be in memory at once does not fit
 ├── NonFiniteError     a loss or gradient is NaN or infinite
 └── DiskFullError      no room for what has to be written
 """
