@@ -81,6 +81,13 @@ CASES: dict[str, tuple[str, list[str]]] = {
 """By name: a ready recipe, and what is changed in it."""
 
 
+WORDS = """*Forecast and truth* of short runs, each in a process of its own:
+`python tests/benchmarks/forecast.py --readme`. Memory is the most at any moment from start to final
+scores, the seconds are those of all optimiser steps; in brackets how far the forecast is off.
+
+"""
+
+
 def main() -> None:
     """Forecast, run, compare, store."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,7 +121,7 @@ def main() -> None:
     written = table(found)
     sys.stdout.write(written + "\n")
     if options.readme:
-        into_readme("forecast", written)
+        into_readme("forecast", WORDS + written)
 
 
 def in_a_process(way: str, recipe: str, overrides: list[str], threads: int) -> dict[str, Any]:
