@@ -25,6 +25,7 @@ DIVERGENCES, BATCHES = f"{CORE}losses/divergences.py", f"{CORE}data/batches.py"
 NETWORK, LOCAL = f"{CORE}network.py", f"{CORE}teachers/local.py"
 BOTH_SIDES, CHUNKED = f"{CORE}both_sides.py", f"{CORE}losses/chunked.py"
 SUPERVISED, CHECKPOINTS = f"{CORE}supervised.py", f"{CORE}checkpoints.py"
+ROW_BLOCK, PACKED = f"{CORE}losses/row_block.py", f"{CORE}packed.py"
 
 MUTANTS = [
     # --- C1 masks
@@ -49,7 +50,21 @@ MUTANTS = [
         "seen = mask[:, None, None, :].bool().expand(-1, 1, length, -1)",
         "seen = torch.ones_like(mask)[:, None, None, :].bool().expand(-1, 1, length, -1)",
     ),
+    Mutant(
+        "C1",
+        "sequences side by side see each other",
+        BATCHES,
+        "self.attention_mask.sum(1).tolist(),",
+        "[int(self.attention_mask.sum())],",
+    ),
     # --- C2 shift
+    Mutant(
+        "C2",
+        "what lay side by side comes back one place too late",
+        PACKED,
+        ".index_copy(0, real, states)",
+        ".index_copy(0, real.roll(-1), states)",
+    ),
     Mutant(
         "C2",
         "the position of a label is taken, not the one before it",
@@ -96,15 +111,15 @@ MUTANTS = [
     Mutant(
         "C3",
         "T² is shown and not differentiated, chunk by chunk",
-        CHUNKED,
-        "piece = slope().mul_((t * share[place])[:, None])",
-        "piece = slope().mul_((share[place] / t)[:, None])",
+        ROW_BLOCK,
+        "piece = slope().mul_((t * share)[:, None])",
+        "piece = slope().mul_((share / t)[:, None])",
     ),
     Mutant(
         "C3",
         "the temperature never reaches a chunk",
-        CHUNKED,
-        't = getattr(term, "temperature", 1.0)',
+        ROW_BLOCK,
+        "t = temperatures[part.side]",
         "t = 1.0",
     ),
     # --- C4 accumulation
@@ -195,13 +210,11 @@ MUTANTS = [
     Mutant(
         "C8",
         "half a cross-entropy is mixed in, and not shown",
-        CHUNKED,
-        "        if learns:\n            block.copy_(total)",
-        "        at = given.targets[rows.start + start : rows.start + stop]\n"
-        "        soft = Softened(block, None, at, temperature=1.0)\n"
-        "        more = SLOPES['cross_entropy'](soft, None)[1]().mul_(0.5 / len(given.targets))\n"
-        "        total = more if total is None else total.add_(more)\n"
-        "        if learns:\n            block.copy_(total)",
+        ROW_BLOCK,
+        "    return values, total",
+        "    soft = Softened(block, None, targets, temperature=1.0)\n"
+        "    more = slopes.cross_entropy(soft, None)[1]().mul_(0.5 / len(targets))\n"
+        "    return values, more if total is None else total.add_(more)",
     ),
     Mutant(
         "C8",
