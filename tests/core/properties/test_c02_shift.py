@@ -9,7 +9,7 @@ import torch
 
 from distill_core.data.batches import collate
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
-from tests.core.definition import naive_loss, rows_for
+from tests.core.definition import encoded, naive_loss, rows_for
 from tests.core.ways import TERMS, WAYS, case, cases
 
 FIVE = Encoded([5, 6, 7, 8, 9], [IGNORE_INDEX, IGNORE_INDEX, 7, 8, IGNORE_INDEX], True, False)
@@ -35,6 +35,19 @@ def test_a_hand_made_row_of_five_tokens(tmp_path: Path, way: str, terms: str) ->
     made = case(tmp_path, way, terms, rows=[FIVE], size=1)
     assert [row.labels for row in made.rows] == [FIVE.labels]
     expected = naive_loss(made.student, made.teacher, [FIVE], made.terms)
+    _, metrics = made.step()
+    allowed = 1e-5 + WAYS[way].rounding / 10
+    assert metrics["loss"] == pytest.approx(expected.item(), abs=allowed, rel=allowed)
+
+
+@pytest.mark.parametrize(("way", "terms"), cases())
+def test_rows_of_other_lengths_beside_it_are_shifted_each_by_itself(
+    tmp_path: Path, way: str, terms: str
+) -> None:
+    rows = [FIVE, *encoded(2)]
+    assert len({len(row.input_ids) for row in rows}) > 1
+    made = case(tmp_path, way, terms, rows=rows, size=3)
+    expected = naive_loss(made.student, made.teacher, made.rows, made.terms)
     _, metrics = made.step()
     allowed = 1e-5 + WAYS[way].rounding / 10
     assert metrics["loss"] == pytest.approx(expected.item(), abs=allowed, rel=allowed)
