@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from distill_core.errors import NonFiniteError
 from distill_core.losses.base import Features, SupervisedRows
+from distill_core.losses.chunked import Comparison, compared
 from distill_core.losses.cross_tokenizer import Spans
+from distill_core.losses.logit_rows import DenseRows
 from distill_core.losses.objective import LOSSES, Objective
 from distill_core.trainer import train
 from tests.core.definition import encoded
@@ -50,6 +53,24 @@ def test_half_precision_logits_are_compared_in_fp32(name: str) -> None:
     torch.testing.assert_close(found.double(), torch.stack(exact), rtol=2e-3, atol=allowed)
     loss, _ = Objective([term])(rows, totals={term.name: 3})
     assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", LOGIT_TERMS)
+def test_chunks_of_half_precision_logits_are_compared_in_fp32(name: str) -> None:
+    """The same where a chunk of logits comes from a head in bf16."""
+    term, head = LOGIT_TERMS[name], nn.Linear(8, 20_000, bias=False).bfloat16()
+    states = torch.randn(3, 8).bfloat16().requires_grad_()
+    logits = (states @ head.weight.T).detach()
+    theirs = (logits.float() + 0.05 * torch.randn(logits.shape)).bfloat16()
+    targets, shares = torch.randint(20_000, (3,)), {term.name: torch.ones(3)}
+    given = Comparison([term], shares, DenseRows(theirs), targets, 2)
+    found = compared(states, head, given, vocab_size=20_000)
+    exact = [reference(term, logits[n], theirs[n], int(targets[n])) for n in range(3)]
+    allowed = 1e-6 * getattr(term, "temperature", 1.0) ** 2
+    values = found.values[term.name]
+    assert (found.loss.dtype, values.dtype) == (torch.float32, torch.float32)
+    assert (values >= 0).all()
+    torch.testing.assert_close(values.double(), torch.stack(exact), rtol=2e-3, atol=allowed)
 
 
 def with_inside(rows: SupervisedRows, dtype: torch.dtype) -> SupervisedRows:
