@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, overload
 import numpy as np
 
 from distill_core import files
-from distill_core.data.packing import Packing
+from distill_core.data.row_bytes import Packing
 from distill_core.models.cache_folder import cache_folder
 
 __all__ = ["Chosen", "Reread", "Spooled"]
