@@ -16,8 +16,8 @@ Event = dict[str, Any]
 
 EventType = Literal[
     "run_started",  # recipe, stages: [{"index", "title", "kind", "total_steps", "baseline"}]
-    "stage_started",  # stage, title, kind, baseline, total_steps, rows, student, teacher, answers,
-    # layer_map, alignment
+    "stage_started",  # stage, title, kind, baseline, total_steps, student, teacher, layer_map
+    "rows_ready",  # stage, rows, dropped_rows, truncated_rows, answers, cache, alignment
     "progress",  # phase, message, done, total (work that is not a training step)
     "step",  # stage, step, metrics
     "evaluation",  # stage, step, metrics (names begin with held_out_), rows, final

@@ -20,19 +20,16 @@ from distill_core.data.alignment import alignment_facts
 from distill_core.data.sources import Prepared
 from distill_core.data.tokenize import pad_token_id
 from distill_core.events import Event, event, progress
-from distill_core.losses.matching import Matching, match
+from distill_core.learner import make_learner
 from distill_core.losses.objective import Objective
 from distill_core.models import model_facts
-from distill_core.models.classifiers import fits, tasks_of
+from distill_core.models.classifiers import fits
 from distill_core.plan import PlannedStage, student_origin
 from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
 from distill_core.rows_at_once import FILE as ROWS_AT_ONCE
 from distill_core.rows_at_once import RowsAtOnce
-from distill_core.students.adapters import merged, with_adapter
-from distill_core.students.build import build_student, choose_parts, own_folder
-from distill_core.students.calibration import Calibration
-from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
-from distill_core.teachers.trimmed import for_student
+from distill_core.students.adapters import merged
+from distill_core.students.build import chosen_on_rows, own_folder
 from distill_core.trainer import TrainingStage, train
 
 SHOTS_PER_STAGE = 10
@@ -87,11 +84,45 @@ def run_stage(
     torch.manual_seed(seed)
     teaching = asking.teaching_of(this, stage)
     teacher, cached = asking.teacher_of(this, stage, teaching, tokenizer)
-    rows, answered = yield from asking.answered_rows(this, stage, teaching, teacher, tokenizer)
-    yield progress("preparing", "tokenizing")
     student_settings = _student_settings(stage.settings.student, this.folder, before)
     own = own_folder(student_settings, source)
     student_tokenizer = tokenizer if own == source else models.load_tokenizer(own)
+    asked = cached or teacher
+    learner_on = functools.partial(
+        make_learner,
+        this,
+        stage,
+        student_settings,
+        source=source,
+        parts_file=_parts_file(this, stage),
+        tokenizer=student_tokenizer,
+        teacher=asked,
+        teacher_tokenizer=tokenizer,
+    )
+    checkpoints = Checkpoints(
+        this.folder / "checkpoints" / f"stage_{stage.index}", keep=this.recipe.checkpoints.keep
+    )
+    begins = functools.partial(
+        event,
+        "stage_started",
+        stage=stage.index,
+        title=stage.title,
+        kind=stage.kind,
+        baseline=bool(stage.baseline),
+        total_steps=stage.total_steps,
+        teacher=teaching.facts() if teaching and teacher else None,
+    )
+    learner, looked = None, False
+    if not chosen_on_rows(student_settings):
+        learner = yield from learner_on(encoded=())
+        yield begins(student=learner.facts, layer_map=learner.matching.words)
+        if cached is None and not checkpoints.steps():
+            # the first point of the curves need not wait for the rows
+            looked = True
+            if ranks.is_first():
+                yield from learner.watcher.look(0)
+    rows, answered = yield from asking.answered_rows(this, stage, teaching, teacher, tokenizer)
+    yield progress("preparing", "tokenizing")
     read = functools.partial(
         reading.encode_rows,
         teacher=tokenizer,
@@ -100,31 +131,17 @@ def run_stage(
         classes=this.classes,
     )
     kept, encoded = read(rows, student_tokenizer)
-    yield progress("preparing", "building the student")
-    calibration = Calibration(encoded, pad_token_id(student_tokenizer), this.device)
-    parts = ranks.agree(
-        lambda: choose_parts(
-            student_settings,
-            source=source,
-            seed=seed,
-            calibration=calibration,
-            tokenizer=student_tokenizer,
-            stored=this.folder / _parts_file(this, stage),
-            labels=this.classes,
-        )
-    )
-    student = build_student(
-        student_settings, source=source, seed=seed, chosen=parts, labels=this.classes
-    )
-    if parts.tokens is not None:
-        student_tokenizer = trimmed_tokenizer(student_tokenizer, parts.tokens)
-        kept, encoded = reading.reread(kept, encoded, parts.tokens, read(kept, student_tokenizer))
-    parameters = student.num_parameters()
+    if learner is None:
+        learner = yield from learner_on(encoded=encoded)
+        yield begins(student=learner.facts, layer_map=learner.matching.words)
+        if learner.parts.tokens is not None:
+            again = read(kept, learner.tokenizer)
+            kept, encoded = reading.reread(kept, encoded, learner.parts.tokens, again)
     built = casting.Built(
         source=source_name,
         source_parameters=models.facts(str(source))["parameters"],
         student=student_settings,
-        student_parameters=parameters,
+        student_parameters=learner.parameters,
         parts=_parts_file(this, stage),
         seed=seed,
         seen=casting.tokens_seen(encoded, stage, seed=seed),
@@ -133,71 +150,41 @@ def run_stage(
         source_knows=this.classes is None or fits(this.classes, model_facts.config(str(source))),
     )
     ranks.agree(lambda: casting.enter(this.folder, this.stages, stage, built))
-    matching, taught_by = Matching(), None
-    if teacher is not None:
-        for_classes = this.classes is not None
-        asked = cached or teacher
-        taught_by = for_student(asked, tokenizer, student_tokenizer, classes=for_classes)
-        matching = match(
-            stage.losses,
-            student.config,
-            model_facts.config(str(source)),
-            kept=parts.layers,
-            seed=seed,
-            causal=this.classes is None or "causal_lm" in tasks_of(student.config),
-        )
-        asked.look_into(matching.teacher)
-    network = with_adapter(student, stage.settings.adapter, seed=seed, device=this.device)
-    watcher = reading.watcher_of(
-        this.recipe,
-        this.classes,
-        stage=stage.index,
-        network=network.to(this.device),
-        teacher=taught_by,
-        held_out=this.data.held_out,
-        tokenizer=student_tokenizer,
-        teacher_tokenizer=tokenizer,
-    )
+    if asked is not None:  # not before it has answered: who is looked into may compute otherwise
+        asked.look_into(learner.matching.teacher)
     cache = yield from asking.cache_filled(
-        this, stage, teacher, taught_by, encoded, watcher.asks(), student_tokenizer
+        this, stage, teacher, learner.taught_by, encoded, learner.watcher.asks(), learner.tokenizer
     )
-    shot = max(1, stage.total_steps // SHOTS_PER_STAGE)
     yield event(
-        "stage_started",
+        "rows_ready",
         stage=stage.index,
-        title=stage.title,
-        kind=stage.kind,
-        baseline=bool(stage.baseline),
-        total_steps=stage.total_steps,
         rows=len(encoded),
         dropped_rows=len(rows) - len(kept),
         truncated_rows=sum(item.truncated for item in encoded),
         answers=answered.facts() if answered and answered.asked else None,
-        student={"parameters": parameters, "trained": _trained(network)},
-        teacher=teaching.facts() if teaching and teacher else None,
         cache=cache,
-        layer_map=matching.words,
         alignment=alignment_facts(encoded) if this.classes is None else None,
     )
+    shot = max(1, stage.total_steps // SHOTS_PER_STAGE)
     training = TrainingStage(
         index=stage.index,
-        student=network,
-        teacher=taught_by,
-        on_policy=reading.on_policy_of(this.recipe, stage, kept, student_tokenizer, tokenizer),
-        objective=Objective(stage.losses, matching, compiled=stage.settings.optim.compile_loss),
+        student=learner.network,
+        teacher=learner.taught_by,
+        on_policy=reading.on_policy_of(this.recipe, stage, kept, learner.tokenizer, tokenizer),
+        objective=Objective(
+            stage.losses, learner.matching, compiled=stage.settings.optim.compile_loss
+        ),
         rows=encoded,
         optim=stage.settings.optim,
         total_steps=stage.total_steps,
         seed=seed,
-        vocab_size=len(student_tokenizer),
-        pad_token_id=pad_token_id(student_tokenizer),
-        checkpoints=Checkpoints(
-            this.folder / "checkpoints" / f"stage_{stage.index}",
-            keep=this.recipe.checkpoints.keep,
-        ),
+        vocab_size=len(learner.tokenizer),
+        pad_token_id=pad_token_id(learner.tokenizer),
+        checkpoints=checkpoints,
         checkpoint_every=this.recipe.checkpoints.every_steps or shot,
         evaluate_every=this.recipe.evaluation.every_steps or shot,
-        evaluate=watcher.look,
+        evaluate=learner.watcher.look,
+        looked=looked,
         origin=lambda row: kept[row].origin,
         at_once=RowsAtOnce(this.folder / ROWS_AT_ONCE),
         mixed_precision=this.mixed_precision,
@@ -209,7 +196,7 @@ def run_stage(
             return True
     yield progress("saving", stage.output)
     target = this.folder / stage.output
-    ranks.agree(lambda: models.save(merged(network), student_tokenizer, target))
+    ranks.agree(lambda: models.save(merged(learner.network), learner.tokenizer, target))
     ranks.agree(training.checkpoints.clear)
     yield event(
         "stage_finished",
@@ -217,7 +204,7 @@ def run_stage(
         steps=stage.total_steps,
         seconds=time.monotonic() - started,
         path=stage.output,
-        metrics=watcher.last,
+        metrics=learner.watcher.last,
     )
     return False
 
@@ -234,7 +221,3 @@ def _student_settings(student: Student, folder: Path, before: PlannedStage | Non
         assert before is not None, "checks refuse `previous` in the first stage"
         return student.model_copy(update={"model": str(folder / before.output)})
     return student
-
-
-def _trained(network: torch.nn.Module) -> int:
-    return sum(value.numel() for value in network.parameters() if value.requires_grad)

@@ -63,6 +63,8 @@ class TrainingStage:
     on_policy: OnPolicy | None = None
     """How the student writes the batches of some steps itself; None: never."""
     evaluate: Callable[[int], Iterator[Event]] = field(default=lambda step: iter(()))
+    looked: bool = False
+    """Whether `evaluate` was called before the first step already."""
     origin: Callable[[int], str] = field(default=lambda row: f"row {row}")
     at_once: RowsAtOnce = field(default_factory=RowsAtOnce)
     """How many rows memory allows at once, as far as is known."""
@@ -116,7 +118,7 @@ def train(
         steps=stage.total_steps,
         seed=stage.seed,
     )
-    if step == 0 and ranks.is_first():
+    if step == 0 and not stage.looked and ranks.is_first():
         yield from stage.evaluate(0)
     refused = 0
     while step < stage.total_steps:

@@ -275,6 +275,7 @@ def _get(facts: object, key: str) -> Any:
 _EFFECTS = {
     "run_started": _run_started,
     "stage_started": _stage_started,
+    "rows_ready": _nothing,
     "progress": _progress,
     "step": _step,
     "evaluation": _evaluation,

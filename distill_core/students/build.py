@@ -45,6 +45,14 @@ BUILD: dict[type, Callable[..., Any]] = {
 }
 
 
+def chosen_on_rows(settings: Student) -> bool:
+    """Whether `choose_parts` may need rows to choose on."""
+    if isinstance(settings, LayerDropStudent):
+        by_importance = settings.keep == "importance" and settings.keep_layers is None
+        return by_importance or settings.vocab_trim is not None
+    return isinstance(settings, WidthPruneStudent) or settings.vocab_trim is not None
+
+
 def choose_parts(
     settings: Student,
     *,

@@ -43,7 +43,7 @@ def one_run(options: argparse.Namespace, seed: int, runs_dir: str) -> dict[str, 
     recipe = api.load_recipe(options.recipe, [*options.overrides, f"seed={seed}"])
     seconds: dict[str, float] = {}
     started = last = time.monotonic()
-    phase, evaluation = "start", {}
+    phase, work, evaluation = "start", "training", {}
     for event in api.run_here(recipe, runs_dir=runs_dir):
         now = time.monotonic()
         seconds[phase] = seconds.get(phase, 0.0) + now - last
@@ -51,7 +51,9 @@ def one_run(options: argparse.Namespace, seed: int, runs_dir: str) -> dict[str, 
         if event["type"] == "progress":
             phase = event["phase"]
         elif event["type"] == "stage_started":
-            phase = "baseline" if event["baseline"] else "training"
+            work = "baseline" if event["baseline"] else "training"
+        elif event["type"] == "rows_ready":
+            phase = work
         elif event["type"] == "run_finished":
             evaluation = event["evaluation"]
     return {

@@ -119,7 +119,7 @@ def shown(events: list[dict[str, Any]], name: str = "loss") -> list[float]:
 
 
 def facts(events: list[dict[str, Any]], stage: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = of(events, "stage_started")[stage]["cache"]
+    found: dict[str, Any] = of(events, "rows_ready")[stage]["cache"]
     return found
 
 

@@ -125,7 +125,7 @@ def test_a_teacher_of_classes_is_asked_once(
         other.mkdir()
         stages = [tune(folder), distill("previous", teacher_cache=cache)]
         told[name] = go(recipe(rows_file, stages), other)
-    kept = of(told["cached"], "stage_started")[1]["cache"]
+    kept = of(told["cached"], "rows_ready")[1]["cache"]
     assert kept["tokens"] == kept["rows"] == kept["asked"] > 0
     for kind in ("step", "evaluation", "sample"):
         for one, two in zip(of(told["cached"], kind), of(told["online"], kind), strict=True):
@@ -184,7 +184,7 @@ def test_unlabelled_texts_are_learnt_from_by_soft_labels_alone(
 ) -> None:
     made = recipe(rows_file, [tune(str(tiny_encoder_dir)), distill("previous")])
     events = go(made, run_dir)
-    tuned, distilled = of(events, "stage_started")
+    tuned, distilled = of(events, "rows_ready")
     assert distilled["rows"] - tuned["rows"] == 12
     assert distilled["answers"] is None
     assert not (run_dir.parent / "teacher_answers").exists()

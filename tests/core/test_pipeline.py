@@ -16,12 +16,12 @@ from distill_core import (
     compare,
     evaluate,
     kept_models,
+    learner,
     lineup,
     pipeline,
     reading,
     recipe_yaml,
     runs,
-    stage,
     trainer,
 )
 from distill_core.errors import DataError, DiskFullError, RunError
@@ -186,12 +186,40 @@ def test_unlabelled_rows_are_answered_by_the_teacher_once(
     events = go(recipe(rows_file, [distill(teacher)]), run_dir)
     started = of(events, "run_started")[0]["data"]
     assert asked == [started["unlabelled"]]
-    assert of(events, "stage_started")[0]["rows"] == started["rows"]
+    assert of(events, "rows_ready")[0]["rows"] == started["rows"]
     other = run_dir.parent / "two"
     other.mkdir()
     again = go(recipe(rows_file, [distill(teacher)]), other)
     assert asked == [started["unlabelled"]], "a second run takes the stored answers"
     assert losses(again) == losses(events)
+
+
+def test_the_first_look_waits_neither_for_answers_nor_for_rows(
+    rows_file: Path, teacher: str, run_dir: Path
+) -> None:
+    settings = recipe(rows_file, [distill(teacher)])
+    events = go(settings, run_dir)
+    marks = ("stage_started", "evaluation", "rows_ready", "step")
+    begun = [event for event in events if event["type"] in marks or "answers" in said(event)]
+    order = [event["type"] for event in begun]
+    assert order[:4] == ["stage_started", "evaluation", "progress", "progress"]
+    assert order[4:6] == ["rows_ready", "step"]
+    firsts = [event for event in of(events, "evaluation") if event["step"] == 0]
+    assert [event["stage"] for event in firsts] == sorted({event["stage"] for event in firsts})
+
+
+def test_a_student_chosen_on_rows_is_looked_at_once_they_are_there(
+    rows_file: Path, teacher: str, run_dir: Path
+) -> None:
+    student = STUDENTS["important layers"]
+    events = go(recipe(rows_file, [distill(teacher, student=student)]), run_dir)
+    kinds = [event["type"] for event in events]
+    assert kinds.index("rows_ready") < kinds.index("evaluation") < kinds.index("step")
+    assert [event["step"] for event in of(events, "evaluation")].count(0) == 1
+
+
+def said(event: dict[str, Any]) -> str:
+    return str(event.get("message", ""))
 
 
 def test_answers_of_another_teacher_are_never_taken(
@@ -216,7 +244,8 @@ def test_the_baseline_is_the_same_student_on_labels_alone_for_the_same_steps(
     assert baseline["baseline"]
     assert not student["baseline"]
     assert baseline["total_steps"] == student["total_steps"] == 4
-    assert (student["rows"], baseline["rows"]) == (data["rows"], data["labelled"])
+    rows = [event["rows"] for event in of(events, "rows_ready")]
+    assert rows == [data["rows"], data["labelled"]]
     assert baseline["student"] == student["student"]
     first = {e["stage"]: e["metrics"] for e in of(events, "evaluation") if e["step"] == 0}
     assert first[0]["held_out_cross_entropy"] == first[1]["held_out_cross_entropy"]
@@ -297,14 +326,14 @@ def test_the_untrained_student_is_built_again_as_training_started_from_it(
     student: str, rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[dict[str, torch.Tensor]] = []
-    build = stage.build_student
+    build = learner.build_student
 
     def watched(*args: Any, **more: Any) -> Any:
         model = build(*args, **more)
         started.append({name: value.clone() for name, value in model.state_dict().items()})
         return model
 
-    monkeypatch.setattr(stage, "build_student", watched)
+    monkeypatch.setattr(learner, "build_student", watched)
     evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_labels"]}
     made = recipe(rows_file, [distill(teacher, student=STUDENTS[student])], evaluation=evaluation)
     go(made, run_dir)

@@ -117,9 +117,9 @@ def test_a_student_with_another_tokenizer_keeps_it_to_the_end(
     made = recipe(rows_file, tiny_teacher_dir, other_dir, ACROSS)
     events = go(made, run_dir)
     assert events[-1]["type"] == "run_finished"
-    (started,) = of(events, "stage_started")
-    assert started["alignment"]["spans"] > 28
-    assert 0 < started["alignment"]["same_token"] < 1
+    (ready,) = of(events, "rows_ready")
+    assert ready["alignment"]["spans"] > 28
+    assert 0 < ready["alignment"]["same_token"] < 1
     steps = of(events, "step")
     assert all(step["metrics"]["cross_tokenizer"] > 0 for step in steps)
     held_out = of(events, "evaluation")[-1]["metrics"]

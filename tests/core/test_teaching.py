@@ -278,7 +278,7 @@ def test_text_alone_teaches_and_the_teacher_is_not_asked_again(
     monkeypatch.setattr(LocalTeacher, "view", refuse)
     term = {"name": "cross_entropy", "weight": 1.0, "targets": "labels_and_teacher_text"}
     events = go("one", losses=[term], teacher_answers={"rows": "all", "max_new_tokens": 4})
-    begun = started(events)
+    begun = next(event for event in events if event["type"] == "rows_ready")
     assert begun["answers"]["asked"] > begun["rows"] - 1, "rows without labels take part"
     steps = [event["metrics"] for event in events if event["type"] == "step"]
     assert all(shown["loss"] == pytest.approx(shown["cross_entropy"]) for shown in steps)

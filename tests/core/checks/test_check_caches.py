@@ -189,7 +189,7 @@ def test_the_forecast_is_what_is_written(make: Make, tmp_path: Path) -> None:
     recipe = make(HIDDEN, *few)
     (told,) = estimate.estimate(recipe)["caches"]
     events = list(pipeline.run(recipe, folder))
-    (found,) = [event["cache"] for event in events if event["type"] == "stage_started"]
+    (found,) = [event["cache"] for event in events if event["type"] == "rows_ready"]
     assert found["tokens"] == pytest.approx(told["tokens"], rel=0.05)
     assert found["bytes"] == pytest.approx(told["bytes"], rel=0.25)
 

@@ -160,7 +160,7 @@ def test_accelerate_launch_trains_the_default_recipe_as_one_process_does(
     alone, _ = run_of(tmp_path, more=more)
     ours, theirs = events_in(together), events_in(alone)
     assert [event["type"] for event in ours] == [event["type"] for event in theirs]
-    kept = [e["cache"] for e in (*ours, *theirs) if e["type"] == "stage_started" and e["cache"]]
+    kept = [e["cache"] for e in (*ours, *theirs) if e["type"] == "rows_ready" and e["cache"]]
     assert len(kept) == 2 * len(more)
     assert len({(one["folder"], one["rows"], one["asked"]) for one in kept}) == len(more)
     pairs = [pair for pair in zip(ours, theirs, strict=True) if pair[0]["type"] == "step"]
