@@ -7,19 +7,21 @@ that knows everything training will ask, with the teacher out of memory again. T
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from distill_core import models
+import torch
+
+from distill_core import models, ranks
 from distill_core.data.batches import batch_order
 from distill_core.data.formats import Row
 from distill_core.data.spooled import Chosen
 from distill_core.data.tokenize import pad_token_id
-from distill_core.errors import ModelError
-from distill_core.events import Event
+from distill_core.errors import DataError, ModelError
+from distill_core.events import Event, progress
 from distill_core.losses.objective import Objective
 from distill_core.plan import PlannedStage
-from distill_core.reading import check_teachers_of
+from distill_core.reading import check_teachers_of, encode_rows
 from distill_core.recipe import DistillStage
 from distill_core.teachers.answers import FOLDER as ANSWERS_FOLDER
 from distill_core.teachers.answers import Answered, answer_rows
@@ -28,6 +30,8 @@ from distill_core.teachers.cached import FOLDER as CACHE_FOLDER
 from distill_core.teachers.cached import CachedTeacher
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.on_demand import OnDemandTeacher
+from distill_core.teachers.rounding import FOLDER as ROUNDING_FOLDER
+from distill_core.teachers.rounding import FORMATS, ROWS, Rounding, measured
 from distill_core.teachers.trimmed import whole
 from distill_core.teaching import Teaching
 
@@ -60,6 +64,45 @@ def teaching_of(this: Run, stage: PlannedStage) -> Teaching | None:
         folders = [part.folder for part in teaching.parts]
         check_teachers_of(stage, folders, this.classes, named=bool(this.recipe.data.classes))
     return teaching
+
+
+def rounding_of(
+    this: Run, teaching: Teaching | None, tokenizer: PreTrainedTokenizerBase
+) -> Generator[Event, None, Rounding | None]:
+    """What the number format of a stage's teacher changes; None where nothing is rounded.
+
+    It is measured on held-out rows, so there is nothing to tell where none of them has an answer.
+    """
+    if teaching is None or teaching.precision not in FORMATS:
+        return None
+    yield progress("loading", f"the teacher in fp32, to see what {teaching.precision} changes")
+    try:
+        _, items = encode_rows(
+            this.data.held_out[:ROWS],
+            tokenizer,
+            teacher=tokenizer,
+            objective=Objective([]),
+            max_seq_len=this.recipe.data.max_seq_len,
+            classes=this.classes,
+        )
+    except DataError:
+        return None
+    devices = [this.device] if this.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # measured or known, the run goes on alike
+        return ranks.agree(
+            lambda: measured(
+                lambda precision, device: replace(teaching, precision=precision).load(
+                    tokenizer, device=device
+                ),
+                precision=teaching.precision,
+                device=this.device,
+                fingerprint=teaching.fingerprint,
+                parameters=teaching.parameters,
+                items=items,
+                pad_token_id=pad_token_id(tokenizer),
+                folder=this.kept / ROUNDING_FOLDER,
+            )
+        )
 
 
 def teacher_of(

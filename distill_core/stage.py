@@ -83,6 +83,7 @@ def run_stage(
     seed = this.recipe.seed
     torch.manual_seed(seed)
     teaching = asking.teaching_of(this, stage)
+    rounding = yield from asking.rounding_of(this, teaching, tokenizer)
     teacher, cached = asking.teacher_of(this, stage, teaching, tokenizer)
     student_settings = _student_settings(stage.settings.student, this.folder, before)
     own = own_folder(student_settings, source)
@@ -110,7 +111,7 @@ def run_stage(
         kind=stage.kind,
         baseline=bool(stage.baseline),
         total_steps=stage.total_steps,
-        teacher=teaching.facts() if teaching and teacher else None,
+        teacher=teaching.facts(rounding) if teaching and teacher else None,
     )
     learner, looked = None, False
     if not chosen_on_rows(student_settings):

@@ -24,6 +24,7 @@ from distill_core.teachers.cached import PROVIDES, CachedTeacher
 from distill_core.teachers.loading import Part
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.on_demand import OnDemandTeacher
+from distill_core.teachers.rounding import Rounding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -170,12 +171,13 @@ class Teaching:
             ),
         ]
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, rounding: Rounding | None) -> dict[str, Any]:
         """For the `stage_started` event."""
         return {
             "name": " + ".join(self.names),
             "parameters": self.parameters,
             "precision": self.precision,
+            "rounding": rounding.facts if rounding else None,
         }
 
     def _member(self, key: str, title: str, places: list[int], size: int | None) -> lineup.Member:

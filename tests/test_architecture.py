@@ -25,9 +25,9 @@ GROUPS = {
     "names": "models device peak starter ranks",
     "parts": "losses teachers students data supervised packed class_logits network generate",
     "loop": "trainer both_sides refusal optimizer rows_at_once dry_step pipeline stage asking "
-    "teaching reading watcher class_watcher checkpoints scoring evaluate conclusions lineup "
-    "casting compare compare_classes kept_models preview softening self_test reference export "
-    "harness starter.build starter.tokenizer probe.measuring",
+    "learner teaching reading watcher class_watcher checkpoints scoring evaluate conclusions "
+    "lineup casting compare compare_classes kept_models preview softening self_test reference "
+    "export harness starter.build starter.tokenizer probe.measuring",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

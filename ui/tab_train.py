@@ -194,6 +194,8 @@ def header_html(run: dict[str, Any]) -> str:
     advice = said or text.STATE_NEXT.get(status["state"], "")
     if advice and status["state"] not in ("failed", "lost"):
         html.append(f'<div class="ds-small">{escape(str(advice))}</div>')
+    if rounding := (run.get("summary") or {}).get("teacher_rounding"):
+        html.append(f'<div class="ds-small ds-muted">{escape(rounding["words"])}</div>')
     return "".join(html) + "</section>"
 
 

@@ -215,7 +215,7 @@ NO_LOG = "Nothing has been logged yet."
 
 # --- charts -----------------------------------------------------------------------------------
 
-NO_CURVES = "The first curves appear with the first training step."
+NO_CURVES = "The first points appear once the untrained student has been scored."
 BAD_QUESTION = "The page asked for curves in a form that this app does not know; reload the page."
 
 

@@ -216,6 +216,8 @@ class RunDisplay:
         elif kind == "stage_started":
             self._title, self._steps = event.get("title", ""), event.get("total_steps", 0)
             self.tell(f"{self._title}: {self._steps} steps")
+            if rounding := (event.get("teacher") or {}).get("rounding"):
+                self.tell(f"  {rounding['words']}")
         elif kind == "progress":
             self._show(event["phase"], event["message"], event["done"], event["total"])
         elif kind == "step":

@@ -184,6 +184,7 @@ def _stage_started(recorder: Recorder, event: Event) -> bool:
         facts = {
             "student_parameters": _get(student, "parameters"),
             "teacher_parameters": _get(teacher, "parameters"),
+            "teacher_rounding": _get(teacher, "rounding"),
         }
         recorder.write_summary(facts)
     return True

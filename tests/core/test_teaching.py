@@ -142,13 +142,17 @@ def test_an_int8_teacher_is_scored_as_it_taught(go: Any, tmp_path: Path) -> None
     run_dir = tmp_path / "runs" / "one"
     teacher = lineup.member(run_dir, "teacher")
     assert teacher.title == "teacher (int8)"
-    assert started(events)["teacher"]["precision"] == "int8"
+    told = started(events)["teacher"]
+    assert told["precision"] == "int8"
+    assert told["rounding"]["kl_to_fp32"] > 0
+    assert "in fp32" in told["rounding"]["words"]
     assert teacher.bytes < 4 * teacher.parameters
     loaded = lineup.load(run_dir, teacher, device=torch.device("cpu"))
     assert any(isinstance(layer, Int8Linear) for layer in loaded.model.modules())
     assert loaded.fingerprint.endswith("@int8")
-    plain = go("two")
-    assert started(plain)["teacher"]["parameters"] == started(events)["teacher"]["parameters"]
+    plain = started(go("two"))["teacher"]
+    assert plain["parameters"] == told["parameters"]
+    assert plain["rounding"] is None
 
 
 def test_a_format_that_this_machine_lacks_is_looked_at_in_fp32(go: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,15 @@ def test_warnings_are_counted_and_the_newest_shown(tmp_path: Path) -> None:
     alerts = view(tmp_path)["alerts"]
     assert "2 warnings, the newest" in alerts
     assert "A step was refused." in alerts
+
+
+def test_what_the_teacher_s_number_format_changes_is_said(tmp_path: Path) -> None:
+    name = write_run(tmp_path, name="rounded", upto=40)
+    assert "in fp32" not in tab_train.view(name, runs_dir=str(tmp_path))["header"]
+    path = tmp_path / name / "summary.json"
+    told = {"words": "The teacher in int8 is 0.0002 nats a token from itself in fp32"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"teacher_rounding": told}))
+    assert told["words"] in tab_train.view(name, runs_dir=str(tmp_path))["header"]
 
 
 def test_the_run_in_view_is_the_one_asked_for(tmp_path: Path) -> None:
