@@ -15,7 +15,8 @@ Event = dict[str, Any]
 """Always `type`, `time_s` (seconds since the epoch); most carry `stage` and `step` too."""
 
 EventType = Literal[
-    "run_started",  # recipe, stages: [{"index", "title", "kind", "total_steps", "baseline"}]
+    "run_started",  # recipe, stages: [{"index", "title", "kind", "total_steps", "baseline"}];
+    #                 a probe's have "arm" and "seed" too
     "stage_started",  # stage, title, kind, baseline, total_steps, student, teacher, layer_map
     "rows_ready",  # stage, rows, dropped_rows, truncated_rows, answers, cache, alignment
     "progress",  # phase, message, done, total (work that is not a training step)

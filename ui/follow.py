@@ -23,7 +23,7 @@ class Followed:
     offset: int = 0
     """Bytes of events read."""
     stages: list[dict[str, Any]] = field(default_factory=list)
-    """`index, title, kind, total_steps, baseline` each, in order."""
+    """`index, title, kind, total_steps, baseline` each, in order; a probe's: `arm, seed` too."""
     samples: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     score: str = "exact_match"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -147,22 +148,30 @@ def _live_template() -> str:
 
 
 def overlay(curves: list[dict[str, Any]], *, metric: str) -> dict[str, Any]:
-    """Draw one metric of several runs: `curves` is `[{"name", "step", "value"}]`."""
+    """Draw one metric of several runs: `[{"name", "lines": [{"name", "step", "value"}]}]`.
+
+    Lines of one curve, such as the seeds of an arm, share its colour and its place in the legend.
+    """
     facts = api.METRICS.get(metric)
     data = []
     for index, curve in enumerate(curves):
         ink, dash = LINE_STYLES[index % len(LINE_STYLES)]
-        data.append(
-            {
-                "x": curve["step"],
-                "y": curve["value"],
-                "name": curve["name"],
-                "type": "scatter",
-                "mode": "lines+markers" if len(curve["step"]) < 40 else "lines",
-                "line": {"color": ink, "dash": dash, "width": 2.2},
-                "marker": {"color": ink, "size": 6},
-            }
-        )
+        several = len(curve["lines"]) > 1
+        for place, line in enumerate(curve["lines"]):
+            data.append(
+                {
+                    "x": line["step"],
+                    "y": line["value"],
+                    "name": line["name"] if place else curve["name"],
+                    **({"hovertemplate": _told(line["name"])} if several else {}),
+                    "legendgroup": str(index),
+                    "showlegend": place == 0,
+                    "type": "scatter",
+                    "mode": "lines+markers" if len(line["step"]) < 40 else "lines",
+                    "line": {"color": ink, "dash": dash, "width": 1.5 if several else 2.2},
+                    "marker": {"color": ink, "size": 4 if several else 6},
+                }
+            )
     share = facts is not None and facts.unit == "0–1"
     unit = f" ({facts.unit})" if facts and facts.unit and not share else ""
     return {
@@ -243,6 +252,11 @@ def quality_against(points: list[dict[str, Any]], *, axis: str) -> dict[str, Any
             },
         },
     }
+
+
+def _told(name: str) -> str:
+    """What is read off a line: its own name, where the legend has one for several."""
+    return f"{escape(name).replace('%', '&#37;')}: %{{y}}<extra></extra>"
 
 
 def _title(words: str) -> dict[str, Any]:

@@ -214,6 +214,7 @@ def compared(
     measure = measure if measure in api.METRICS else "held_out_exact_match"
     mine = [run for run in runs if run["run"] in chosen][:OVERLAID]
     measure, lines = run_curves.of_runs(mine, measure, runs_dir=runs_dir)
+    lines = lines[:OVERLAID]
     points = [
         {"name": run["name"], "selected": run["run"] in chosen, **(run.get("summary") or {})}
         for run in runs

@@ -12,6 +12,9 @@
   const QUIET = { ...CONFIG, displayModeBar: false };
   const TERM_COLOURS = { forward_kl: "--student", cross_entropy: "--curve-2", loss: "--ds-muted" };
   const SPARE_COLOURS = ["--curve-3", "--curve-4", "--curve-5"];
+  // What tells a probe's arms apart: colour, and where there are points their shape.
+  const ARM_LOOKS = [["--student", "diamond", "solid"], ["--curve-2", "circle", "dash"],
+    ["--curve-3", "square", "dot"], ["--curve-4", "triangle-up", "dashdot"]];
 
   const colour = (name) =>
     getComputedStyle(document.body).getPropertyValue(name).trim() || "#7a8594";
@@ -23,6 +26,7 @@
       return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, resolved(v)]));
     return value;
   };
+  const last = (values) => values[values.length - 1];
   const escapeHtml = (text) =>
     String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
@@ -91,19 +95,36 @@
   }
 
   // Where each stage begins on the common axis. A baseline repeats the student's stage on labels
-  // alone, so it starts where that stage starts: the two can be read against each other.
+  // alone, so it starts where that stage starts: the two can be read against each other. So does
+  // every arm of a probe, with every seed.
   function offsets(stages) {
     const starts = {};
-    let next = 0;
     let last = 0;
-    for (const stage of stages) {
-      if (stage.baseline) continue;
-      starts[stage.index] = next;
-      last = next;
-      next += stage.total_steps || 0;
-    }
+    for (const arm of arms(stages))
+      for (const own of arm.runs) {
+        let next = 0;
+        for (const stage of own) {
+          starts[stage.index] = next;
+          last = next;
+          next += stage.total_steps || 0;
+        }
+      }
     for (const stage of stages) if (stage.baseline) starts[stage.index] = last;
     return starts;
+  }
+
+  // What is drawn apart: of a probe each arm, trained once a seed; else one without a name.
+  function arms(stages) {
+    const found = new Map();
+    for (const stage of stages) {
+      if (stage.baseline) continue;
+      const runs = found.get(stage.arm || "") || new Map();
+      found.set(stage.arm || "", runs.set(stage.seed, [...(runs.get(stage.seed) || []), stage]));
+    }
+    return [...found].map(([name, runs], place) => {
+      const [ink, symbol, dash] = ARM_LOOKS[place % ARM_LOOKS.length];
+      return { name, runs: [...runs.values()], ink, symbol, dash };
+    });
   }
 
   class LiveCharts {
@@ -209,11 +230,10 @@
       return { x: series.step.map((step) => step + start), y: series.value };
     }
 
-    // All non-baseline stages as one curve, with a gap between stages.
-    joined(metric, baseline) {
+    // Stages as one curve, with a gap between them.
+    joined(metric, stages) {
       const curve = { x: [], y: [] };
-      for (const stage of this.facts.stages) {
-        if (Boolean(stage.baseline) !== baseline) continue;
+      for (const stage of stages) {
         const points = this.points(stage, metric);
         if (!points) continue;
         if (curve.x.length) {
@@ -226,13 +246,39 @@
       return curve.x.length ? curve : null;
     }
 
+    // A curve each time that an arm is trained.
+    lines(metric, arm) {
+      return arm.runs.map((own) => this.joined(metric, own)).filter(Boolean);
+    }
+
+    baseline(metric) {
+      return this.joined(metric, this.facts.stages.filter((stage) => stage.baseline));
+    }
+
+    // The stage, baselines left out, that has told a metric last.
+    newest(metric) {
+      const told = this.main().filter((stage) => this.points(stage, metric));
+      return told[told.length - 1];
+    }
+
+    // A metric's last value, baselines left out; beside a probe's stage that of the same stage.
+    now(metric, beside) {
+      const stage = beside && beside.arm ? beside : this.newest(metric);
+      const points = stage && this.points(stage, metric);
+      return points ? last(points.y) : undefined;
+    }
+
+    probes() {
+      return this.facts.stages.some((stage) => stage.arm);
+    }
+
     title(metric) {
       const facts = this.facts.metrics[metric];
       return facts ? facts.title : metric.replace(/_/g, " ");
     }
 
     // The loss chart's curves: each loss term raw, weighted or both, its held-out twin dashed,
-    // the baseline dotted.
+    // the baseline dotted. Of a probe a colour is an arm, and dots are its second term.
     curves() {
       const names = new Set(Object.keys(this.series).map((key) => key.split("/")[1]));
       const weighted = [...names].filter((name) => name.startsWith("weighted_"))
@@ -241,31 +287,39 @@
       .filter((term) => names.has(term) || names.has(`held_out_${term}`));
       const mode = this.find("terms").value;
       const list = [];
-      let spare = 0;
-      for (const term of terms) {
-        const ink = TERM_COLOURS[term] || SPARE_COLOURS[spare++ % SPARE_COLOURS.length];
-        const title = this.title(term);
-        if (mode !== "weighted")
-          list.push({ key: term, title, ink, dash: "solid", width: 2.2, train: true });
-        if (mode !== "raw")
-          list.push({ key: `weighted_${term}`, title: `${title} × weight`, ink, dash: "longdash",
-            width: 1.6, train: true });
-        if (mode !== "weighted")
-          list.push({ key: `held_out_${term}`, title: `held-out ${title}`, ink, dash: "dash",
-            width: 2, marks: true });
+      for (const arm of arms(this.facts.stages)) {
+        let spare = 0;
+        const add = (key, title, looks) => list.push({ key, arm, title: arm.name
+          ? `${arm.name}: ${title}` : title, ...looks });
+        terms.forEach((term, nth) => {
+          const own = TERM_COLOURS[term] || SPARE_COLOURS[spare++ % SPARE_COLOURS.length];
+          const ink = arm.name ? arm.ink : own;
+          const dotted = arm.name && nth > 0;
+          const title = this.title(term);
+          if (mode !== "weighted")
+            add(term, title, { ink, dash: dotted ? "dot" : "solid", width: 2.2, train: true });
+          if (mode !== "raw")
+            add(`weighted_${term}`, `${title} × weight`, { ink, dash: "longdash", width: 1.6,
+              train: true });
+          if (mode !== "weighted")
+            add(`held_out_${term}`, `held-out ${title}`, { ink, dash: dotted ? "dashdot" : "dash",
+              width: 2, marks: true });
+        });
+        if (mode !== "raw" && names.has("loss"))
+          add("loss", "sum", { ink: arm.name ? arm.ink : "--ds-ink", dash: "solid", width: 1.6,
+            train: true });
       }
-      if (mode !== "raw" && names.has("loss"))
-        list.push({ key: "loss", title: "sum", ink: "--ds-ink", dash: "solid", width: 1.6,
-          train: true });
       for (const metric of ["cross_entropy", "held_out_cross_entropy"])
         if (mode !== "weighted")
           list.push({ key: metric, title: `baseline, ${this.title(metric)}`, ink: "--other",
             dash: metric === "cross_entropy" ? "dot" : "dashdot", width: 1.8, baseline: true,
             train: metric === "cross_entropy" });
       return list
-        .map((curve) => ({ ...curve, id: (curve.baseline ? "baseline/" : "") + curve.key,
-          points: this.joined(curve.key, Boolean(curve.baseline)) }))
-        .filter((curve) => curve.points);
+        .map((curve) => ({ ...curve,
+          id: (curve.baseline ? "baseline/" : curve.arm.name && `${curve.arm.name}/`) + curve.key,
+          lines: curve.baseline ? [this.baseline(curve.key)].filter(Boolean)
+            : this.lines(curve.key, curve.arm) }))
+        .filter((curve) => curve.lines.length);
     }
 
     draw() {
@@ -285,16 +339,21 @@
       const traces = [];
       for (const curve of curves) {
         if (this.hidden.has(curve.id)) continue;
-        const line = { color: colour(curve.ink), dash: curve.dash, width: curve.width };
-        const base = { x: curve.points.x, name: curve.title, type: "scatter" };
-        const faint = curve.train && strength > 0;
-        if (faint)
-          traces.push({ ...base, y: curve.points.y, mode: "lines", hoverinfo: "skip",
-            opacity: 0.25, line: { ...line, dash: "solid", width: 1 },
-            uid: uidOf(`${curve.id} raw`) });
-        traces.push({ ...base, y: faint ? this.smoothed(curve.points.y, strength) : curve.points.y,
-          mode: curve.marks ? "lines+markers" : "lines", marker: { size: 5, color: line.color },
-          line, uid: uidOf(curve.id), hovertemplate: "%{y:.4g}" });
+        const several = curve.lines.length > 1;
+        const line = { color: colour(curve.ink), dash: curve.dash,
+          width: several ? 0.6 * curve.width : curve.width };
+        const smoothing = curve.train && strength > 0;
+        curve.lines.forEach((points, nth) => {
+          const base = { x: points.x, name: curve.title, type: "scatter" };
+          if (smoothing && !several)
+            traces.push({ ...base, y: points.y, mode: "lines", hoverinfo: "skip",
+              opacity: 0.25, line: { ...line, dash: "solid", width: 1 },
+              uid: uidOf(`${curve.id} raw`) });
+          traces.push({ ...base, y: smoothing ? this.smoothed(points.y, strength) : points.y,
+            mode: curve.marks ? "lines+markers" : "lines",
+            marker: { size: several ? 3 : 5, color: line.color },
+            line, uid: uidOf(`${curve.id} ${nth || ""}`), hovertemplate: "%{y:.4g}" });
+        });
       }
       window.Plotly.react(this.find("loss"), traces, layoutOf({
         uirevision: this.shown, shapes: this.boundaries(), annotations: this.names(),
@@ -308,10 +367,11 @@
     // Where a term's weight or temperature moves: what it is now, such as " (weight 0.4, T 1.5)".
     momentOf(curve) {
       const now = [["weight", "weight"], ["temperature", "T"]].flatMap(([setting, word]) => {
-        const points = this.joined(`${setting}_${curve.key}`, false);
-        return points ? [`${word} ${number(points.y[points.y.length - 1])}`] : [];
+        if (curve.baseline) return [];
+        const lines = this.lines(`${setting}_${curve.key}`, curve.arm);
+        return lines.length ? [`${word} ${number(last(last(lines).y))}`] : [];
       });
-      return now.length && !curve.baseline ? ` (${now.join(", ")})` : "";
+      return now.length ? ` (${now.join(", ")})` : "";
     }
 
     // "nats" where every curve is in nats, else the loss has no one unit.
@@ -337,7 +397,9 @@
       return this.facts.stages.filter((stage) => !stage.baseline);
     }
 
+    // Where a stage follows another; a probe's begin beside each other.
     boundaries() {
+      if (this.probes()) return [];
       const starts = offsets(this.facts.stages);
       return this.main().slice(1).map((stage) => ({ type: "line", yref: "paper", y0: 0, y1: 1,
         x0: starts[stage.index], x1: starts[stage.index],
@@ -347,7 +409,7 @@
     names() {
       const starts = offsets(this.facts.stages);
       const main = this.main();
-      return main.length < 2 ? [] : main.map((stage) => ({ x: starts[stage.index], y: 1,
+      return main.length < 2 || this.probes() ? [] : main.map((stage) => ({ x: starts[stage.index], y: 1,
         yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
         text: escapeHtml(stage.title), font: { size: 11, color: colour("--ds-muted") } }));
     }
@@ -355,13 +417,13 @@
     drawLegend(curves) {
       const dashes = { solid: "", longdash: "10 4", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3" };
       const html = curves.map((curve) => {
-        const last = curve.points.y[curve.points.y.length - 1];
+        const newest = last(last(curve.lines).y);
         const on = !this.hidden.has(curve.id);
         return `<button type="button" data-curve="${escapeHtml(curve.id)}" aria-pressed="${on}">`
           + `<svg width="26" height="8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" `
           + `stroke="var(${curve.ink})" stroke-width="2.4" `
           + `stroke-dasharray="${dashes[curve.dash]}"/></svg>`
-          + `${escapeHtml(curve.title + this.momentOf(curve))} <b>${number(last)}</b></button>`;
+          + `${escapeHtml(curve.title + this.momentOf(curve))} <b>${number(newest)}</b></button>`;
       }).join("");
       const legend = this.find("legend");
       if (legend.innerHTML === html) return;
@@ -387,59 +449,65 @@
         const spot = this.find(part);
         if (spot.textContent !== words) spot.textContent = words;
       };
-      const last = (curve) => curve && curve.y[curve.y.length - 1];
       const score = `held_out_${this.facts.score || "exact_match"}`;
-      const exact = this.joined(score, false);
-      const agree = this.joined("held_out_top1_agreement", false);
-      const baseline = this.joined(score, true);
+      const baseline = this.baseline(score);
+      const newest = this.newest(score);
       const final = this.facts.final || {};
       const teacher = final.teacher ?? this.facts.teacher_score;
-      const labelsOnly = final.baseline ?? last(baseline);
+      const labelsOnly = final.baseline ?? (baseline && last(baseline.y));
       const rows = (final.rows ?? this.facts.rows_scored) || 0;
       const told = (value) => value !== null && value !== undefined;
-      show("score-title", (this.facts.metrics[score] || {}).title || "exact match");
+      const title = (this.facts.metrics[score] || {}).title || "exact match";
+      show("score-title", newest && newest.arm ? `${title}: ${newest.title}` : title);
       show("unit", this.facts.score === "accuracy" ? "of texts" : "of tokens");
-      show("exact", number(final.score ?? last(exact), "0–1"));
-      show("agree", number(final.top1_agreement ?? last(agree), "0–1"));
+      show("exact", number(final.score ?? this.now(score), "0–1"));
+      show("agree", number(final.top1_agreement ?? this.now("held_out_top1_agreement", newest), "0–1"));
       show("teacher", told(teacher) ? `● teacher ${number(teacher, "0–1")}` : "");
       show("baseline", told(labelsOnly) && labelsOnly !== false
         ? `○ labels only ${number(labelsOnly, "0–1")}` : "");
       show("rows", !rows ? "" : told(final.rows) ? `final, all ${rows.toLocaleString("en")} rows`
         : `so far, on ${rows.toLocaleString("en")} rows`);
       const traces = [];
-      const line = (curve, ink, symbol, dash, name) => curve && traces.push({ x: curve.x,
-        y: curve.y, name, type: "scatter", mode: "lines+markers", hovertemplate: "%{y:.1%}",
-        line: { color: colour(ink), width: 2.2, dash }, uid: uidOf(name),
-        marker: { symbol, size: 7, color: colour(ink) } });
-      line(baseline, "--other", "circle-open", "dot", "labels only");
-      line(exact, "--student", "diamond", "solid", "student");
+      const draw = (lines, { ink, symbol, dash }, name) => lines.forEach((curve, nth) =>
+        traces.push({ x: curve.x, y: curve.y, name, type: "scatter", mode: "lines+markers",
+          hovertemplate: "%{y:.1%}", uid: uidOf(`${name} ${nth || ""}`), legendgroup: name,
+          showlegend: nth === 0, line: { color: colour(ink), width: nth ? 1.4 : 2.2, dash },
+          marker: { symbol, size: 7, color: colour(ink) } }));
+      draw(baseline ? [baseline] : [], { ink: "--other", symbol: "circle-open", dash: "dot" },
+        "labels only");
+      for (const arm of arms(this.facts.stages))
+        draw(this.lines(score, arm), arm, arm.name || "student");
       const teacherLine = this.facts.teacher_score ?? teacher;
       const shapes = Number.isFinite(teacherLine) ? [{ type: "line", xref: "paper", x0: 0, x1: 1,
         y0: teacherLine, y1: teacherLine, line: { color: colour("--teacher"), width: 1.6, dash: "dash" },
       }] : [];
       window.Plotly.react(this.find("held-out"), traces, layoutOf({ shapes,
         uirevision: this.shown, margin: { l: 40, r: 10, t: 8, b: 30 },
+        showlegend: this.probes(),
+        legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
         xaxis: axis({ rangemode: "tozero" }),
         yaxis: axis({ range: [0, 1.03], tickformat: ".0%" }) }), QUIET);
     }
 
     drawSmall(card) {
       const metric = card.dataset.metric;
-      const main = this.joined(metric, false);
-      const baseline = this.joined(metric, true);
-      const newest = this.facts.baseline_now && baseline ? baseline : main;
+      const baseline = this.baseline(metric);
+      const newest = this.facts.baseline_now && baseline ? last(baseline.y) : this.now(metric);
       const facts = this.facts.metrics[metric] || {};
       const scale = facts.unit === "bytes" ? 2 ** -20 : 1;
       const scaled = (values) => (scale === 1 ? values : values.map((v) => v * scale));
       const value = card.querySelector("b");
-      const words = number(newest ? newest.y[newest.y.length - 1] : null, facts.unit);
+      const words = number(newest, facts.unit);
       if (value.textContent !== words) value.textContent = words;
       const traces = [];
       if (baseline) traces.push({ x: baseline.x, y: scaled(baseline.y), type: "scatter", mode: "lines",
         name: "baseline", uid: "baseline",
         line: { color: colour("--other"), width: 1.3, dash: "dot" } });
-      if (main) traces.push({ x: main.x, y: scaled(main.y), type: "scatter", mode: "lines",
-        name: "student", uid: "main", line: { color: colour("--student"), width: 1.8 } });
+      for (const arm of arms(this.facts.stages))
+        this.lines(metric, arm).forEach((line, nth) => traces.push({ x: line.x,
+          y: scaled(line.y), type: "scatter", mode: "lines", name: arm.name || "student",
+          uid: uidOf(`${arm.name} ${nth}`), line: { color: colour(arm.ink),
+            width: nth ? 1 : 1.8 } }));
       window.Plotly.react(card.querySelector(".ds-plot"), traces, layoutOf({
         uirevision: this.shown, margin: { l: 34, r: 6, t: 6, b: 20 }, shapes: this.boundaries(),
         xaxis: axis({ nticks: 3, showgrid: false, rangemode: "tozero" }),

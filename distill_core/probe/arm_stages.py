@@ -12,13 +12,16 @@ from distill_core.probe.probe_file import Probe
 
 
 def run_stages(probe: Probe, given: Share) -> list[dict[str, object]]:
-    """The stages of a `run_started` event, seed by seed and arm by arm."""
+    """The stages of a `run_started` event, seed by seed and arm by arm.
+
+    Each tells its `arm`, by which its curves are named, and its `seed`, from 1. What teaches the
+    student is no part of the arm, where it is made first.
+    """
     listed: list[dict[str, object]] = []
     for seed in range(probe.seeds):
         for arm in probe.arms:
-            for stage, steps in zip(
-                arm.recipe.stages, stage_steps(arm, max(1, given.steps)), strict=True
-            ):
+            steps_each = stage_steps(arm, max(1, given.steps))
+            for own, (stage, steps) in enumerate(zip(arm.recipe.stages, steps_each, strict=True)):
                 listed.append(
                     {
                         "index": len(listed),
@@ -26,6 +29,8 @@ def run_stages(probe: Probe, given: Share) -> list[dict[str, object]]:
                         "kind": stage.kind,
                         "total_steps": steps,
                         "baseline": False,
+                        "arm": arm.title if own >= arm.origin else f"{arm.title}: its teacher",
+                        "seed": seed + 1,
                     }
                 )
     return listed

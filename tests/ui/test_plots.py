@@ -113,13 +113,28 @@ def test_a_resumed_run_replaces_the_samples_it_answers_again(tmp_path: Path) -> 
 
 
 def test_overlay_tells_curves_apart_by_dash_as_well_as_colour() -> None:
-    curves = [{"name": f"run {i}", "step": [1, 2], "value": [0.1, 0.2]} for i in range(6)]
+    line = {"step": [1, 2], "value": [0.1, 0.2]}
+    curves = [{"name": f"run {i}", "lines": [{"name": f"run {i}", **line}]} for i in range(6)]
     figure = plots.overlay(curves, metric="held_out_exact_match")
     assert len({trace["line"]["dash"] for trace in figure["data"]}) == 6
     assert len({trace["line"]["color"] for trace in figure["data"]}) == 6
     assert figure["layout"]["yaxis"]["tickformat"] == ".0%"
     assert figure["layout"]["showlegend"] is True
     json.dumps(figure)
+
+
+def test_lines_of_one_curve_share_its_looks_and_one_place_in_the_legend() -> None:
+    seeds = [{"name": f"a%, seed {n}", "step": [1], "value": [0.1]} for n in (1, 2)]
+    other = [{"name": "b", "step": [1], "value": [0.2]}]
+    curves = [{"name": "a%", "lines": seeds}, {"name": "b", "lines": other}]
+    first, second, third = plots.overlay(curves, metric="held_out_exact_match")["data"]
+    assert first["line"] == second["line"]
+    assert first["line"]["color"] != third["line"]["color"]
+    assert first["legendgroup"] == second["legendgroup"] != third["legendgroup"]
+    assert [trace["showlegend"] for trace in (first, second, third)] == [True, False, True]
+    assert first["name"] == "a%"
+    assert second["hovertemplate"].startswith("a&#37;, seed 2: ")
+    assert "hovertemplate" not in third
 
 
 def test_quality_leaves_out_runs_without_a_score() -> None:
@@ -146,10 +161,22 @@ const fs = require('fs');
 globalThis.window = globalThis;
 globalThis.document = {body: {}};
 const source = fs.readFileSync(process.argv[2], 'utf8')
-  .replace('window.distillCharts = {', 'window.inside = {append, smooth, offsets, number};'
-    + 'window.distillCharts = {');
+  .replace('window.distillCharts = {', 'window.inside = {append, smooth, offsets, number, arms,'
+    + 'LiveCharts};window.distillCharts = {');
 eval(source);
-const {append, smooth, offsets, number} = window.inside;
+const {append, smooth, offsets, number, arms, LiveCharts} = window.inside;
+const stage = (index, arm, seed, total_steps) => ({index, title: `${arm}, ${seed}`, arm, seed,
+  total_steps});
+const probe = [stage(0, 'A', 1, 10), stage(1, 'A', 1, 20), stage(2, 'B', 1, 30),
+  stage(3, 'A', 2, 10), stage(4, 'A', 2, 20), stage(5, 'B', 2, 30)];
+const chain = [{index: 0, total_steps: 100}, {index: 1, total_steps: 50}];
+const charts = (stages) => Object.assign(Object.create(LiveCharts.prototype), {
+  facts: {stages}, series: Object.fromEntries(stages.map(({index}) =>
+    [`${index}/score`, {step: [5, 9], value: [index, index + 0.5]}]))});
+const drawn = (stages) => arms(stages).map((arm) => [arm.name,
+  ...charts(stages).lines('score', arm).map(({x, y}) => [x, y])]);
+const agreeing = charts(probe);
+agreeing.series['4/agree'] = {step: [5], value: [0.7]};
 const series = {step: [1, 2, 3, 4], value: [9, 8, 7, 6]};
 append(series, [3, 4, 5], [1, NaN, 2]);
 const long = {step: [], value: []};
@@ -160,6 +187,10 @@ console.log(JSON.stringify({
   flat: smooth([2, 2, 2], 0.9), off: smooth([1, 5], 0), mean: smooth([0, 1], 0.5),
   starts: offsets([{index: 0, total_steps: 100}, {index: 1, total_steps: 50},
     {index: 2, total_steps: 50, baseline: true}]),
+  probe_starts: offsets(probe), probe: drawn(probe), chain: drawn(chain),
+  boundaries: [charts(probe).boundaries().length, charts(probe).names().length],
+  newest: [charts(probe).newest('score').title, charts(probe).now('score'),
+    agreeing.now('agree'), agreeing.now('agree', probe[5]) ?? 'not told'],
   words: [number(0.97, '0–1'), number(0.00012), number(9850.4), number(null), number(0.6234)],
 }));
 """
@@ -181,4 +212,16 @@ def test_the_pages_own_arithmetic(tmp_path: Path) -> None:
     assert found["off"] == [1, 5]
     assert found["mean"] == pytest.approx([0, 2 / 3])
     assert found["starts"] == {"0": 0, "1": 100, "2": 100}
+    assert found["probe_starts"] == {"0": 0, "1": 10, "2": 0, "3": 0, "4": 10, "5": 0}
+    assert found["probe"] == [
+        [
+            "A",
+            [[5, 9, 15, 15, 19], [0, 0.5, None, 1, 1.5]],
+            [[5, 9, 15, 15, 19], [3, 3.5, None, 4, 4.5]],
+        ],
+        ["B", [[5, 9], [2, 2.5]], [[5, 9], [5, 5.5]]],
+    ]
+    assert found["chain"] == [["", [[5, 9, 105, 105, 109], [0, 0.5, None, 1, 1.5]]]]
+    assert found["boundaries"] == [0, 0]
+    assert found["newest"] == ["B, 2", 5.5, 0.7, "not told"]
     assert found["words"] == ["97.0 %", "1.2e-4", "9,850", "–", "0.623"]

@@ -10,8 +10,8 @@ import gradio as gr
 import pytest
 
 from distill_core import api, recipe_yaml
-from tests.ui.fake_run import write_run
-from ui import runs_table, tab_runs
+from tests.ui.fake_run import write_run, write_stages
+from ui import run_curves, runs_table, tab_runs
 from ui.state import list_runs
 
 
@@ -101,6 +101,42 @@ def test_overlay_draws_the_students_own_stage_not_the_baselines(
     assert overlay["data"][1]["y"][-1] > 0.9  # the baseline ends at 0.3
     assert told == ""
     assert sorted(scatter["data"][0]["text"]) == ["large", "small"]
+
+
+def test_a_probe_has_a_curve_for_each_arm_and_a_line_for_each_seed(tmp_path: Path) -> None:
+    arms = [("Distill: its teacher", 10), ("Distill", 10), ("Distill", 20), ("Fine-tune", 20)]
+    stages = [
+        {"title": f"{arm}, seed {seed}", "arm": arm, "seed": seed, "total_steps": steps}
+        for seed in (1, 2)
+        for arm, steps in arms
+    ]
+    run = write_stages(tmp_path, stages, name="probe")
+    overlay = compared((tmp_path, [run]), [run], "held_out_exact_match")[0]
+    assert [trace["name"] for trace in overlay["data"] if trace["showlegend"]] == [
+        "probe: Distill: its teacher", "probe: Distill", "probe: Fine-tune"
+    ]  # fmt: skip
+    assert len(overlay["data"]) == 6
+    whole = overlay["data"][2]
+    assert whole["x"][:2] == [1, 2]
+    assert whole["x"][-1] == 30  # the student's second stage goes on where its first ended
+    assert overlay["data"][3]["name"] == "probe: Distill, seed 2"
+
+
+def test_of_a_chain_the_last_stage_is_drawn(tmp_path: Path) -> None:
+    steps = [{"title": f"stage {n}", "total_steps": n} for n in (10, 20)]
+    run = write_stages(tmp_path, steps, name="chain")
+    (row,) = list_runs(str(tmp_path))
+    found = run_curves.curves_of(row, "held_out_exact_match", runs_dir=str(tmp_path))
+    assert [curve["name"] for curve in found] == ["chain"]
+    assert [line["step"][-1] for line in found[0]["lines"]] == [20]
+    assert run == row["run"]
+
+
+def test_no_more_curves_are_drawn_than_can_be_told_apart(tmp_path: Path) -> None:
+    pairs = [{"title": "t", "arm": arm, "seed": 1, "total_steps": 10} for arm in ("A", "B")]
+    runs = [write_stages(tmp_path, pairs, name=f"probe-{n}") for n in range(4)]
+    overlay = compared((tmp_path, runs), runs, "held_out_exact_match")[0]
+    assert len(overlay["data"]) == tab_runs.OVERLAID
 
 
 def test_a_measure_that_no_run_has_is_said(three: tuple[Path, list[str]]) -> None:
