@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import lineup, pipeline, recipe_yaml, trainer
+from distill_core import lineup, trainer
 from distill_core.errors import CacheError, ModelError
 from distill_core.teachers import cache_pass, loading
 from distill_core.teachers.cache_store import RowStore
 from distill_core.teachers.cached import CachedTeacher
+from tests.core import small_runs
+from tests.core.small_runs import of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 
@@ -31,21 +33,6 @@ ALL_SOFT = [
     {"name": "cross_entropy", "weight": 0.1},
 ]
 FORWARD = [{"name": "forward_kl", "weight": 0.9}, {"name": "cross_entropy"}]
-
-
-@pytest.fixture
-def rows_file(tmp_path: Path) -> Path:
-    """Forty rows, ten of them without an answer."""
-    words = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
-    lines = []
-    for row in range(40):
-        line = {"prompt": f"please {words[row % 4]} {chr(97 + row % 26)} {chr(97 + row // 3)}"}
-        if row % 4 != 3:
-            line["response"] = ["on", "off", "two"][row % 3]
-        lines.append(json.dumps(line))
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(lines))
-    return path
 
 
 @pytest.fixture
@@ -70,48 +57,23 @@ Go = Callable[..., list[dict[str, Any]]]
 def go(rows_file: Path, tiny_teacher_dir: Path, tmp_path: Path) -> Go:
     def run(name: str = "one", *, stages: Any = None, seed: int = 0, **more: Any) -> Any:
         should_stop = more.pop("should_stop", None)
-        made = recipe_yaml.parse(
-            {
-                "seed": seed,
-                "device": "cpu",
-                "data": {
-                    "sources": [{"kind": "file", "path": str(rows_file)}],
-                    "held_out": 0.3,
-                    "max_seq_len": 32,
-                },
-                "stages": stages or [distill(**{"teacher": str(tiny_teacher_dir)} | more)],
-                "evaluation": {"rows": 4, "samples": 2, "max_new_tokens": 4, "every_steps": 4},
-                "checkpoints": {"every_steps": 4},
-            }
+        made = small_runs.recipe(
+            rows_file,
+            stages or [distill(**{"teacher": str(tiny_teacher_dir)} | more)],
+            seed=seed,
+            device="cpu",
+            evaluation={"rows": 4, "samples": 2, "max_new_tokens": 4, "every_steps": 4},
+            checkpoints={"every_steps": 4},
         )
-        folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(recipe_yaml.dumps(made))
         stop = {"should_stop": should_stop} if should_stop else {}
-        return list(pipeline.run(made, folder, **stop))
+        return small_runs.go(made, tmp_path / "runs" / name, **stop)
 
     return run
 
 
 def distill(teacher: str, **more: Any) -> dict[str, Any]:
-    optim: dict[str, Any] = {
-        "max_steps": 12,
-        "global_batch_size": 4,
-        "micro_batch_size": 2,
-        "learning_rate": 0.01,
-    }
-    return {
-        "kind": "distill",
-        "teacher": teacher,
-        "student": {"init": "layer_drop", "layers": 2},
-        "teacher_answers": {"max_new_tokens": 4},
-        "losses": FORWARD,
-        "optim": optim | more.pop("optim", {}),
-    } | more
-
-
-def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [event for event in events if event["type"] == kind]
+    optim = small_runs.optim(12, **more.pop("optim", {}))
+    return small_runs.distill(teacher, losses=FORWARD, optim=optim) | more
 
 
 def shown(events: list[dict[str, Any]], name: str = "loss") -> list[float]:

@@ -12,13 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import api, compare, evaluate, lineup, pipeline, recipe_yaml, runs
+from distill_core import api, compare, evaluate, lineup, runs
 from distill_core.class_logits import ClassLogits
 from distill_core.data.class_batches import collate_texts
 from distill_core.data.classes import TextRow, encode_text
 from distill_core.errors import DataError, ModelError, RunError
 from distill_core.export import export_run
 from distill_core.models.weights import load_model
+from tests.core import small_runs
+from tests.core.small_runs import go, of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 
@@ -41,21 +43,13 @@ def rows_file(tmp_path: Path) -> Path:
 
 
 def optim(steps: int = 4, **more: Any) -> dict[str, Any]:
-    return {
-        "max_steps": steps,
-        "global_batch_size": 6,
-        "micro_batch_size": 4,
-        "learning_rate": 0.01,
-    } | more
+    return small_runs.optim(steps, **{"global_batch_size": 6, "micro_batch_size": 4} | more)
 
 
 def distill(teacher: str, **more: Any) -> dict[str, Any]:
-    return {
-        "kind": "distill",
-        "teacher": teacher,
-        "student": {"init": "layer_drop", "layers": 2},
-        "optim": optim(),
-    } | more
+    stage = small_runs.distill(teacher, optim=optim())
+    del stage["teacher_answers"]  # classes are not written
+    return stage | more
 
 
 def tune(model: str, **more: Any) -> dict[str, Any]:
@@ -63,35 +57,9 @@ def tune(model: str, **more: Any) -> dict[str, Any]:
 
 
 def recipe(rows_file: Path, stages: list[dict[str, Any]], **more: Any) -> Any:
-    data = {
-        "sources": [{"kind": "file", "path": str(rows_file)}],
-        "held_out": 0.3,
-        "max_seq_len": 32,
-    }
-    settings = {
-        "task": "text_classification",
-        "data": data,
-        "evaluation": {"rows": 8, "samples": 2, "every_steps": 2},
-        "checkpoints": {"every_steps": 2},
-        "stages": stages,
-    }
-    return recipe_yaml.parse(settings | more)
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs" / "one"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def go(made: Any, folder: Path, **more: Any) -> list[dict[str, Any]]:
-    (folder / "recipe.yaml").write_text(recipe_yaml.dumps(made))
-    return list(pipeline.run(made, folder, **more))
-
-
-def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [event for event in events if event["type"] == kind]
+    watched = {"rows": 8, "samples": 2, "every_steps": 2}
+    settings = {"task": "text_classification", "evaluation": watched}
+    return small_runs.recipe(rows_file, stages, **settings | more)
 
 
 WAYS: dict[str, Any] = {

@@ -18,9 +18,7 @@ from distill_core import (
     kept_models,
     learner,
     lineup,
-    pipeline,
     reading,
-    recipe_yaml,
     runs,
     trainer,
 )
@@ -28,76 +26,14 @@ from distill_core.errors import DataError, DiskFullError, RunError
 from distill_core.plan import plan
 from distill_core.students import width_prune
 from distill_core.teachers import answers
+from tests.core.small_runs import distill, go, of, optim, recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 
 
 @pytest.fixture
-def rows_file(tmp_path: Path) -> Path:
-    """Forty rows, ten of them without an answer."""
-    words = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
-    lines = []
-    for row in range(40):
-        line = {"prompt": f"please {words[row % 4]} {chr(97 + row % 26)} {chr(97 + row // 3)}"}
-        if row % 4 != 3:
-            line["response"] = ["on", "off", "two"][row % 3]
-        lines.append(json.dumps(line))
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(lines))
-    return path
-
-
-def recipe(rows_file: Path, stages: list[dict[str, Any]], **more: Any) -> Any:
-    data = {
-        "sources": [{"kind": "file", "path": str(rows_file)}],
-        "held_out": 0.3,
-        "max_seq_len": 32,
-    }
-    settings = {
-        "evaluation": {"rows": 4, "samples": 2, "max_new_tokens": 4, "every_steps": 2},
-        "checkpoints": {"every_steps": 2},
-    }
-    return recipe_yaml.parse({"data": data, "stages": stages} | settings | more)
-
-
-def optim(steps: int = 4) -> dict[str, Any]:
-    return {
-        "max_steps": steps,
-        "global_batch_size": 4,
-        "micro_batch_size": 2,
-        "learning_rate": 0.01,
-    }
-
-
-def distill(teacher: str, **more: Any) -> dict[str, Any]:
-    return {
-        "kind": "distill",
-        "teacher": teacher,
-        "student": {"init": "layer_drop", "layers": 2},
-        "teacher_answers": {"max_new_tokens": 4},
-        "optim": optim(),
-    } | more
-
-
-@pytest.fixture
 def teacher(tiny_teacher_dir: Path) -> str:
     return str(tiny_teacher_dir)
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs" / "one"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def go(made: Any, folder: Path, **more: Any) -> list[dict[str, Any]]:
-    (folder / "recipe.yaml").write_text(recipe_yaml.dumps(made))
-    return list(pipeline.run(made, folder, **more))
-
-
-def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [event for event in events if event["type"] == kind]
 
 
 def losses(events: list[dict[str, Any]]) -> dict[tuple[int, int], float]:

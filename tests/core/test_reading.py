@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from distill_core import compare, lineup, pipeline, preview, recipe_yaml
+from distill_core import compare, lineup, preview
 from distill_core.data.alignment import alignment_facts
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import encode
@@ -20,10 +19,11 @@ from distill_core.losses.objective import Objective
 from distill_core.reading import encode_rows
 from distill_core.recipe import CrossEntropyLoss, CrossTokenizerLoss, ForwardKLLoss
 from distill_core.students.build import own_folder
+from tests.core import small_runs
 from tests.core.data import tokenizers
+from tests.core.small_runs import TEXTS, go, of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
-TEXTS = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
 
 
 @pytest.fixture(scope="module")
@@ -53,59 +53,13 @@ def other_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def rows_file(tmp_path: Path) -> Path:
     """Forty rows, ten of them without an answer."""
-    lines = []
-    for row in range(40):
-        line = {"prompt": f"please {TEXTS[row % 4]} {chr(97 + row % 26)} {chr(97 + row // 3)}"}
-        if row % 4 != 3:
-            line["response"] = ["on the light", "off", "two"][row % 3]
-        lines.append(json.dumps(line))
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(lines))
-    return path
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs" / "one"
-    folder.mkdir(parents=True)
-    return folder
+    return small_runs.write_rows(tmp_path, answers=("on the light", "off", "two"))
 
 
 def recipe(rows_file: Path, teacher: Path, student: Path, losses: Any, **more: Any) -> Any:
-    stage = {
-        "kind": "distill",
-        "teacher": str(teacher),
-        "student": {"init": "pretrained", "model": str(student)},
-        "losses": losses,
-        "teacher_answers": {"max_new_tokens": 4},
-        "optim": {
-            "max_steps": 4,
-            "global_batch_size": 4,
-            "micro_batch_size": 2,
-            "learning_rate": 0.01,
-        },
-    }
-    return recipe_yaml.parse(
-        {
-            "data": {
-                "sources": [{"kind": "file", "path": str(rows_file)}],
-                "held_out": 0.3,
-                "max_seq_len": 96,
-            },
-            "stages": [stage],
-            "evaluation": {"rows": 4, "samples": 1, "max_new_tokens": 4, "every_steps": 2},
-        }
-        | more
-    )
-
-
-def go(made: Any, folder: Path) -> list[dict[str, Any]]:
-    (folder / "recipe.yaml").write_text(recipe_yaml.dumps(made))
-    return list(pipeline.run(made, folder))
-
-
-def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [event for event in events if event["type"] == kind]
+    own = {"init": "pretrained", "model": str(student)}
+    stage = small_runs.distill(str(teacher), student=own, losses=losses)
+    return small_runs.recipe(rows_file, [stage], max_seq_len=96, **more)
 
 
 ACROSS = [{"name": "cross_tokenizer", "weight": 0.9}, {"name": "cross_entropy", "weight": 0.1}]

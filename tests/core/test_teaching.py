@@ -16,6 +16,7 @@ from distill_core.errors import DataError, ModelError
 from distill_core.teachers.int8 import Int8Linear
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.mixture import Mixture
+from tests.core import small_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 
@@ -30,42 +31,20 @@ def second(tmp_path: Path, tiny_llama: Callable[..., Any], tiny_tokenizer: Any) 
 
 
 @pytest.fixture
-def go(tmp_path: Path, tiny_teacher_dir: Path) -> Callable[..., list[dict[str, Any]]]:
+def go(
+    rows_file: Path, tmp_path: Path, tiny_teacher_dir: Path
+) -> Callable[..., list[dict[str, Any]]]:
     """Run one distil stage in a folder of that name; returns its events."""
-    words = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
-    lines = [
-        {"prompt": f"please {words[row % 4]} {chr(97 + row % 26)} {chr(97 + row // 3)}"}
-        | ({"response": ["on", "off", "two"][row % 3]} if row % 4 != 3 else {})
-        for row in range(40)
-    ]
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("\n".join(map(json.dumps, lines)))
 
     def run(name: str, *, should_stop: Any = lambda: None, **stage: Any) -> list[dict[str, Any]]:
-        settings = {
-            "kind": "distill",
-            "teacher": str(tiny_teacher_dir),
-            "student": {"init": "layer_drop", "layers": 2},
-            "teacher_answers": {"max_new_tokens": 4},
-            "optim": {"max_steps": 4, "global_batch_size": 4, "micro_batch_size": 2},
-        }
-        recipe = recipe_yaml.parse(
-            {
-                "device": "cpu",
-                "data": {
-                    "sources": [{"kind": "file", "path": str(rows)}],
-                    "held_out": 0.3,
-                    "max_seq_len": 32,
-                },
-                "stages": [settings | stage],
-                "evaluation": {"rows": 4, "samples": 1, "max_new_tokens": 4},
-                "checkpoints": {"every_steps": 1},
-            }
+        recipe = small_runs.recipe(
+            rows_file,
+            [small_runs.distill(str(tiny_teacher_dir)) | stage],
+            device="cpu",
+            evaluation={"rows": 4, "samples": 1, "max_new_tokens": 4},
+            checkpoints={"every_steps": 1},
         )
-        folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(recipe_yaml.dumps(recipe))
-        return list(pipeline.run(recipe, folder, should_stop=should_stop))
+        return small_runs.go(recipe, tmp_path / "runs" / name, should_stop=should_stop)
 
     return run
 

@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from distill_core import api, checks, compare, evaluate, lineup, pipeline, recipe_yaml, runs
+from distill_core import api, checks, compare, evaluate, lineup, runs
 from distill_core.errors import ModelError
 from distill_core.export import export_run
+from tests.core import small_runs
 from tests.core.data import tokenizers
+from tests.core.small_runs import SMALLER, TEXTS, go, of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
-TEXTS = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
 CORPUS = [*TEXTS, "please naïve on off two", "nothing of this is ever said here", *"abcdefghijklm"]
 TRIM: dict[str, Any] = {"vocab_trim": {}}
 WHOLE = 320
@@ -62,70 +63,22 @@ def both(teacher: str) -> list[dict[str, Any]]:
     return [{"model": teacher, "weight": 3}, {"model": second(teacher)}]
 
 
-@pytest.fixture
-def rows_file(tmp_path: Path) -> Path:
-    """Forty rows, ten of them without an answer."""
-    lines = []
-    for row in range(40):
-        line = {"prompt": f"please {TEXTS[row % 4]} {chr(97 + row % 13)} {chr(97 + row // 4)}"}
-        if row % 4 != 3:
-            line["response"] = ["on", "off", "two"][row % 3]
-        lines.append(json.dumps(line))
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(lines))
-    return path
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs" / "one"
-    folder.mkdir(parents=True)
-    return folder
-
-
-OPTIM = {"max_steps": 4, "global_batch_size": 4, "micro_batch_size": 2, "learning_rate": 0.01}
-SMALLER = {"init": "layer_drop", "layers": 2}
 OWN: dict[str, Any] = {"on_policy_fraction": 0.5, "student_answers": {"max_new_tokens": 3}}
 
 
 def distill(
     teacher: str | list[dict[str, Any]], student: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
-    return {
-        "kind": "distill",
-        "teacher": teacher,
-        "student": student,
-        "teacher_answers": {"max_new_tokens": 4},
-        "optim": OPTIM,
-    } | more
+    return small_runs.distill(teacher, student=student, **more)
 
 
 def tune(model: str, student: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    made = {"kind": "fine_tune", "model": model, "optim": OPTIM} | more
+    made = {"kind": "fine_tune", "model": model, "optim": small_runs.optim()} | more
     return made | ({"student": student} if student else {})
 
 
 def recipe(rows_file: Path, stages: list[dict[str, Any]], **more: Any) -> Any:
-    settings = {
-        "data": {
-            "sources": [{"kind": "file", "path": str(rows_file)}],
-            "held_out": 0.3,
-            "max_seq_len": 96,
-        },
-        "evaluation": {"rows": 4, "samples": 2, "max_new_tokens": 4, "every_steps": 2},
-        "checkpoints": {"every_steps": 2},
-        "stages": stages,
-    }
-    return recipe_yaml.parse(settings | more)
-
-
-def go(made: Any, folder: Path, **more: Any) -> list[dict[str, Any]]:
-    (folder / "recipe.yaml").write_text(recipe_yaml.dumps(made))
-    return list(pipeline.run(made, folder, **more))
-
-
-def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [event for event in events if event["type"] == kind]
+    return small_runs.recipe(rows_file, stages, max_seq_len=96, **more)
 
 
 def saved(folder: Path) -> tuple[Any, Any]:
@@ -528,9 +481,9 @@ def test_a_tokenizer_that_would_cut_otherwise_is_told(
     rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The promise that pieces stay the same is kept by looking, row by row."""
-    from distill_core import stage
+    from distill_core import learner
 
-    real = stage.trimmed_tokenizer
+    real = learner.trimmed_tokenizer
 
     def lowered(tokenizer: Any, tokens: Any) -> Any:
         found = real(tokenizer, tokens)
@@ -541,7 +494,7 @@ def test_a_tokenizer_that_would_cut_otherwise_is_told(
         (folder / "tokenizer.json").write_text(json.dumps(state))
         return AutoTokenizer.from_pretrained(folder)
 
-    monkeypatch.setattr(stage, "trimmed_tokenizer", lowered)
+    monkeypatch.setattr(learner, "trimmed_tokenizer", lowered)
     made = recipe(rows_file, [distill(teacher, {**SMALLER, **TRIM})])
     with pytest.raises(ModelError, match="otherwise than the whole one") as caught:
         go(made, run_dir)
@@ -563,7 +516,7 @@ def test_classes_are_told_apart_with_fewer_tokens(
     ]
     path = tmp_path / "texts.jsonl"
     path.write_text("\n".join(lines))
-    data = {"sources": [{"kind": "file", "path": str(path)}], "held_out": 0.3, "max_seq_len": 32}
+    data = small_runs.data(path)
     stages = [tune(str(folder)), distill("previous", {**SMALLER, **TRIM})]
     for one in stages:
         one.pop("teacher_answers", None)
