@@ -100,7 +100,7 @@ MORE_MUTANTS = [
     Mutant(
         "C15",
         "the map does not follow the layers that were copied",
-        f"{CORE}stage.py",
+        f"{CORE}learner.py",
         "kept=parts.layers,",
         "kept=None,",
     ),
@@ -275,7 +275,7 @@ MORE_MUTANTS = [
         "C20",
         "the number of checkpoints to keep is never read",
         f"{CORE}stage.py",
-        "keep=this.recipe.checkpoints.keep,",
-        "keep=2,",
+        "keep=this.recipe.checkpoints.keep",
+        "keep=2",
     ),
 ]
