@@ -80,30 +80,6 @@ class Networks:
         return () if self.teacher is None else (self.teacher, *self.others)
 
 
-def stage_memory(
-    stage: PlannedStage,
-    networks: Networks,
-    rows: Lengths,
-    *,
-    device: str,
-    bf16: bool,
-    max_new_tokens: int,
-    answers: int,
-) -> dict[str, int]:
-    """Bytes by part (`PARTS`) at the stage's highest moment; `answers`: written by the teacher."""
-    return highest(
-        moments(
-            stage,
-            networks,
-            rows,
-            device=device,
-            bf16=bf16,
-            max_new_tokens=max_new_tokens,
-            answers=answers,
-        )
-    )
-
-
 def moments(
     stage: PlannedStage,
     networks: Networks,
@@ -114,7 +90,10 @@ def moments(
     max_new_tokens: int,
     answers: int,
 ) -> dict[str, dict[str, int]]:
-    """Bytes by part at each moment that may be the highest; the first one is the training."""
+    """Bytes by part (`PARTS`) at each moment that may be the highest; the first is the training.
+
+    `answers`: how many rows the teacher answers.
+    """
     settings = stage.settings
     teachers = networks.teachers
     taken = sum(teacher_bytes(one, networks.precision, device=device) for one in teachers)
