@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from distill_core import api, cli, processes, ranks, runs, worker
+from distill_core import api, checks, cli, processes, ranks, runs, worker
 from distill_core.errors import DataError, Problem, RecipeError
 from distill_core.events import Event, event
 from distill_core.runs import run_control
@@ -44,7 +44,7 @@ def call(
     """Call the command line in an empty folder, with a pipeline that pretends."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(worker, "_real_pipeline", lambda: pretend.pipeline)
-    monkeypatch.setattr(api, "check", lambda recipe: [])
+    monkeypatch.setattr(checks, "check", lambda recipe: [])
     (tmp_path / "r.yaml").write_text(RECIPE)
 
     def run(*arguments: str) -> Told:
@@ -132,11 +132,11 @@ def test_check_tells_problems_and_fails_on_errors_alone(
     assert call("check", "r.yaml").out == pair + "No problems. Ready to run.\n"
     assert call("check", "r.yaml", "--json").document == []
     warning = Problem(severity="warning", field="data", message="Few rows.", fix="Add some.")
-    monkeypatch.setattr(api, "check", lambda recipe: [warning])
+    monkeypatch.setattr(checks, "check", lambda recipe: [warning])
     told = call("check", "r.yaml")
     assert (told.code, told.out) == (0, pair + "warning: data: Few rows. Add some.\n")
     error = Problem(severity="error", field="seed", message="Bad.")
-    monkeypatch.setattr(api, "check", lambda recipe: [warning, error])
+    monkeypatch.setattr(checks, "check", lambda recipe: [warning, error])
     told = call("check", "r.yaml", "--json")
     assert told.code == 1
     assert [item["severity"] for item in told.document] == ["warning", "error"]
@@ -248,7 +248,7 @@ def test_a_refused_recipe_makes_no_run(
     call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     problem = Problem(severity="error", field="stages.0.student", message="It is larger.")
-    monkeypatch.setattr(api, "check", lambda recipe: [problem])
+    monkeypatch.setattr(checks, "check", lambda recipe: [problem])
     for command in ("run", "start"):
         told = call(command, "r.yaml", "--json")
         assert told.code == 1

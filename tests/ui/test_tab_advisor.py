@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 import yaml
 
-from distill_core import api
+from distill_core import api, device
 from ui import advice_drawn, advice_figure, layout, roads_drawn, tab_advisor
 from ui import advice_handlers as handlers
 from ui.advice_answers import (
@@ -332,7 +332,7 @@ def test_a_step_is_ticked_when_nothing_that_is_asked_there_is_open() -> None:
 
 def test_the_machine_answers_unless_the_user_has(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"device": "cuda", "dtype": "bf16", "device_memory_total_bytes": 24 * 2**30}
-    monkeypatch.setattr(api, "machine", lambda: {"name": "GPU", **facts})
+    monkeypatch.setattr(device, "facts", lambda: {"name": "GPU", **facts})
     fields = ["machine.device", "machine.memory_gib", "machine.fast_bf16"]
 
     def shown(kept: dict[str, str]) -> list[Any]:
