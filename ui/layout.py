@@ -90,6 +90,8 @@ def launch(
     credentials = server.credentials(auth)
     server.refuse_open_door(host, credentials)
     free = server.free_port(host, port or server.DEFAULT_PORT)
+    if runs_dir:  # what forecasts learn of earlier runs is read there too
+        os.environ["DISTILL_RUNS_DIR"] = str(Path(runs_dir).absolute())
     demo = build(runs_dir)
     api.supervise(runs_dir)
     api.models()  # imports transformers once, before handlers would in several threads at a time

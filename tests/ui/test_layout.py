@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -70,6 +71,19 @@ def get(url: str, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, "", {}
+
+
+def test_forecasts_learn_from_the_app_s_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def laid_out(folder: str) -> gr.Blocks:
+        raise RuntimeError(folder)
+
+    monkeypatch.setenv("DISTILL_RUNS_DIR", "elsewhere")
+    monkeypatch.setattr(layout, "build", laid_out)
+    with pytest.raises(RuntimeError, match=str(tmp_path)):
+        layout.launch(runs_dir=str(tmp_path), inbrowser=False)
+    assert os.environ["DISTILL_RUNS_DIR"] == str(tmp_path)
 
 
 def test_every_tab_is_there_and_build_is_open(demo: gr.Blocks) -> None:
