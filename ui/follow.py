@@ -60,6 +60,11 @@ class Followed:
         elif kind == "run_finished":
             self.final = _final_scores(event.get("evaluation") or {}, self.score)
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether its stages are arms that are compared, and none is the run's student."""
+        return any("arm" in stage for stage in self.stages)
+
     def baseline_now(self) -> bool:
         """Whether the stage that runs, or ran last, is a baseline."""
         return any(s["index"] == self.stage and s.get("baseline") for s in self.stages)

@@ -124,9 +124,10 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
         followed = follow(name, runs_dir=runs_dir)
         table = samples.samples_html(followed.samples, followed.stages)
         log = log_html(api.read_log(name, lines=LOG_LINES, runs_dir=runs_dir))
-        warnings = followed.warnings
+        warnings, is_probe = followed.warnings, followed.is_probe
     except (api.DistillError, OSError) as error:
         table, log, warnings = theme.alert(text.NOT_READABLE, str(error)), "", []
+        is_probe = False
     return {
         "picker": {
             "choices": [(run_label(r), r["run"]) for r in runs],
@@ -134,13 +135,13 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
             "visible": True,
         },
         "start": False,
-        "header": header_html(run),
+        "header": header_html(run, is_probe=is_probe),
         "alerts": error_html(run["status"]) + warnings_html(warnings),
         "body": True,
         "pause": state in ("running", "queued"),
         "resume": state in text.RESUMABLE_STATES,
         "stop": state in ("running", "queued", "paused"),
-        "compare": state == "finished",
+        "compare": state == "finished" and not is_probe,
         "charts": {"run": name},
         "table": table,
         "log": log,
@@ -173,7 +174,7 @@ def run_label(run: dict[str, Any]) -> str:
     return f"{icon} {run['name']} · {status['state']} · {when}"
 
 
-def header_html(run: dict[str, Any]) -> str:
+def header_html(run: dict[str, Any], *, is_probe: bool = False) -> str:
     """The run's name, phase and progress, and what happens next."""
     status = run["status"]
     icon, tone = text.STATE_LOOKS[status["state"]]
@@ -192,6 +193,8 @@ def header_html(run: dict[str, Any]) -> str:
     ]
     said = status.get("message") if status["state"] == "running" else ""
     advice = said or text.STATE_NEXT.get(status["state"], "")
+    if is_probe and status["state"] == "finished":  # of several students none is the run's
+        advice = text.PROBE_NEXT
     if advice and status["state"] not in ("failed", "lost"):
         html.append(f'<div class="ds-small">{escape(str(advice))}</div>')
     if rounding := (run.get("summary") or {}).get("teacher_rounding"):

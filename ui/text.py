@@ -103,6 +103,8 @@ STATE_NEXT = {
     "lost": "Most often it was killed or memory ran out; the end of the log may tell.",
 }
 
+PROBE_NEXT = "Done. What it found is in the Advisor, beside what the published rules say."
+
 READING_MACHINE = "Looking at processor and memory…"
 NOTHING_RUNS = "Nothing is running. Press Start in Build: the default recipe works as it is."
 NO_RUNS = "No runs yet"

@@ -127,6 +127,19 @@ def test_what_the_teacher_s_number_format_changes_is_said(tmp_path: Path) -> Non
     assert told["words"] in tab_train.view(name, runs_dir=str(tmp_path))["header"]
 
 
+def test_a_finished_probe_has_no_student_to_compare(tmp_path: Path) -> None:
+    name = write_run(tmp_path, ends="finished", upto=20, steps=20)
+    path = tmp_path / name / "events.jsonl"
+    begun, *rest = path.read_text().splitlines()
+    started = json.loads(begun)
+    for place, stage in enumerate(started["stages"]):
+        stage |= {"arm": f"way {place}", "seed": 1}
+    path.write_text("\n".join([json.dumps(started), *rest]) + "\n")
+    found = view(tmp_path)
+    assert "compare" not in shown(found)
+    assert "in the Advisor" in found["header"]
+
+
 def test_the_run_in_view_is_the_one_asked_for(tmp_path: Path) -> None:
     first = write_run(tmp_path, name="first", ends="stopped", upto=2)
     write_run(tmp_path, name="second", ends="stopped", upto=2)
