@@ -3,7 +3,8 @@
 In: the checkout, Chromium. Out: `assets/screenshots/<tab>-<light|dark>.png`, compared with nothing.
 Run: `python tests/e2e/screenshots.py [FOLDER] [--steps N]`; fewer steps than the recipe's are for
 trying the script out. The run takes minutes; `--advisor` takes the advisor's steps alone, as
-`advisor-<step>-<light|dark|phone>.png`, and needs no run.
+`advisor-<step>-<light|dark|phone>.png`, and needs no run; `--probe MINUTES` presses *Measure it*,
+and takes the advice with what it found, and the probe in Runs.
 """
 
 from __future__ import annotations
@@ -73,12 +74,7 @@ def take(browser: Browser, studio: Studio, folder: Path, steps: int | None) -> N
 
 def take_steps(browser: Browser, studio: Studio, folder: Path) -> None:
     """Every step of the advisor: light, dark, and on a phone."""
-    looks: dict[str, dict[str, Any]] = {
-        "light": {"color_scheme": "light"},
-        "dark": {"color_scheme": "dark"},
-        "phone": {"width": 360, "height": 740},
-    }
-    for look, context in looks.items():
+    for look, context in LOOKS.items():
         with opened(browser, studio.url, **context) as screen:
             screen.tab("Advisor")
             expect(screen.button("Use this recipe")).to_be_enabled()
@@ -93,6 +89,48 @@ def take_steps(browser: Browser, studio: Studio, folder: Path) -> None:
                     path=folder / f"advisor-{place + 1}-{look}.png", full_page=look == "phone"
                 )
                 print(f"Advisor {place + 1} {look}", flush=True)
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"width": 360, "height": 740},
+}
+
+
+def take_probe(browser: Browser, studio: Studio, folder: Path, minutes: int) -> None:
+    """Measure instead of believing: while it is at work, what it found, and its curves."""
+
+    def advisor(screen: Screen) -> None:
+        screen.tab("Advisor")
+        expect(screen.button("Use this recipe")).to_be_enabled()
+        expect(screen.page.locator("#ds-roads")).to_contain_text("Comes out")
+
+    def picture(screen: Screen, name: str, *, at: str = "body") -> None:
+        screen.settle()
+        screen.page.mouse.move(0, 0)
+        screen.page.locator(at).scroll_into_view_if_needed()
+        screen.page.screenshot(path=folder / f"{name}.png")
+        print(name, flush=True)
+
+    with opened(browser, studio.url, **LOOKS["light"]) as screen:
+        advisor(screen)
+        screen.page.locator("#ds-probe-minutes input").fill(str(minutes))
+        screen.page.locator("#ds-probe-start").click()
+        card = screen.page.locator("#ds-probe")
+        expect(card).to_contain_text("seed 1", timeout=RUN_MS)
+        picture(screen, "probe-at-work-light", at="#ds-probe-pause")
+        expect(card).to_contain_text("finished", timeout=RUN_MS)
+    for look, context in LOOKS.items():
+        with opened(browser, studio.url, **context) as screen:
+            advisor(screen)
+            expect(screen.page.locator("#ds-probe")).to_contain_text("seeds")
+            screen.page.evaluate("window.scrollTo(0, 0)")
+            picture(screen, f"probe-advice-{look}")
+            picture(screen, f"probe-{look}", at="#ds-outlook")
+            screen.tab("Runs")
+            screen.page.get_by_role("checkbox").first.check()
+            picture(screen, f"probe-runs-{look}")
 
 
 def shorten(screen: Screen, steps: int) -> None:
@@ -140,6 +178,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=default)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--advisor", action="store_true")
+    parser.add_argument("--probe", type=int, metavar="MINUTES")
     told = parser.parse_args()
     told.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -149,7 +188,9 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=chromium_path(), args=CHROMIUM_ARGS
             )
-            if told.advisor:
+            if told.probe:
+                take_probe(browser, studio, told.folder, told.probe)
+            elif told.advisor:
                 take_steps(browser, studio, told.folder)
             else:
                 take(browser, studio, told.folder, told.steps)
