@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from distill_core.halving import in_halves
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -128,14 +130,17 @@ def continuations(
     """Continue each prompt, in the order of `prompts`; arguments as for `generate_steps`.
 
     Prompts of like length are put in one batch, `batch_size` at a time; None: what suits the
-    device.
+    device. Where memory runs out, fewer come together, to the same answers; nobody is told.
+
+    Raises:
+        OutOfMemory: if there is no room for one prompt and its answer.
     """
     streams = streams or [(place,) for place in range(len(prompts))]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    found: dict[int, Continuation] = {}
-    at_once = batch_size or (128 if next(model.parameters()).device.type == "cpu" else 256)
-    for start in range(0, len(order), at_once):
-        chosen = order[start : start + at_once]
+    device = next(model.parameters()).device
+    at_once = batch_size or (128 if device.type == "cpu" else 256)
+
+    def answer(chosen: list[int]) -> list[Continuation]:
         steps = generate_steps(
             model,
             [prompts[index] for index in chosen],
@@ -148,10 +153,22 @@ def continuations(
         )
         columns, opens = zip(*((ids.cpu(), is_open.cpu()) for ids, is_open in steps), strict=True)
         table, open_table = torch.stack(columns, 1), torch.stack(opens, 1)
-        for row, index in enumerate(chosen):
-            ids = table[row][open_table[row]].tolist()
+        answers = []
+        for row, is_open in zip(table, open_table, strict=True):
+            ids = row[is_open].tolist()
             stopped = bool(ids) and ids[-1] in stop_ids
-            found[index] = Continuation(ids[:-1], ids[-1]) if stopped else Continuation(ids, None)
+            answers.append(Continuation(ids[:-1], ids[-1]) if stopped else Continuation(ids, None))
+        return answers
+
+    found: dict[int, Continuation] = {}
+    for chosen, answers in in_halves(
+        [order[start : start + at_once] for start in range(0, len(order), at_once)],
+        answer,
+        lengths=[len(prompt) + max_new_tokens for prompt in prompts],
+        device=device,
+        doing="answering prompts",
+    ):
+        found |= zip(chosen, answers, strict=True)
     return [found[index] for index in range(len(prompts))]
 
 

@@ -9,7 +9,6 @@ stages, and for whoever resumes. Knows nothing of losses.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +20,7 @@ from distill_core.checkpoints import random_state, restore_random_state
 from distill_core.data.batches import Batch
 from distill_core.errors import OutOfMemory, is_out_of_memory
 from distill_core.events import Event, event
+from distill_core.halving import give_back
 from distill_core.recipe import OptimSettings
 
 FILE = "rows_at_once.json"
@@ -86,7 +86,7 @@ def until_it_fits(
             if not is_out_of_memory(error):
                 raise
         # out here nothing holds on to the tensors of the try that failed
-        _give_back(device)
+        give_back(device)
         restore_random_state(before, device)
         failed, tried = size, _rows(batches)
         while size > 1 and _rows(batches) == tried:  # rows may lie apart for their lengths' sake
@@ -128,12 +128,3 @@ def _rows(batches: Sequence[Batch]) -> list[list[int]]:
 
 def _counted(rows: int) -> str:
     return f"{rows:,} row{'s' if rows != 1 else ''}"
-
-
-def _give_back(device: torch.device) -> None:
-    """Return what the failed try held: what refers to itself, and what the allocator keeps."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

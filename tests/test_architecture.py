@@ -23,7 +23,8 @@ GROUPS = {
     "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
     "schedule intervals scores tasks models.cache_folder probe",
     "names": "models device peak starter ranks",
-    "parts": "losses teachers students data supervised packed class_logits network generate",
+    "parts": "losses teachers students data supervised packed class_logits network generate "
+    "halving",
     "loop": "trainer both_sides refusal optimizer rows_at_once dry_step pipeline stage asking "
     "learner teaching reading watcher class_watcher checkpoints scoring evaluate conclusions "
     "lineup casting compare compare_classes kept_models preview softening self_test reference "

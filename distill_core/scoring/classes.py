@@ -24,7 +24,7 @@ from distill_core.data.tokenize import pad_token_id
 from distill_core.losses.cross_entropy import cross_entropy
 from distill_core.losses.divergences import forward_kl
 from distill_core.models import Labels
-from distill_core.scoring.rows import TOKENS_AT_ONCE
+from distill_core.scoring.rows import read_batches
 from distill_core.scoring.speed import peak_bytes
 
 if TYPE_CHECKING:
@@ -64,18 +64,6 @@ class HeldOutTexts:
         pairs = [(row, encode_text(row, tokenizer, max_seq_len, classes)) for row in rows]
         pairs = [(row, item) for row, item in pairs if item.supervised_tokens]
         return cls([row for row, _ in pairs], [item for _, item in pairs], tokenizer, classes)
-
-    def batches(self) -> list[ClassBatch]:
-        """Batch rows of like length together, at most `TOKENS_AT_ONCE` padded tokens each."""
-        order = sorted(range(len(self.encoded)), key=lambda row: len(self.encoded[row].input_ids))
-        groups: list[list[int]] = []
-        for row in order:
-            width = len(self.encoded[row].input_ids)
-            if groups and (len(groups[-1]) + 1) * width <= TOKENS_AT_ONCE:
-                groups[-1].append(row)
-            else:
-                groups.append([row])
-        return [self.batch(group) for group in groups]
 
     def batch(self, rows: Sequence[int]) -> ClassBatch:
         """Some rows as one batch."""
@@ -193,15 +181,19 @@ def _score(
     rows = len(held_out.encoded)
     probabilities = np.zeros((rows, len(held_out.classes)), np.float32)
     nats, divergence, agreed = np.zeros(rows), np.zeros(rows), np.zeros(rows, bool)
-    for batch in held_out.batches():
-        placed = batch.to(place)
+
+    def read(placed: ClassBatch) -> list[int]:
         logits = network(placed)
-        probabilities[batch.rows] = logits.float().softmax(-1).cpu().numpy()
-        nats[batch.rows] = cross_entropy(logits, placed.targets).cpu().numpy()
+        probabilities[placed.rows] = logits.float().softmax(-1).cpu().numpy()
+        nats[placed.rows] = cross_entropy(logits, placed.targets).cpu().numpy()
         if teacher is not None:
             theirs = teacher.logits(placed)
-            divergence[batch.rows] = forward_kl(logits, theirs).cpu().numpy()
-            agreed[batch.rows] = (theirs.argmax(-1) == logits.argmax(-1)).cpu().numpy()
+            divergence[placed.rows] = forward_kl(logits, theirs).cpu().numpy()
+            agreed[placed.rows] = (theirs.argmax(-1) == logits.argmax(-1)).cpu().numpy()
+        return placed.rows
+
+    done = read_batches(held_out.encoded, held_out.batch, read, device=place)
+    assert sum(map(len, done)) == rows, "every row is read once"
     return ClassScores(
         probabilities=probabilities,
         labels=np.array([item.class_id for item in held_out.encoded]),

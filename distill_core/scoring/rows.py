@@ -1,23 +1,29 @@
 """Held-out rows, encoded once for one tokenizer.
 
-In: rows, a tokenizer, the longest lengths. Out: padded batches to read, prompts to answer, and
-the references. Knows nothing of models.
+In: rows, a tokenizer, the longest lengths. Out: padded batches to read, as large as memory allows,
+prompts to answer, and the references. Knows nothing of models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from distill_core.data.alignment import reader, reads_alike
 from distill_core.data.batches import Batch, by_length, collate
+from distill_core.data.classes import EncodedText
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import Encoded, encode, encode_prompt, pad_token_id
 from distill_core.data.vocabularies import compare_maps
+from distill_core.halving import in_halves
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
+
+B = TypeVar("B", bound=Batch)
+R = TypeVar("R")
 
 TOKENS_AT_ONCE = 4096
 """Padded tokens in one forward pass of scoring."""
@@ -89,10 +95,6 @@ class HeldOut:
                     encode_prompt(row, teacher, max_tokens=max_seq_len) for row in asked
                 ]
 
-    def batches(self) -> list[Batch]:
-        """Padded batches of at most `TOKENS_AT_ONCE` tokens, rows of like length together."""
-        return padded_batches(self.encoded, self.tokenizer)
-
     def text_bytes(self) -> list[int]:
         """Bytes (UTF-8) of each row's scored text: what its supervised tokens spell."""
         return [
@@ -101,13 +103,46 @@ class HeldOut:
         ]
 
 
-def padded_batches(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase) -> list[Batch]:
-    """Batch rows of like length together, at most `TOKENS_AT_ONCE` padded tokens each."""
-    groups = by_length([len(item.input_ids) for item in encoded], tokens_at_once=TOKENS_AT_ONCE)
+def read_batches(
+    encoded: Sequence[Encoded] | Sequence[EncodedText],
+    collated: Callable[[list[int]], B],
+    compute: Callable[[B], R],
+    *,
+    device: torch.device,
+) -> Iterator[R]:
+    """Yield what `compute` makes of each batch: rows of like length, at most `TOKENS_AT_ONCE`.
+
+    Padding counts. Where memory runs out the batches become smaller, and nobody is told; what
+    `compute` returns should not lie on the device.
+
+    Args:
+        encoded: All rows.
+        collated: Makes a batch of the rows at some places.
+        compute: Is given batches on the device.
+        device: Where the model is.
+
+    Raises:
+        OutOfMemory: if a single row does not fit.
+    """
+    lengths = [len(item.input_ids) for item in encoded]
+    parts = in_halves(
+        by_length(lengths, tokens_at_once=TOKENS_AT_ONCE),
+        lambda places: compute(collated(places).to(device)),  # type: ignore[arg-type]
+        lengths=lengths,
+        device=device,
+        doing="scoring held-out rows",
+    )
+    return (found for _, found in parts)
+
+
+def padded(
+    encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase
+) -> Callable[[list[int]], Batch]:
+    """How the rows at some places become a batch."""
     pad = pad_token_id(tokenizer)
-    return [
-        collate([encoded[row] for row in group], pad_token_id=pad, rows=group) for group in groups
-    ]
+    return lambda places: collate(
+        [encoded[place] for place in places], pad_token_id=pad, rows=places
+    )
 
 
 def _bytes_of(row: Row, item: Encoded, tokenizer: PreTrainedTokenizerBase) -> int:

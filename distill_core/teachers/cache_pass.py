@@ -15,7 +15,8 @@ from typing import Any
 
 from distill_core import ranks
 from distill_core.data.batches import Batch, by_length, collate
-from distill_core.events import Event, progress
+from distill_core.events import Event, event, progress
+from distill_core.halving import in_halves
 from distill_core.teachers.cached import CachedTeacher, Kept, row_counts, row_keys
 from distill_core.teachers.heads import Reader
 from distill_core.teachers.on_demand import OnDemandTeacher
@@ -102,11 +103,13 @@ def fill(
 ) -> Generator[Event, None, Filled]:
     """Ask the teacher about all rows, held-out rows and held-out prompts that are not kept yet.
 
-    It is loaded only if something is missing. Yields `progress`.
+    It is loaded only if something is missing. Yields `progress`, and `warning` where memory runs
+    out.
 
     Raises:
         DiskFullError: if there is no room; what was written is kept.
         ModelError: if the teacher cannot be taken apart, or the format cannot hold its numbers.
+        OutOfMemory: if the teacher has no room for a single row.
     """
     done = Filled(cached.settings.kind, cached.training.store.mark)
     compared = replace(rows, items=held_out.compared)
@@ -160,35 +163,62 @@ def _ask(
 ) -> Generator[Event, None, None]:
     """Ask about the missing rows, in the same batches whatever is there already.
 
-    Of several processes each takes every n-th batch, and writes files of its own.
+    Of several processes each takes every n-th batch, and writes files of its own. Where memory
+    runs out the batches become smaller, and a warning says so.
     """
     keys = list(wanted)
     if kept is cached.training:
         width, vocab_size = reader.heads.width, cached.vocab_size
         size = cached.settings.bytes_per_token(width=width, vocab_size=vocab_size)
         kept.store.require_room(size * sum(wanted[key].positions for key in missing))
-    flushed, done = time.monotonic(), 0
-    groups = by_length([row.length for row in wanted.values()], tokens_at_once=TOKENS)
+    flushed, too_many = time.monotonic(), list[int]()
+    lengths = [row.length for row in wanted.values()]
+
+    def ask(group: list[int]) -> tuple[list[bytes], list[Any]]:
+        batch = reading.batch([wanted[keys[place]].place for place in group]).to(cached.device)
+        asked, counts = row_keys(batch), row_counts(batch)
+        found = kept.kind.kept(reader.rows(batch), reader.heads, keys=asked, counts=counts)
+        return asked, list(found)
+
+    groups = by_length(lengths, tokens_at_once=TOKENS)
+    mine = [
+        group
+        for group in groups[ranks.number() :: ranks.count()]
+        if any(keys[place] in missing for place in group)
+    ]
+    yield progress("caching teacher", _words(kept), done=0, total=len(keys))
     try:
-        for number, group in enumerate(groups):
-            yield progress("caching teacher", _words(kept), done=done, total=len(keys))
-            done += len(group)
-            is_mine = number % ranks.count() == ranks.number()
-            if not is_mine or not any(keys[place] in missing for place in group):
-                continue
-            batch = reading.batch([wanted[keys[place]].place for place in group])
-            batch = batch.to(cached.device)
-            asked, counts = row_keys(batch), row_counts(batch)
-            found = kept.kind.kept(reader.rows(batch), reader.heads, keys=asked, counts=counts)
+        for group, (asked, found) in in_halves(
+            mine,
+            ask,
+            lengths=lengths,
+            device=cached.device,
+            doing="asking the teacher",
+            ran_out=too_many.append,
+        ):
+            if too_many:
+                yield _fewer(too_many[0], group)
+                too_many.clear()
             for key, arrays in zip(asked, found, strict=True):
                 if key in missing:
                     kept.store.add(key, arrays)
             if time.monotonic() - flushed > FLUSH_S:
                 kept.store.flush()
                 flushed = time.monotonic()
+            # places are in the order of the lengths, as the groups are
+            yield progress("caching teacher", _words(kept), done=group[-1] + 1, total=len(keys))
     finally:
         kept.store.flush()  # a pass that is ended goes on from here
     yield progress("caching teacher", _words(kept), done=len(keys), total=len(keys))
+
+
+def _fewer(tried: int, group: Sequence[int]) -> Event:
+    """Memory that ran out, in words."""
+    return event(
+        "warning",
+        message=f"Memory ran out when the teacher was asked about {tried:,} rows at once. It goes "
+        f"on with fewer, {len(group):,} here: slower, to the same answers.",
+    )
 
 
 def _words(kept: Kept) -> str:
