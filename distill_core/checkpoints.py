@@ -146,3 +146,10 @@ def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     elif device.type == "mps" and "mps" in state:
         torch.mps.set_rng_state(state["mps"].cpu())
+
+
+def trained_together(student: torch.nn.Module, projectors: torch.nn.ModuleDict) -> torch.nn.Module:
+    """What a checkpoint holds: the student, and its projectors where there are any."""
+    if not len(projectors):
+        return student
+    return torch.nn.ModuleDict({"student": student, "projectors": projectors})

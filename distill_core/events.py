@@ -216,3 +216,8 @@ def event(type: EventType, **fields: Any) -> Event:
 def progress(phase: Phase, message: str, *, done: int = 0, total: int = 0) -> Event:
     """Work that is not a training step: `done` of `total`, 0 of 0 when unknown."""
     return event("progress", phase=phase, message=message, done=done, total=total)
+
+
+def rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Nine significant digits: enough to compare two runs, short enough to store."""
+    return {name: float(f"{value:.9g}") for name, value in metrics.items()}

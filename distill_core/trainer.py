@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,15 +21,16 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core import ranks
+from distill_core.ahead import Ready, prepared_ahead
 from distill_core.both_sides import seen_again, supervised_rows
-from distill_core.checkpoints import Checkpoints
-from distill_core.data.batches import Batch, batch_order, collate, micro_batches
+from distill_core.checkpoints import Checkpoints, trained_together
+from distill_core.data.batches import Batch, BatchOrder, batch_order, collate, micro_batches
 from distill_core.data.classes import EncodedText
 from distill_core.data.on_policy import OnPolicy
 from distill_core.data.tokenize import Encoded
 from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
-from distill_core.events import Event, event
+from distill_core.events import Event, event, rounded
 from distill_core.losses.objective import MASSES, Objective
 from distill_core.network import Network
 from distill_core.optimizer import adamw, move
@@ -107,7 +108,7 @@ def train(
     optimizer = adamw(network, stage.optim)
     wrapped, prepared_optimizer = accelerator.prepare(network, optimizer)
     saved = {
-        "model": _trained_together(stage.student, projectors),
+        "model": trained_together(stage.student, projectors),
         "optimizer": optimizer,
         "device": accelerator.device,
     }
@@ -121,66 +122,70 @@ def train(
     if step == 0 and not stage.looked and ranks.is_first():
         yield from stage.evaluate(0)
     refused = 0
-    while step < stage.total_steps:
-        wrapped.train()
-        started = time.perf_counter()
-        rate = learning_rate_at(step, total_steps=stage.total_steps, optim=stage.optim)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        given: Sequence[Encoded | EncodedText] = [stage.rows[row] for row in order[step]]
-        own: dict[str, float] = {}
-        if stage.on_policy is not None and stage.on_policy.writes(step):
-            with accelerator.autocast():
-                written = stage.on_policy.write(
-                    stage.student,
-                    step=step,
-                    rows=order[step],
-                    given=[item for item in given if isinstance(item, Encoded)],
-                    process=ranks.number(),
-                    processes=ranks.count(),
-                    gather=ranks.gather,
-                )
-            given, own = written.rows, {"own_answer_tokens": written.mean_tokens}
-        objective = stage.objective.at(progress_at(step, total_steps=stage.total_steps))
-        result = yield from until_it_fits(
-            partial(_one_step, stage, objective, accelerator, wrapped, prepared_optimizer),
-            partial(_batches, stage, order[step], given, accelerator.device),
-            stage.at_once,
-            optim=stage.optim,
-            device=accelerator.device,
-            stage=stage.index,
-            step=step + 1,
-        )
-        step += 1
-        if result.problem is None:
-            refused = 0
-            seconds = time.perf_counter() - started
-            metrics = result.metrics | own
-            metrics |= {
-                "learning_rate": rate,
-                "tokens_per_s": result.tokens / seconds,
-                "memory_bytes": memory_bytes(accelerator.device),
-            }
-            yield event("step", stage=stage.index, step=step, metrics=_rounded(metrics))
-        else:
-            refused += 1
-            yield event("warning", stage=stage.index, step=step, message=result.problem)
-            if refused >= REFUSED_STEPS_ALLOWED:
-                raise NonFiniteError(
-                    f"{refused} steps in a row were refused, the last because: {result.problem} "
-                    "Lower the learning rate or raise the temperature, then resume."
-                )
-        wish = ranks.agree(should_stop)
-        last = step == stage.total_steps
-        if wish or (step % stage.checkpoint_every == 0 and not last and refused == 0):
-            path = stage.checkpoints.save(step, **saved)
-            yield event("checkpoint", stage=stage.index, step=step, path=path.name)
-        if wish:
-            reason = "paused" if wish == "pause" else "stopped"
-            yield event("run_stopped", reason=reason, stage=stage.index, step=step)
-            return
-        if (step % stage.evaluate_every == 0 or last) and ranks.is_first():
-            yield from stage.evaluate(step)
+    prepare = partial(_ready, stage, order, accelerator.device)
+    with closing(prepared_ahead(prepare, range(step, stage.total_steps))) as ahead:
+        while step < stage.total_steps:
+            wrapped.train()
+            started = time.perf_counter()
+            ready = next(ahead)
+            rate = learning_rate_at(step, total_steps=stage.total_steps, optim=stage.optim)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            own: dict[str, float] = {}
+            if stage.on_policy is not None and stage.on_policy.writes(step):
+                with accelerator.autocast():
+                    written = stage.on_policy.write(
+                        stage.student,
+                        step=step,
+                        rows=ready.rows,
+                        given=[item for item in ready.given if isinstance(item, Encoded)],
+                        process=ranks.number(),
+                        processes=ranks.count(),
+                        gather=ranks.gather,
+                    )
+                ready = replace(ready, given=written.rows)
+                own = {"own_answer_tokens": written.mean_tokens}
+            objective = stage.objective.at(progress_at(step, total_steps=stage.total_steps))
+            result = yield from until_it_fits(
+                partial(_one_step, stage, objective, accelerator, wrapped, prepared_optimizer),
+                ready.split,
+                stage.at_once,
+                optim=stage.optim,
+                device=accelerator.device,
+                stage=stage.index,
+                step=step + 1,
+            )
+            step += 1
+            if result.problem is None:
+                refused = 0
+                seconds = time.perf_counter() - started
+                metrics = result.metrics | own
+                metrics |= {
+                    "learning_rate": rate,
+                    "tokens_per_s": result.tokens / seconds,
+                    "memory_bytes": memory_bytes(accelerator.device),
+                }
+                yield event("step", stage=stage.index, step=step, metrics=rounded(metrics))
+            else:
+                refused += 1
+                yield event("warning", stage=stage.index, step=step, message=result.problem)
+                if refused >= REFUSED_STEPS_ALLOWED:
+                    raise NonFiniteError(
+                        f"{refused} steps in a row were refused, the last because: "
+                        f"{result.problem} "
+                        "Lower the learning rate or raise the temperature, then resume."
+                    )
+            wish = ranks.agree(should_stop)
+            last = step == stage.total_steps
+            if wish or (step % stage.checkpoint_every == 0 and not last and refused == 0):
+                path = stage.checkpoints.save(step, **saved)
+                yield event("checkpoint", stage=stage.index, step=step, path=path.name)
+            if wish:
+                reason = "paused" if wish == "pause" else "stopped"
+                yield event("run_stopped", reason=reason, stage=stage.index, step=step)
+                return
+            if (step % stage.evaluate_every == 0 or last) and ranks.is_first():
+                yield from stage.evaluate(step)
 
 
 @dataclass
@@ -188,6 +193,14 @@ class _StepResult:
     metrics: dict[str, float]
     tokens: int
     problem: str | None = None
+
+
+def _ready(stage: TrainingStage, order: BatchOrder, device: torch.device, step: int) -> Ready:
+    """A step's rows, and its micro-batches unless the student writes them in its turn."""
+    given = [stage.rows[row] for row in order[step]]
+    ready = Ready(order[step], given, partial(_batches, stage), device)
+    is_written = stage.on_policy is not None and stage.on_policy.writes(step)
+    return ready if is_written else ready.made(stage.at_once.of(stage.optim))
 
 
 def _batches(
@@ -282,15 +295,3 @@ def _one_step(
         return _StepResult(metrics, tokens, explain(objective, seen, origin=stage.origin))
     move(optimizer, field=f"stages.{stage.index}.student")
     return _StepResult(metrics, tokens)
-
-
-def _trained_together(student: torch.nn.Module, projectors: torch.nn.ModuleDict) -> torch.nn.Module:
-    """What a checkpoint holds: the student, and its projectors where there are any."""
-    if not len(projectors):
-        return student
-    return torch.nn.ModuleDict({"student": student, "projectors": projectors})
-
-
-def _rounded(metrics: dict[str, float]) -> dict[str, float]:
-    """Nine significant digits: enough to compare two runs, short enough to store."""
-    return {name: float(f"{value:.9g}") for name, value in metrics.items()}

@@ -6,7 +6,7 @@ each step its rows, as a pure function of seed and step. Knows nothing of models
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
@@ -120,19 +120,35 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with all tensors on a device."""
-        places, (real, lengths) = self.places.to(device), self.real
+        return self._moved(mover(device))
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory that a CUDA device reads by itself, while others compute."""
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        places, (real, lengths) = move(self.places), self.real
         moved = replace(
             self,
-            input_ids=self.input_ids.to(device),
-            attention_mask=self.attention_mask.to(device),
-            position_ids=self.position_ids.to(device),
-            labels=self.labels.to(device),
-            labelled=self.labelled.to(device),
-            teacher=self.teacher.to(device) if self.teacher else None,
-            spans=self.spans.to(device) if self.spans else None,
+            input_ids=move(self.input_ids),
+            attention_mask=move(self.attention_mask),
+            position_ids=move(self.position_ids),
+            labels=move(self.labels),
+            labelled=move(self.labelled),
+            teacher=self.teacher._moved(move) if self.teacher else None,
+            spans=self.spans.moved(move) if self.spans else None,
         )
-        moved._places, moved._real = places, (real.to(device), lengths)
+        moved._places, moved._real = places, (move(real), lengths)
         return moved
+
+
+def mover(device: torch.device | str) -> Callable[[Tensor], Tensor]:
+    """How a tensor comes to a device. CUDA need not be waited for: it computes in the same order.
+
+    Elsewhere a copy that is not waited for could be read before it is there.
+    """
+    there = torch.device(device)
+    return lambda tensor: tensor.to(there, non_blocking=there.type == "cuda")
 
 
 def collate(

@@ -6,8 +6,8 @@ the number of its class. Knows nothing of models and losses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,13 +50,12 @@ class ClassBatch(Batch):
         """Bool (B, T): where hidden states and attention are compared: all real tokens."""
         return self.attention_mask.bool()
 
-    def to(self, device: torch.device | str) -> ClassBatch:
-        """Return the batch with all tensors on a device."""
-        moved = Batch.to(self, device)  # a plain super() does not find its class in slots
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> ClassBatch:
+        moved = Batch._moved(self, move)  # a plain super() does not find its class in slots
         assert isinstance(moved, ClassBatch), "`replace` keeps the class"
-        if moved.token_type_ids is None:
-            return moved
-        return replace(moved, token_type_ids=moved.token_type_ids.to(device))
+        if moved.token_type_ids is not None:
+            moved.token_type_ids = move(moved.token_type_ids)  # `replace` would forget the places
+        return moved
 
 
 def collate_texts(

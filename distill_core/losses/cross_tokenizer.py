@@ -6,6 +6,7 @@ the same characters. Out: one value per span, (S,), fp32. No masks, no averages.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,9 +34,9 @@ class Spans:
     def __len__(self) -> int:
         return len(self.coincides)
 
-    def to(self, device: torch.device | str) -> Spans:
-        """Return the spans with all tensors on a device."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in self.__slots__})
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Spans:
+        """Return the spans with all tensors as `move` returns them, on a device perhaps."""
+        return replace(self, **{name: move(getattr(self, name)) for name in self.__slots__})
 
 
 def cross_tokenizer(

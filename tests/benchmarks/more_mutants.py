@@ -108,7 +108,7 @@ MORE_MUTANTS = [
         "C15",
         "projectors are not saved, and start anew",
         TRAINER,
-        '"model": _trained_together(stage.student, projectors),',
+        '"model": trained_together(stage.student, projectors),',
         '"model": stage.student,',
     ),
     Mutant(

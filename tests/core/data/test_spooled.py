@@ -6,6 +6,7 @@ In: rows, arrays. Out: nothing. Knows nothing of files that hold rows.
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,27 @@ def test_chosen_items_are_read_where_they_lie() -> None:
     assert some[-1] == given[7]
     assert some[:2] == [given[19], given[0]]
     assert list(Chosen(Spooled(given), [])) == []
+
+
+def test_several_threads_may_read_it_and_one_may_write() -> None:
+    given = rows(300)
+    kept = Spooled(given[:200])
+    wrong: list[Any] = []
+
+    def read(start: int) -> None:
+        for turn in range(300):
+            place = (start + 7 * turn) % 200
+            if kept[place] != given[place]:
+                wrong.append(place)
+        if list(kept)[:200] != given[:200]:
+            wrong.append("on the way through")
+
+    readers = [threading.Thread(target=read, args=(start,)) for start in (0, 50, 101)]
+    for reader in readers:
+        reader.start()
+    for row in given[200:]:
+        kept.append(row)
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    assert list(kept) == given
