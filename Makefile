@@ -50,6 +50,7 @@ bench: .venv/.dev  ## all benchmarks of speed and size; ROWS=FILE and PEERS=PYTH
 	$(BIN)/python tests/benchmarks/loss_alone.py $(if $(PEERS),--liger $(PEERS))
 	$(BIN)/python tests/benchmarks/teacher_cache.py
 	$(BIN)/python tests/benchmarks/growth.py
+	$(BIN)/python tests/benchmarks/data_ahead.py
 	$(BIN)/python tests/benchmarks/quality_per_minute.py
 ifeq ($(ROWS),)
 	@echo "peers_step.py is skipped: it needs rows. make bench ROWS=gsm8k.jsonl PEERS=peers/bin/python"
