@@ -26,9 +26,9 @@ GROUPS = {
     "parts": "losses teachers students data supervised packed class_logits network generate "
     "halving",
     "loop": "trainer ahead both_sides refusal optimizer rows_at_once dry_step pipeline stage "
-    "asking learner teaching reading watcher class_watcher checkpoints scoring evaluate conclusions "
-    "lineup casting compare compare_classes kept_models preview softening self_test reference "
-    "export harness starter.build starter.tokenizer probe.measuring",
+    "asking learner teaching reading watcher class_watcher checkpoints scoring evaluate "
+    "conclusions lineup casting compare compare_classes kept_models preview softening self_test "
+    "reference export harness starter.build starter.tokenizer probe.measuring",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

@@ -81,9 +81,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
 """By name: a ready recipe, and what is changed in it."""
 
 
-WORDS = """*Forecast and truth* of short runs, each in a process of its own:
-`python tests/benchmarks/forecast.py --readme`. Memory is the most at any moment from start to final
-scores, the seconds are those of all optimiser steps; in brackets how far the forecast is off.
+WORDS = """*Forecast and truth* of short runs, each in a process of its own, one thread:
+`python tests/benchmarks/forecast.py --rows gsm8k.jsonl --readme` (prompt and response, for the
+larger model). Memory is the most at any moment from start to final scores, the seconds are those of
+all optimiser steps; in brackets how far the forecast is off.
 
 """
 
@@ -117,11 +118,19 @@ def main() -> None:
             case |= in_a_process(way, recipe, overrides, options.threads)
         found.append(case)
         sys.stderr.write(f"{line(case)}\n")
+    found = with_earlier(found)
     STORE.write_text(json.dumps({"machine": machine(options), "cases": found}, indent=1) + "\n")
     written = table(found)
     sys.stdout.write(written + "\n")
     if options.readme:
         into_readme("forecast", WORDS + written)
+
+
+def with_earlier(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All cases in their order; those that were left out this time as they were stored."""
+    stored = json.loads(STORE.read_text())["cases"] if STORE.is_file() else []
+    known = {case["name"]: case for case in [*stored, *found]}
+    return [known[name] for name in CASES if name in known]
 
 
 def in_a_process(way: str, recipe: str, overrides: list[str], threads: int) -> dict[str, Any]:
