@@ -96,7 +96,7 @@ def build(page: Page) -> None:
             *[gr.update(visible=bool(runs)) for _ in groups],
             *allowed(runs, chosen),
             *compared(runs, chosen, measure, against, runs_dir=runs_dir),
-            chosen if chosen or ticked is not None else None,
+            mended(ticked, chosen),
             mark,
         ]
 
@@ -164,6 +164,14 @@ def still_there(ticked: list[str] | None, runs: list[dict[str, Any]]) -> list[st
         return finished[:2]
     known = {run["run"] for run in runs}
     return [run for run in ticked if run in known]
+
+
+def mended(ticked: list[str] | None, chosen: list[str]) -> Any:
+    """What to remember as ticked: nothing new, unless it had to be mended.
+
+    A redraw that began before a tick may end after it, and would bring the older ticks back.
+    """
+    return gr.skip() if chosen == (ticked or []) else chosen
 
 
 def allowed(runs: list[dict[str, Any]], chosen: list[str]) -> list[Any]:

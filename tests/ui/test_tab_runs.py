@@ -26,6 +26,14 @@ def three(tmp_path: Path) -> tuple[Path, list[str]]:
     ]
 
 
+def test_a_redraw_brings_no_older_ticks_back() -> None:
+    unchanged = gr.skip()
+    assert tab_runs.mended(["a"], ["a"]) == unchanged
+    assert tab_runs.mended(None, []) == unchanged
+    assert tab_runs.mended(None, ["a", "b"]) == ["a", "b"]
+    assert tab_runs.mended(["a", "gone"], ["a"]) == ["a"]
+
+
 def test_history_shows_scores_beside_the_teachers(three: tuple[Path, list[str]]) -> None:
     runs_dir, keys = three
     html = runs_table.history_html(list_runs(str(runs_dir)), [keys[1]])
