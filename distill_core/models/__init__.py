@@ -210,11 +210,11 @@ def facts(name: str, *, field: str = "") -> dict[str, Any]:
 
 def names() -> list[str]:
     """Built-in names, then hub models whose weights are complete on this disk."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except (CacheNotFound, OSError, ValueError):
         repos = frozenset()
     own = {built_in.hub_id for built_in in BUILT_IN.values()}
