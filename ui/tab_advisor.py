@@ -36,6 +36,8 @@ FOCUS = (  # once the step is drawn
     "() => setTimeout(() => [...document.querySelectorAll('#ds-steps .ds-step h3')]"
     ".find((title) => title.offsetParent)?.focus(), 50)"
 )
+RESTORED = "() => document.body.classList.add('ds-answers-restored')"
+"""Until then the style sheet hides the fields: an answer given before would be written over."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -53,7 +55,13 @@ def build(page: Page) -> None:
                 card = gr.HTML(WAIT, elem_id="ds-advice")
                 confirm = gr.Checkbox(label=CONFIRM, value=False, visible=False)
                 with gr.Row(elem_classes="ds-buttons"):
-                    use = gr.Button("Use this recipe", variant="primary", scale=0, min_width=170)
+                    use = gr.Button(
+                        "Use this recipe",
+                        variant="primary",
+                        scale=0,
+                        min_width=170,
+                        interactive=False,
+                    )
                 said = gr.HTML(elem_id="ds-advice-said")
             probe = probe_part.Part()
             with gr.Column(elem_classes="ds-card"):
@@ -202,6 +210,7 @@ def _wire(
         concurrency_limit=4,
         **QUIET,
     )
+    loaded.then(None, js=RESTORED)
     loaded.then(**on_card, **QUIET)
     loaded.then(**on_shown, **QUIET)
     by_machine = [field for field in at if field.startswith("machine.")]
