@@ -80,8 +80,10 @@ def curves(found: dict[str, Any]) -> str:
     most = max([step for step, _ in points] + [one["steps"] for one in ahead])
     ends = [value for _, value in points] + [one[end] for one in ahead for end in ("low", "high")]
     low, high = min(ends), max(ends)
+    share = _share(found)
     room = 0.08 * (high - low or 1)
-    axes = _Axes(most, low - room, high + room, share=_share(found))
+    bottom = max(0.0, low - room) if share else low - room  # there is no share below none
+    axes = _Axes(most, bottom, high + room, share=share)
     lines = "".join(
         f'<polyline points="{axes.path(curve)}" fill="none" stroke="{INKS[place]}" '
         f'stroke-width="2" stroke-dasharray="{DASHES[place]}" opacity=".85"/>'

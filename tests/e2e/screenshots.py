@@ -4,12 +4,14 @@ In: the checkout, Chromium. Out: `assets/screenshots/<tab>-<light|dark>.png`, co
 Run: `python tests/e2e/screenshots.py [FOLDER] [--steps N]`; fewer steps than the recipe's are for
 trying the script out. The run takes minutes; `--advisor` takes the advisor's steps alone, as
 `advisor-<step>-<light|dark|phone>.png`, and needs no run; `--probe MINUTES` presses *Measure it*,
-and takes the advice with what it found, and the probe in Runs.
+and takes the advice with what it found, and the probe in Runs; with `--found RUNS` it is a probe
+of the starter that has ended there.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -113,24 +115,29 @@ def take_probe(browser: Browser, studio: Studio, folder: Path, minutes: int) -> 
         screen.page.screenshot(path=folder / f"{name}.png")
         print(name, flush=True)
 
-    with opened(browser, studio.url, **LOOKS["light"]) as screen:
-        advisor(screen)
+    def measure(screen: Screen) -> None:
         screen.page.locator("#ds-probe-minutes input").fill(str(minutes))
         screen.page.locator("#ds-probe-start").click()
         card = screen.page.locator("#ds-probe")
         expect(card).to_contain_text("seed 1", timeout=RUN_MS)
         picture(screen, "probe-at-work-light", at="#ds-probe-pause")
         expect(card).to_contain_text("finished", timeout=RUN_MS)
+
+    if minutes:
+        with opened(browser, studio.url, **LOOKS["light"]) as screen:
+            advisor(screen)
+            measure(screen)
     for look, context in LOOKS.items():
         with opened(browser, studio.url, **context) as screen:
             advisor(screen)
-            expect(screen.page.locator("#ds-probe")).to_contain_text("seeds")
+            expect(screen.page.locator("#ds-probe")).to_contain_text("finished")
             screen.page.evaluate("window.scrollTo(0, 0)")
             picture(screen, f"probe-advice-{look}")
-            picture(screen, f"probe-{look}", at="#ds-outlook")
-            screen.tab("Runs")
-            screen.page.get_by_role("checkbox").first.check()
-            picture(screen, f"probe-runs-{look}")
+            screen.page.locator("#ds-probe").screenshot(path=folder / f"probe-{look}.png")
+            if minutes:
+                screen.tab("Runs")
+                screen.page.get_by_role("checkbox").first.check()
+                picture(screen, f"probe-runs-{look}")
 
 
 def shorten(screen: Screen, steps: int) -> None:
@@ -179,17 +186,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--advisor", action="store_true")
     parser.add_argument("--probe", type=int, metavar="MINUTES")
+    parser.add_argument("--found", type=Path, metavar="RUNS")
     told = parser.parse_args()
     told.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         studio = Studio(Path(folder))
+        if told.found:
+            shutil.copytree(told.found, studio.runs_dir, dirs_exist_ok=True)
         studio.start()
         try:
             browser = playwright.chromium.launch(
                 executable_path=chromium_path(), args=CHROMIUM_ARGS
             )
-            if told.probe:
-                take_probe(browser, studio, told.folder, told.probe)
+            if told.probe or told.found:
+                take_probe(browser, studio, told.folder, told.probe or 0)
             elif told.advisor:
                 take_steps(browser, studio, told.folder)
             else:
