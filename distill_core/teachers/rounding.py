@@ -7,7 +7,6 @@ one after the other. Knows nothing of students.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 from distill_core import device as machine
 from distill_core import files
 from distill_core.data.batches import collate
+from distill_core.halving import give_back
 from distill_core.teachers.local import LocalTeacher
 
 FOLDER = "teacher_rounding"
@@ -125,9 +125,7 @@ def _logits(
         if counted >= _POSITIONS:
             break
     del teacher
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    give_back(device)
     return found
 
 
