@@ -315,6 +315,8 @@ def test_a_stopped_chain_resumes_to_the_same_losses_and_student(
     assert rest[-1]["type"] == "run_finished"
     assert losses(cut) | losses(rest) == losses(whole)
     assert len(losses(cut)) + len(losses(rest)) == len(losses(whole)), "nothing is done twice"
+    looks = [(event["stage"], event["step"]) for event in of(rest, "evaluation")]
+    assert (cut[-1]["stage"], 0) not in looks, "nor is the untrained student scored again"
     a = load_file(run_dir / "student" / "model.safetensors")
     b = load_file(cut_dir / "student" / "model.safetensors")
     for name in a:
