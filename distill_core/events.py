@@ -18,7 +18,8 @@ EventType = Literal[
     "run_started",  # recipe, stages: [{"index", "title", "kind", "total_steps", "baseline"}];
     #                 a probe's have "arm" and "seed" too
     "stage_started",  # stage, title, kind, baseline, total_steps, student, teacher, layer_map
-    "rows_ready",  # stage, rows, dropped_rows, truncated_rows, answers, cache, alignment
+    "rows_ready",  # stage, rows, dropped_rows, truncated_rows, answers, cache, alignment,
+    #                loss_kernels
     "progress",  # phase, message, done, total (work that is not a training step)
     "step",  # stage, step, metrics
     "evaluation",  # stage, step, metrics (names begin with held_out_), rows, final

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from distill_core import asking, casting, lineup, models, ranks, reading
+from distill_core import asking, casting, lineup, loss_kernels, models, ranks, reading
 from distill_core.checkpoints import Checkpoints
 from distill_core.data.alignment import alignment_facts
 from distill_core.data.sources import Prepared
@@ -156,6 +156,16 @@ def run_stage(
     cache = yield from asking.cache_filled(
         this, stage, teacher, learner.taught_by, encoded, learner.watcher.asks(), learner.tokenizer
     )
+    kernels, trial = yield from loss_kernels.chosen(
+        Objective(stage.losses),
+        stage.settings.optim,
+        device=this.device,
+        dtype=torch.bfloat16 if this.mixed_precision == "bf16" else torch.float32,
+        vocab_size=len(learner.tokenizer) if this.classes is None else None,
+        sparse=asked is not None and "sparse" in asked.provides,
+        folder=this.folder,
+        stage=stage.index,
+    )
     yield event(
         "rows_ready",
         stage=stage.index,
@@ -165,6 +175,7 @@ def run_stage(
         answers=answered.facts() if answered and answered.asked else None,
         cache=cache,
         alignment=alignment_facts(encoded) if this.classes is None else None,
+        loss_kernels=trial.facts if trial else None,
     )
     shot = max(1, stage.total_steps // SHOTS_PER_STAGE)
     training = TrainingStage(
@@ -172,9 +183,7 @@ def run_stage(
         student=learner.network,
         teacher=learner.taught_by,
         on_policy=reading.on_policy_of(this.recipe, stage, kept, learner.tokenizer, tokenizer),
-        objective=Objective(
-            stage.losses, learner.matching, compiled=stage.settings.optim.compile_loss
-        ),
+        objective=Objective(stage.losses, learner.matching, kernels=kernels),
         rows=encoded,
         optim=stage.settings.optim,
         total_steps=stage.total_steps,

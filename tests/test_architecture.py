@@ -25,10 +25,10 @@ GROUPS = {
     "names": "models device peak starter ranks",
     "parts": "losses teachers students data supervised packed class_logits network generate "
     "halving",
-    "loop": "trainer ahead both_sides refusal optimizer rows_at_once dry_step pipeline stage "
-    "asking learner teaching reading watcher class_watcher checkpoints scoring evaluate "
-    "conclusions lineup casting compare compare_classes kept_models preview softening self_test "
-    "reference export harness starter.build starter.tokenizer probe.measuring",
+    "loop": "trainer ahead both_sides refusal optimizer rows_at_once loss_kernels dry_step "
+    "pipeline stage asking learner teaching reading watcher class_watcher checkpoints scoring "
+    "evaluate conclusions lineup casting compare compare_classes kept_models preview softening "
+    "self_test reference export harness starter.build starter.tokenizer probe.measuring",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

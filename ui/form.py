@@ -24,6 +24,7 @@ WORDS = {
     "micro_batch_size": "Rows at once in memory",
     "loss_chunk_rows": "Tokens at once in the loss",
     "compile_loss": "Compile the loss",
+    "liger_loss": "Liger's kernels on CUDA",
     "grad_clip_norm": "Gradient clip",
     "warmup_fraction": "Warm-up",
     "max_steps": "Steps",

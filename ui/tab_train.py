@@ -197,8 +197,9 @@ def header_html(run: dict[str, Any], *, is_probe: bool = False) -> str:
         advice = text.PROBE_NEXT
     if advice and status["state"] not in ("failed", "lost"):
         html.append(f'<div class="ds-small">{escape(str(advice))}</div>')
-    if rounding := (run.get("summary") or {}).get("teacher_rounding"):
-        html.append(f'<div class="ds-small ds-muted">{escape(rounding["words"])}</div>')
+    for measured in ("teacher_rounding", "loss_kernels"):
+        if found := (run.get("summary") or {}).get(measured):
+            html.append(f'<div class="ds-small ds-muted">{escape(found["words"])}</div>')
     return "".join(html) + "</section>"
 
 

@@ -218,6 +218,9 @@ class RunDisplay:
             self.tell(f"{self._title}: {self._steps} steps")
             if rounding := (event.get("teacher") or {}).get("rounding"):
                 self.tell(f"  {rounding['words']}")
+        elif kind == "rows_ready":
+            if kernels := event.get("loss_kernels"):
+                self.tell(f"  {kernels['words']}")
         elif kind == "progress":
             self._show(event["phase"], event["message"], event["done"], event["total"])
         elif kind == "step":

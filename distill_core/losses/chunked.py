@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,12 +19,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from distill_core.device import logit_rows_at_once
+from distill_core.losses import liger
 from distill_core.losses.logit_rows import LogitRows, projected
 from distill_core.losses.row_block import compare_block, fused, parts_of
 from distill_core.losses.sparse import SparseRows
 
 CACHED_ENTRIES = 2**18
 """Logits that stay in a processor's cache while the terms go over them several times."""
+
+KERNELS: Mapping[str, Callable[..., tuple[list[Tensor], Tensor | None]]] = {
+    "plain": compare_block,
+    "compiled": fused,
+    "liger": liger.compare_block,
+}
+"""What works a chunk out, by name; all come to the same."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ class Comparison:
     targets: Tensor
     chunk_rows: int | None
     """Most rows of logits in memory at once; None: what suits the device."""
-    compiled: bool = False
-    """Whether `torch.compile` melts the arithmetic on a chunk into one kernel."""
+    kernels: str = "plain"
+    """Of `KERNELS`."""
 
 
 class Compared(NamedTuple):
@@ -97,7 +105,7 @@ class _InChunks(torch.autograd.Function):
         offset = None if bias is None else bias[:size].to(task.dtype)
         values = [states.new_zeros(len(states), dtype=torch.float32) for _ in given.terms]
         for rows, logits, theirs in _chunks(cast, table, offset, given):
-            _compare(logits, theirs, rows, given, values, learns=any(wanted))
+            compare_chunk(logits, theirs, rows, given, values, learns=any(wanted))
             # from here on the logits' place holds the loss's slopes by them
             if of_states is not None:
                 _add_product(of_states[rows], logits, table)
@@ -150,7 +158,7 @@ def _chunks(
         yield rows, projected(states[rows], table, offset, out=room), chunk
 
 
-def _compare(
+def compare_chunk(
     logits: Tensor,
     theirs: Tensor | SparseRows | None,
     rows: slice,
@@ -163,7 +171,7 @@ def _compare(
     count, width = logits.shape
     narrower = theirs is not None and theirs.shape[-1] < width
     parts, temperatures = parts_of(given.terms, narrower=narrower)
-    compare = fused if given.compiled else compare_block
+    compare = KERNELS[given.kernels]
     size = max(1, CACHED_ENTRIES // width) if logits.device.type == "cpu" else count
     for start in range(0, count, size):
         stop = min(start + size, count)
@@ -171,13 +179,12 @@ def _compare(
         asked = theirs[part] if theirs is not None else None
         shares = [given.shares.get(term.name) if learns else None for term in given.terms]
         counted = [share[place] if share is not None else None for share in shares]
-        found, total = compare(
-            logits[part], asked, given.targets[place], counted, parts, temperatures
-        )
+        block = logits[part]
+        found, total = compare(block, asked, given.targets[place], counted, parts, temperatures)
         for told, value in zip(values, found, strict=True):
             told[place] = value
-        if learns:
-            logits[part] = total if total is not None else 0.0
+        if learns and total is not block:
+            block.copy_(total) if total is not None else block.zero_()
 
 
 def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:

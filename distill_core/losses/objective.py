@@ -174,9 +174,9 @@ class Objective:
         matching: Matching | None = None,
         *,
         progress: float = 0.0,
-        compiled: bool = False,
+        kernels: str = "plain",
     ) -> None:
-        self.compiled = compiled
+        self.kernels = kernels
         self.matching = matching or Matching()
         self._given = [loss for loss in losses if loss.is_active]
         self.losses = [term_at(loss, progress) for loss in self._given]
@@ -184,7 +184,7 @@ class Objective:
 
     def at(self, progress: float) -> Objective:
         """The same terms with weights and temperatures as they are at `progress`."""
-        return Objective(self._given, self.matching, progress=progress, compiled=self.compiled)
+        return Objective(self._given, self.matching, progress=progress, kernels=self.kernels)
 
     def scheduled(self) -> dict[str, float]:
         """What follows a schedule, as it is now: `{"weight_jsd": 0.4, "temperature_jsd": 1.5}`."""
@@ -252,7 +252,7 @@ class Objective:
                 every = torch.full_like(labelled, share, dtype=torch.float32)
                 hard = LOSSES[term.name].applies_to == "labelled"
                 shares[term.name] = torch.where(labelled, every, 0.0) if hard else every
-        return Comparison(terms, shares, teacher, targets, chunk_rows, self.compiled)
+        return Comparison(terms, shares, teacher, targets, chunk_rows, self.kernels)
 
     def __call__(
         self, rows: SupervisedRows, *, totals: Mapping[str, int]

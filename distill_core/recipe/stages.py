@@ -47,6 +47,11 @@ class OptimSettings(Settings):
         description="Melt the loss's passes over memory into one (torch.compile; the first steps "
         "take seconds longer). Does not change the result.",
     )
+    liger_loss: bool = Field(
+        True,
+        description="On CUDA, where liger-kernel is installed: let its kernels work the loss out "
+        "if a trial at the start finds them equal and faster. Does not change the result.",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the learning rate falls after the warm-up."
     )

@@ -190,6 +190,12 @@ def _stage_started(recorder: Recorder, event: Event) -> bool:
     return True
 
 
+def _rows_ready(recorder: Recorder, event: Event) -> bool:
+    if tried := event.get("loss_kernels"):
+        recorder.write_summary({"loss_kernels": tried})
+    return False
+
+
 def _progress(recorder: Recorder, event: Event) -> bool:
     changed = event["phase"] != recorder.status["phase"]
     changed |= event["message"] != recorder.status["message"]
@@ -276,7 +282,7 @@ def _get(facts: object, key: str) -> Any:
 _EFFECTS = {
     "run_started": _run_started,
     "stage_started": _stage_started,
-    "rows_ready": _nothing,
+    "rows_ready": _rows_ready,
     "progress": _progress,
     "step": _step,
     "evaluation": _evaluation,

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--liger", default=None, help="a Python that has liger-kernel")
+    parser.add_argument("--add", action="store_true", help="to what was measured before")
     parser.add_argument("--readme", action="store_true")
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -64,11 +65,23 @@ def main() -> None:
             given = {"terms": terms, "vocabulary": vocabulary}
             ours = [way for way in ways if options.liger or not way.startswith("liger")]
             found += compared(given, ours, options)
+    if options.add:
+        found = added(json.loads(STORE.read_text())["cases"], found)
     STORE.write_text(json.dumps({"machine": machine(options), "cases": found}, indent=1) + "\n")
     written = table(found)
     sys.stdout.write(written + "\n")
     if options.readme:
         into_readme("loss", written)
+
+
+def added(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cases of before, but for those that were measured again, and these, in their order."""
+
+    def place(case: dict[str, Any]) -> tuple[int, int, int]:
+        return list(WAYS).index(case["terms"]), case["vocabulary"], case["rows"]
+
+    cases = {place(case): case for case in (*before, *now)}
+    return [cases[key] for key in sorted(cases)]
 
 
 def compared(given: dict[str, Any], ways: list[str], options: Any) -> list[dict[str, Any]]:
@@ -85,7 +98,7 @@ def compared(given: dict[str, Any], ways: list[str], options: Any) -> list[dict[
                 sys.stderr.write(f"{given['terms']} {given['vocabulary']} {rows} {way}\n")
         case = {**given, "rows": rows, "ways": {way: summed_up(told) for way, told in runs.items()}}
         require_agreement(case)
-        per_row = {way: told["bytes"] / rows for way, told in case["ways"].items()}
+        per_row |= {way: told["bytes"] / rows for way, told in case["ways"].items()}
         found.append(case)
     return found
 
@@ -170,7 +183,7 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def ours(chunk_rows: int | None, *, compiled: bool = False) -> Callable[[str], Callable[..., Any]]:
+def ours(chunk_rows: int | None, kernels: str = "plain") -> Callable[[str], Callable[..., Any]]:
     """The product's own objective; 0: all logits at once."""
 
     def make(terms: str) -> Callable[..., Any]:
@@ -184,7 +197,7 @@ def ours(chunk_rows: int | None, *, compiled: bool = False) -> Callable[[str], C
 
         soft = ForwardKLLoss(weight=0.7, temperature=2.0)
         chosen = [JSDLoss(weight=1.0)] if terms == "jsd" else [soft, CrossEntropyLoss(weight=0.3)]
-        objective = Objective(chosen, compiled=compiled)
+        objective = Objective(chosen, kernels=kernels)
 
         def work(states: Any, mine: Any, their_states: Any, theirs: Any, targets: Any) -> Any:
             labelled = torch.ones_like(targets, dtype=torch.bool)
@@ -227,7 +240,7 @@ def liger(*, compiled: bool) -> Callable[[str], Callable[..., Any]]:
 WORK = {
     "plain": ours(0),
     "chunked": ours(None),
-    "chunked, compiled": ours(None, compiled=True),
+    "chunked, compiled": ours(None, "compiled"),
     "liger": liger(compiled=False),
     "liger, compiled": liger(compiled=True),
 }

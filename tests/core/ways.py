@@ -210,7 +210,9 @@ def stage_of(
         index=0,
         student=student,
         teacher=asked,
-        objective=Objective(losses, matching, compiled=bool(settings.get("compile_loss"))),
+        objective=Objective(
+            losses, matching, kernels="compiled" if settings.get("compile_loss") else "plain"
+        ),
         rows=rows_for(losses, rows or encoded(8)),
         optim=OptimSettings(**settings),
         total_steps=steps,

@@ -127,6 +127,15 @@ def test_what_the_teacher_s_number_format_changes_is_said(tmp_path: Path) -> Non
     assert told["words"] in tab_train.view(name, runs_dir=str(tmp_path))["header"]
 
 
+def test_which_kernels_work_the_loss_out_is_said(tmp_path: Path) -> None:
+    name = write_run(tmp_path, name="kernels", ends="stopped", upto=2)
+    words = "Liger's kernels are used for the loss: 1.50 × as fast as ours here"
+    with Recorder(tmp_path / name) as recorder:
+        recorder.record(event("rows_ready", stage=0, loss_kernels={"used": True, "words": words}))
+    header = tab_train.view(name, runs_dir=str(tmp_path))["header"]
+    assert "1.50 × as fast" in header
+
+
 def test_a_finished_probe_has_no_student_to_compare(tmp_path: Path) -> None:
     name = write_run(tmp_path, ends="finished", upto=20, steps=20)
     path = tmp_path / name / "events.jsonl"

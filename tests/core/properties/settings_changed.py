@@ -278,6 +278,8 @@ ELSEWHERE = {
     "test_c20_the_logits_in_memory_are_those_of_a_chunk",
     f"{_TUNE}.optim.compile_loss": "tests/core/test_both_sides.py::"
     "test_c20_a_compiled_loss_is_the_same_loss",
+    f"{_TUNE}.optim.liger_loss": "tests/core/test_loss_kernels.py::"
+    "test_c20_where_there_is_nothing_to_try_nothing_is_tried",
     f"{_TUNE}.adapter(lora).base_precision": "tests/core/students/test_int4_base.py::"
     "test_only_the_adapter_is_trained_and_its_base_is_rounded",
 }
