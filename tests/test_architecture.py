@@ -28,7 +28,8 @@ GROUPS = {
     "loop": "trainer ahead both_sides refusal optimizer rows_at_once loss_kernels dry_step "
     "pipeline stage asking learner teaching reading watcher class_watcher checkpoints scoring "
     "evaluate conclusions lineup casting compare compare_classes kept_models preview softening "
-    "self_test reference export harness starter.build starter.tokenizer probe.measuring",
+    "self_test reference export harness starter.build starter.tokenizer probe.measuring "
+    "probe.arm_scores",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

@@ -5,9 +5,15 @@ In: an arm, a seed, what each arm is given. Out: the recipe that is run. Knows n
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from distill_core.probe.pace import LOOKS, Share
 from distill_core.probe.probe_file import Arm
 from distill_core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from distill_core.data.sources import Prepared
 
 
 def arm_recipe(arm: Arm, *, seed: int, given: Share) -> Recipe:
@@ -48,3 +54,14 @@ def stage_steps(arm: Arm, steps: int) -> list[int]:
     own = arm.stage_steps[arm.origin :]
     shared = [max(1, round(steps * full / sum(own))) for full in own[:-1]]
     return [*before, *shared, max(1, steps - sum(shared))]
+
+
+def first_rows(data: Prepared, most: int) -> Prepared:
+    """At most so many labelled rows, and as many unlabelled ones, in the data's order."""
+    left = {True: most, False: most}
+    kept = []
+    for row in data.train:
+        if left[row.labelled] > 0:
+            left[row.labelled] -= 1
+            kept.append(row)
+    return replace(data, train=kept)

@@ -5,22 +5,38 @@ In: a probe, an arm's own events. Out: planned stages, and the same events under
 
 from __future__ import annotations
 
-from distill_core.events import Event
+from collections.abc import Sequence
+
+from distill_core.events import Event, event
 from distill_core.probe.arm_recipes import stage_steps
 from distill_core.probe.pace import Share
 from distill_core.probe.probe_file import Probe
+from distill_core.recipe import Recipe
 
 
-def run_stages(probe: Probe, given: Share) -> list[dict[str, object]]:
+def run_started(
+    recipe: Recipe, probe: Probe, given: Share, *, dropped: Sequence[int] = ()
+) -> Event:
+    """The event that names every stage, as far as they are known by now."""
+    stages = run_stages(probe, given, dropped=dropped)
+    return event("run_started", recipe=recipe.model_dump(mode="json"), stages=stages, data={})
+
+
+def run_stages(
+    probe: Probe, given: Share, *, dropped: Sequence[int] = ()
+) -> list[dict[str, object]]:
     """The stages of a `run_started` event, seed by seed and arm by arm.
 
     Each tells its `arm`, by which its curves are named, and its `seed`, from 1. What teaches the
-    student is no part of the arm, where it is made first.
+    student is no part of the arm, where it is made first; nor are seeds that do not count, of so
+    many steps each.
     """
     listed: list[dict[str, object]] = []
-    for seed in range(probe.seeds):
+    for seed in range(len(dropped) + probe.seeds):
+        counts = seed >= len(dropped)
         for arm in probe.arms:
-            steps_each = stage_steps(arm, max(1, given.steps))
+            steps_each = stage_steps(arm, max(1, given.steps) if counts else dropped[seed])
+            own_name = arm.title if counts else f"{arm.title}: too short"
             for own, (stage, steps) in enumerate(zip(arm.recipe.stages, steps_each, strict=True)):
                 listed.append(
                     {
@@ -29,7 +45,7 @@ def run_stages(probe: Probe, given: Share) -> list[dict[str, object]]:
                         "kind": stage.kind,
                         "total_steps": steps,
                         "baseline": False,
-                        "arm": arm.title if own >= arm.origin else f"{arm.title}: its teacher",
+                        "arm": own_name if own >= arm.origin else f"{arm.title}: its teacher",
                         "seed": seed + 1,
                     }
                 )

@@ -13,13 +13,13 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from distill_core import evaluate, files, lineup, pipeline, ranks
-from distill_core.data.sources import Prepared
-from distill_core.device import pick_device
+from distill_core import files, lineup, pipeline, ranks
 from distill_core.events import Event, event, progress
 from distill_core.probe import pace, probe_file, report
-from distill_core.probe.arm_recipes import arm_recipe, stage_steps
-from distill_core.probe.arm_stages import first_stage, moved, run_stages
+from distill_core.probe.arm_recipes import arm_recipe, first_rows, stage_steps
+from distill_core.probe.arm_scores import trained
+from distill_core.probe.arm_stages import first_stage, moved, run_started
+from distill_core.probe.looks import FIRST_LOOK
 from distill_core.probe.pace import Share
 from distill_core.probe.probe_file import Arm, Pace, Probe, Trained
 from distill_core.probe.stopwatch import Stopwatch
@@ -48,17 +48,14 @@ def run(recipe: Recipe, run_dir: Path, *, should_stop: Stop = lambda: None) -> I
         if this.stopped:
             yield this.last_words()
             return
-    yield event(
-        "run_started",
-        recipe=recipe.model_dump(mode="json"),
-        stages=run_stages(this.probe, this.given),
-        data={},
-    )
+    yield run_started(recipe, this.probe, this.given, dropped=this.pace.dropped)
     while not ranks.agree(this.is_over):
         yield from this.next_arm()
         if this.stopped:
             yield this.last_words()
             return
+        if this.begins_again():
+            yield run_started(recipe, this.probe, this.given, dropped=this.pace.dropped)
     ranks.agree(this.conclude)
     yield event("run_finished", seconds=this.used_s, evaluation={})
 
@@ -111,7 +108,7 @@ class _Measuring:
         """Train each arm for a few steps, and divide the time by what they took."""
         watches = []
         for arm in self.probe.arms:
-            folder = _timing_folder(self.run_dir, arm)
+            folder = probe_file.timing_folder(self.run_dir, arm)
             watch = Stopwatch(stage_steps(arm, TIMED.steps), own=TIMED.steps, clock=CLOCK)
             small = arm_recipe(arm, seed=0, given=TIMED)
             for happening in self._followed(arm, small, folder, given=TIMED):
@@ -127,7 +124,7 @@ class _Measuring:
         self.pace = found.model_copy(update={"used_s": self.used_s})
         ranks.agree(lambda: self._store_time(now=True))
         for arm in self.probe.arms:
-            shutil.rmtree(_timing_folder(self.run_dir, arm), ignore_errors=True)
+            shutil.rmtree(probe_file.timing_folder(self.run_dir, arm), ignore_errors=True)
 
     def _divided(self, watches: list[Stopwatch]) -> Pace:
         """What each arm is given; where a number of steps is set, all rows are taken."""
@@ -153,6 +150,29 @@ class _Measuring:
             update={**asdict(share), "steps": max(0, share.steps), "too_short": why}
         )
 
+    def begins_again(self) -> bool:
+        """Plan longer arms from what a seed really takes, if that is worth the seeds so far."""
+        found = ranks.agree(self._longer)
+        if found is None:
+            return False
+        self.pace = found.model_copy(update={"used_s": self.used_s})
+        ranks.agree(lambda: self.conclude(final=False))
+        return True
+
+    def _longer(self) -> Pace | None:
+        """The pace of longer arms; None where those that are planned go on.
+
+        Only before the first look, so that no verdict could have come of the seeds that are
+        dropped; the intervals rest on new ones alone.
+        """
+        done = probe_file.finished_seeds(self.run_dir, self.probe)
+        can_wait = self.probe.steps is None and not self._cut_short and not self._is_begun(done)
+        if not can_wait or not 0 < len(done) < FIRST_LOOK:
+            return None
+        full = min(arm.full_steps for arm in self.probe.arms)
+        early = bool(report.too_early(done, self.probe))
+        return pace.longer(self.pace, done, left_s=self.left_s, full_steps=full, too_early=early)
+
     # --- arms ---
 
     def is_over(self) -> bool:
@@ -166,24 +186,31 @@ class _Measuring:
 
     def _next_seed_is_late(self, done: list[list[Trained]]) -> bool:
         """Whether another seed would not fit; one that was begun is finished if it can be."""
-        seed = len(done)
-        begun = [probe_file.folder_of(self.run_dir, arm, seed).exists() for arm in self.probe.arms]
-        # the first seed waits for the teacher's answers, the others do not
-        needed = min(sum(one.seconds for one in arms) for arms in done)
-        return not any(begun) and self.left_s < needed
+        needed = min(sum(one.seconds - one.once_s for one in arms) for arms in done)
+        return not self._is_begun(done) and self.left_s < needed
+
+    def _is_begun(self, done: list[list[Trained]]) -> bool:
+        """Whether the seed after those that are finished has been begun."""
+        seed = len(self.pace.dropped) + len(done)
+        folders = [probe_file.folder_of(self.run_dir, arm, seed) for arm in self.probe.arms]
+        return any(folder.exists() for folder in folders)
 
     def next_arm(self) -> Generator[Event, None, None]:
         """Train and score the first arm that is not finished yet."""
-        seed = ranks.agree(lambda: len(probe_file.finished_seeds(self.run_dir, self.probe)))
+        done = ranks.agree(lambda: len(probe_file.finished_seeds(self.run_dir, self.probe)))
+        seed = len(self.pace.dropped) + done
         place = ranks.agree(lambda: self._next_place(seed))
         arm, started = self.probe.arms[place], CLOCK()
         folder = probe_file.folder_of(self.run_dir, arm, seed)
         first = first_stage(self.probe, seed, place)
         small = arm_recipe(arm, seed=seed, given=self.given)
+        watch = Stopwatch(stage_steps(arm, self.given.steps), own=self.given.steps, clock=CLOCK)
+        whole = ranks.agree(lambda: not folder.exists())
         alone = {lineup.STUDENT} if place else {lineup.STUDENT, lineup.UNTRAINED}
         evaluation: dict = {}
         watched: dict[str, float] = {}
         for happening in self._followed(arm, small, folder, given=self.given, only=alone):
+            watch.take(happening)
             evaluation = happening.get("evaluation", evaluation)
             if happening["type"] == "evaluation":
                 watched |= happening["metrics"]
@@ -194,8 +221,10 @@ class _Measuring:
             self.stopped = moved(self.stopped, first, "")
         if not evaluation:
             return
-        seconds = CLOCK() - started
-        ranks.agree(lambda: self._keep(arm, seed, folder, evaluation, watched, seconds))
+        took = {"seconds": CLOCK() - started}
+        if whole:
+            took |= {"step_s": watch.timing().step_s, "once_s": watch.answering_s}
+        ranks.agree(lambda: self._keep(arm, seed, folder, evaluation, watched, took))
 
     def _next_place(self, seed: int) -> int:
         known = [probe_file.read_trained(self.run_dir, arm, seed) for arm in self.probe.arms]
@@ -217,7 +246,7 @@ class _Measuring:
             folder,
             should_stop=self._asked,
             beside=self.run_dir.parent,
-            narrow=lambda data: _first_rows(data, given.most_rows),
+            narrow=lambda data: first_rows(data, given.most_rows),
             only=only or {lineup.STUDENT},
         )
         for happening in events:
@@ -250,27 +279,10 @@ class _Measuring:
         folder: Path,
         evaluation: dict,
         watched: dict[str, float],
-        seconds: float,
+        took: dict[str, float],
     ) -> None:
         """Store what an arm has scored; its weights have served."""
-        student = evaluation["models"][lineup.STUDENT]
-        start = lineup.load(
-            folder, lineup.member(folder, lineup.UNTRAINED), device=pick_device(arm.recipe.device)
-        )
-        metric = evaluation["metric"]["name"]
-        kept = Trained(
-            verdict=arm.verdict,
-            seed=seed,
-            metric=metric,
-            steps=student["trained_steps"],
-            tokens=student["trained_tokens"],
-            supervised_tokens=student["supervised_tokens"],
-            starts_from=start.fingerprint,
-            parameters=student["parameters"],
-            seconds=seconds,
-            teacher_score=watched.get(f"held_out_teacher_{metric}"),
-            rows=files.read_json(folder / evaluate.ROWS_FILE)["rows"],
-        )
+        kept = trained(arm, seed, folder, evaluation, watched, took)
         files.replace_text(folder / probe_file.SCORES, kept.model_dump_json())
         for used in (lineup.STUDENT, "models", "checkpoints"):
             shutil.rmtree(folder / used, ignore_errors=True)
@@ -282,18 +294,3 @@ class _Measuring:
         self._store_time(now=True)
         found = report.conclusion(self.run_dir, self.probe, self.pace, final=final)
         files.replace_json(self.run_dir / probe_file.RESULT, found)
-
-
-def _first_rows(data: Prepared, most: int) -> Prepared:
-    """At most so many labelled rows, and as many unlabelled ones, in the data's order."""
-    left = {True: most, False: most}
-    kept = []
-    for row in data.train:
-        if left[row.labelled] > 0:
-            left[row.labelled] -= 1
-            kept.append(row)
-    return Prepared(kept, data.held_out, data.facts)
-
-
-def _timing_folder(run_dir: Path, arm: Arm) -> Path:
-    return run_dir / probe_file.ARMS / f"timing-{arm.verdict}"

@@ -59,7 +59,7 @@ class Probe(BaseModel):
 
 
 class Pace(BaseModel):
-    """What one seed is given, found out at the start, and the time that has been used."""
+    """What one seed is given, found out as it goes, and the time that has been used."""
 
     used_s: float = 0.0
     steps: int | None = None
@@ -67,6 +67,8 @@ class Pace(BaseModel):
     """Rows of each kind, labelled and not, that are learnt from; None: all."""
     final_rows: int | None = None
     watched_rows: int | None = None
+    dropped: list[int] = Field(default_factory=list)
+    """Steps of each seed that came first and does not count: there was time for longer ones."""
     too_short: str = ""
     """Why the time allows no comparison; "" where it does."""
 
@@ -84,6 +86,10 @@ class Trained(BaseModel):
     """Fingerprint of the student's weights before its first step."""
     parameters: int
     seconds: float
+    step_s: float | None = None
+    """Seconds of one step of the student; None where the arm was interrupted."""
+    once_s: float = 0.0
+    """Seconds that other seeds do not need: the teacher's answers, which are kept."""
     teacher_score: float | None = None
     """The task metric of its teacher, on the rows that were watched; None where nobody taught."""
     rows: dict[str, list[float]]
@@ -128,6 +134,11 @@ def folder_of(run_dir: Path, arm: Arm, seed: int) -> Path:
     return run_dir / ARMS / f"{arm.verdict}-seed-{seed}"
 
 
+def timing_folder(run_dir: Path, arm: Arm) -> Path:
+    """Where one arm takes the few steps by which the pace is found."""
+    return run_dir / ARMS / f"timing-{arm.verdict}"
+
+
 def read_trained(run_dir: Path, arm: Arm, seed: int) -> Trained | None:
     """Read what an arm has scored; None where it has not finished."""
     try:
@@ -137,9 +148,10 @@ def read_trained(run_dir: Path, arm: Arm, seed: int) -> Trained | None:
 
 
 def finished_seeds(run_dir: Path, probe: Probe) -> list[list[Trained]]:
-    """Every seed that all arms have finished, in order: one `Trained` per arm."""
+    """Every seed that counts and that all arms have finished, in order: one `Trained` per arm."""
     found = []
-    for seed in range(probe.seeds):
+    first = len(read_pace(run_dir).dropped)
+    for seed in range(first, first + probe.seeds):
         arms = [read_trained(run_dir, arm, seed) for arm in probe.arms]
         done = [one for one in arms if one is not None]
         if len(done) < len(arms):

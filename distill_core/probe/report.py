@@ -26,6 +26,9 @@ UNTRAINED_DOING = "leaving it untrained"
 ENOUGH = 0.25
 """Share of the gap to the teacher that has to be closed before a verdict means something."""
 
+HOPELESS = 0.5
+"""Below this part of it the first seed tells that more seeds would not help, only longer arms."""
+
 UNEQUAL = 1.25
 """Arms that learnt from so many times the other's tokens are told apart in words."""
 
@@ -44,8 +47,8 @@ def looks_at(done: Seeds, probe: Probe) -> list[Look]:
 
 def decided(done: Seeds, probe: Probe) -> bool:
     """Whether the finished seeds make more of them needless."""
-    if too_early(done, probe):
-        return True
+    if too_early(done, probe):  # of one or two seeds, near the mark, nobody can tell
+        return len(done) >= FIRST_LOOK or _closed(done) < HOPELESS * ENOUGH
     taken = looks_at(done, probe)
     return bool(taken) and (taken[-1].separated or taken[-1].surely_same(done[0][0].metric))
 
@@ -59,27 +62,38 @@ def too_early(done: Seeds, probe: Probe) -> str:
     """
     if not done or done[0][0].steps >= min(arm.full_steps for arm in probe.arms):
         return ""
-    metric, steps = done[0][0].metric, f"{done[0][0].steps:,}"
-    way = 1 if higher_is_better(metric) else -1
-    before = statistics.fmean(statistics.fmean(arms[0].rows[UNTRAINED]) for arms in done)
-    after = (
-        statistics.fmean(statistics.fmean(arms[place].rows[STUDENT]) for arms in done)
-        for place in range(len(probe.arms))
-    )
-    gain = max(way * (score - before) for score in after)
-    if gain <= TASK_METRICS[metric].same_within:
+    closed, steps = _closed(done), f"{done[0][0].steps:,}"
+    if not closed:
         return (
             f"After {steps} steps neither is better than before training, so there is nothing to "
             "compare yet. Give it more time."
         )
-    teachers = [one.teacher_score for arms in done for one in arms if one.teacher_score is not None]
-    gap = way * (statistics.fmean(teachers) - before) if teachers else 0.0
-    if gain >= ENOUGH * gap:
+    if closed >= ENOUGH:
         return ""
     return (
-        f"After {steps} steps the better one has closed {gain / gap:.0%} of the gap to the "
+        f"After {steps} steps the better one has closed {closed:.0%} of the gap to the "
         f"teacher, and who leads before {ENOUGH:.0%} need not lead later. Give it more time."
     )
+
+
+def _closed(done: Seeds) -> float:
+    """Share of the gap to the teacher that the better arm has closed; 1 where none is left.
+
+    0 where it is not better than before training by what matters.
+    """
+    metric = done[0][0].metric
+    way = 1 if higher_is_better(metric) else -1
+    before = statistics.fmean(statistics.fmean(arms[0].rows[UNTRAINED]) for arms in done)
+    after = (
+        statistics.fmean(statistics.fmean(arms[place].rows[STUDENT]) for arms in done)
+        for place in range(len(done[0]))
+    )
+    gain = max(way * (score - before) for score in after)
+    if gain <= TASK_METRICS[metric].same_within:
+        return 0.0
+    teachers = [one.teacher_score for arms in done for one in arms if one.teacher_score is not None]
+    gap = way * (statistics.fmean(teachers) - before) if teachers else 0.0
+    return gain / gap if gap > gain else 1.0
 
 
 def conclusion(run_dir: Path, probe: Probe, pace: Pace, *, final: bool) -> dict[str, Any]:
@@ -121,7 +135,7 @@ def conclusion(run_dir: Path, probe: Probe, pace: Pace, *, final: bool) -> dict[
         "looks": [asdict(one) for one in taken],
         "words": _words(probe, pace, last, metric),
         "why": _why(probe, pace, done, last, metric) if final else "",
-        "notes": _notes(probe, done),
+        "notes": _notes(probe, pace, done),
         "arms": [_arm(probe, place, done) for place in range(len(probe.arms))],
         "untrained_score": _untrained(done),
         "fingerprint": probe.fingerprint,
@@ -207,11 +221,17 @@ def _why(probe: Probe, pace: Pace, done: Seeds, last: Look | None, metric: str |
     return f"The {probe.minutes:g} minutes were over after {seeds}{least}. Give it more time."
 
 
-def _notes(probe: Probe, done: Seeds) -> list[str]:
-    """What was not the same for both."""
-    if not done or len(probe.arms) < 2:
-        return []
+def _notes(probe: Probe, pace: Pace, done: Seeds) -> list[str]:
+    """Seeds that do not count, and what was not the same for both."""
     notes = []
+    if pace.dropped:
+        few = " and ".join(f"{steps:,}" for steps in dict.fromkeys(pace.dropped))
+        notes.append(
+            f"There was time for longer arms than planned: {len(pace.dropped)} of {few} steps came "
+            "first, on which nothing here rests."
+        )
+    if not done or len(probe.arms) < 2:
+        return notes
     learnt = [sum(arms[place].supervised_tokens for arms in done) for place in (0, 1)]
     if max(learnt) > UNEQUAL * max(1, min(learnt)):
         more = probe.arms[learnt.index(max(learnt))].doing
@@ -228,7 +248,7 @@ def _notes(probe: Probe, done: Seeds) -> list[str]:
 # --- curves -----------------------------------------------------------------------------------
 
 
-def with_curves(found: dict[str, Any], run_dir: Path, probe: Probe) -> dict[str, Any]:
+def with_curves(found: dict[str, Any], run_dir: Path, probe: Probe, pace: Pace) -> dict[str, Any]:
     """Add each arm's learning curves, seed by seed, and where they lead.
 
     Per arm `"curves": [{"step": […], "value": […]}]` and `"ahead": {"steps", "value", "low",
@@ -239,7 +259,7 @@ def with_curves(found: dict[str, Any], run_dir: Path, probe: Probe) -> dict[str,
     arms = []
     for place, (arm, told) in enumerate(zip(probe.arms, found["arms"], strict=True)):
         own = []
-        for seed in range(probe.seeds):
+        for seed in range(len(pace.dropped), len(pace.dropped) + probe.seeds):
             first = first_stage(probe, seed, place)
             own_stages = range(first + arm.origin, first + len(arm.recipe.stages))
             curve = _joined(drawn, own_stages, f"held_out_{metric}")
@@ -274,4 +294,5 @@ def read(run_dir: Path) -> dict[str, Any]:
     pace = probe_file.read_pace(run_dir)
     stored = probe_file.stored_result(run_dir)
     final = bool(stored.get("final"))
-    return with_curves(stored or conclusion(run_dir, probe, pace, final=final), run_dir, probe)
+    found = stored or conclusion(run_dir, probe, pace, final=final)
+    return with_curves(found, run_dir, probe, pace)

@@ -29,7 +29,8 @@ class Stopwatch:
         self._row_s: list[float] = []
         self._scoring_s = 0.0
         self._answers_began: float | None = None
-        self._answering_s = 0.0
+        self.answering_s = 0.0
+        """Until the teacher has answered, or been asked what it says of each token."""
         self._answers = 0
         self._ended = self._began
 
@@ -51,7 +52,7 @@ class Stopwatch:
             if not happening["done"]:
                 self._answers_began = now
             elif self._answers_began is not None and happening["done"] == happening["total"]:
-                self._answering_s += now - self._answers_began
+                self.answering_s += now - self._answers_began
                 self._answers += happening["total"]
                 self._answers_began = None
 
@@ -64,10 +65,10 @@ class Stopwatch:
             usual = seconds[1:] or seconds
             step_s += sum(usual) / len(usual) * self._steps[stage] / self._own
         whole_s = self._ended - self._began
-        other_s = training_s + self._scoring_s + self._answering_s
+        other_s = training_s + self._scoring_s + self.answering_s
         return Timing(
             step_s=max(1e-6, step_s),
             row_s=max(1e-9, min(self._row_s, default=0.0)),
             fixed_s=max(0.0, whole_s - other_s),
-            answer_s=self._answering_s / self._answers if self._answers else 0.0,
+            answer_s=self.answering_s / self._answers if self._answers else 0.0,
         )

@@ -42,6 +42,15 @@ def test_stages_tell_their_arm_and_seed_and_what_teaches_stands_apart() -> None:
     assert listed[4]["title"] == "Distill, seed 2"
 
 
+def test_seeds_that_do_not_count_have_their_own_steps_and_no_curve_of_the_arm() -> None:
+    listed = arm_stages.run_stages(probe(), Share(60, 10, 10, 10), dropped=[30])
+    assert len(listed) == 4 * (1 + 3)
+    told = [(stage["arm"], stage["seed"], stage["total_steps"]) for stage in listed]
+    assert told[1] == ("Distill: too short", 1, 30)
+    assert told[2:4] == [("Fine-tune: too short", 1, 10), ("Fine-tune: too short", 1, 20)]
+    assert told[5] == ("Distill", 2, 60)
+
+
 def test_events_of_an_arm_get_the_numbers_of_its_stages() -> None:
     first = arm_stages.first_stage(probe(), seed=1, place=1)
     assert first == 6
