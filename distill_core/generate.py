@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill_core.halving import in_halves
+from distill_core.halving import Room, in_halves
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,11 +126,13 @@ def continuations(
     streams: Sequence[Stream] | None = None,
     vocab_size: int | None = None,
     batch_size: int | None = None,
+    room: Room | None = None,
 ) -> list[Continuation]:
     """Continue each prompt, in the order of `prompts`; arguments as for `generate_steps`.
 
     Prompts of like length are put in one batch, `batch_size` at a time; None: what suits the
-    device. Where memory runs out, fewer come together, to the same answers; nobody is told.
+    device. Where memory runs out, fewer come together, to the same answers; nobody is told, and
+    `room` remembers it for the next call.
 
     Raises:
         OutOfMemory: if there is no room for one prompt and its answer.
@@ -167,6 +169,7 @@ def continuations(
         lengths=[len(prompt) + max_new_tokens for prompt in prompts],
         device=device,
         doing="answering prompts",
+        room=room,
     ):
         found |= zip(chosen, answers, strict=True)
     return [found[index] for index in range(len(prompts))]

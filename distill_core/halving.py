@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
 from distill_core.errors import OutOfMemory, is_out_of_memory
 
-__all__ = ["give_back", "in_halves"]
+__all__ = ["Room", "give_back", "in_halves"]
 
 R = TypeVar("R")
+
+
+@dataclass
+class Room:
+    """What memory has room for, where the same work comes again and again."""
+
+    tokens: int | None = None
+    """Of a group, padding included; None: memory has not run out yet."""
 
 
 def in_halves(
@@ -29,6 +38,7 @@ def in_halves(
     device: torch.device,
     doing: str,
     ran_out: Callable[[int], None] = lambda rows: None,
+    room: Room | None = None,
 ) -> Iterator[tuple[list[int], R]]:
     """Yield each group, or the parts that it had to be cut into, with what `compute` made of it.
 
@@ -41,16 +51,18 @@ def in_halves(
         device: Where memory runs out.
         doing: What a message calls it, such as "scoring held-out rows".
         ran_out: Is told how many rows did not fit together; nobody is, unless it is given.
+        room: What is known of memory from earlier calls; lowered here. None: nothing is.
 
     Raises:
         OutOfMemory: if a single row does not fit.
     """
-    most: int | None = None
+    room = room or Room()
     for group in groups:
         waiting = [list(group)]
         while waiting:
             part = waiting.pop()
-            if most is None or len(part) == 1 or _padded(part, lengths) <= most:
+            fits = room.tokens is None or _padded(part, lengths) <= room.tokens
+            if fits or len(part) == 1:
                 try:
                     found = compute(part)
                 except (RuntimeError, MemoryError) as error:
@@ -70,7 +82,7 @@ def in_halves(
                         field="data.max_seq_len",
                     )
                 ran_out(len(part))
-                most = max(_padded(half, lengths) for half in _halves(part))
+                room.tokens = max(_padded(half, lengths) for half in _halves(part))
             waiting += reversed(_halves(part))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.generate import Continuation, continuations
+from distill_core.halving import Room
 
 __all__ = ["OnPolicy", "Written", "is_on_policy"]
 
@@ -61,6 +62,8 @@ class OnPolicy:
     stop_ids: frozenset[int]
     vocab_size: int
     seed: int
+    room: Room = field(default_factory=Room, compare=False)
+    """What memory allows in this process, found out once in a stage; no answer depends on it."""
 
     def writes(self, step: int) -> bool:
         """Whether the batch of `step` is the student's."""
@@ -111,6 +114,7 @@ class OnPolicy:
                     streams=[(step, place) for place in group],
                     vocab_size=self.vocab_size,
                     batch_size=ANSWERS_AT_ONCE,
+                    room=self.room,
                 )
                 mine += [(place, one.ids, one.stop) for place, one in zip(group, found)]  # noqa: B905
         answers = {place: Continuation(ids, stop) for place, ids, stop in gather(mine)}

@@ -193,6 +193,21 @@ def test_what_the_student_writes_is_the_same(tiny_llama: Make) -> None:
     assert student.training
 
 
+def test_the_student_runs_out_of_memory_once_in_a_stage(tiny_llama: Make) -> None:
+    student = tiny_llama(layers=2, seed=3).train()
+    prompts = [[1, 5, 7 + row % 9] for row in range(140)]  # more than are ever written together
+    given = [Encoded([1, 40], [IGNORE_INDEX, 40], True, False) for _ in prompts]
+    settings: tuple[Any, ...] = (prompts, 1.0, 1.0, 3, frozenset({2}), 60)
+    how: dict[str, Any] = {"rows": range(140), "given": given}
+    expected = [OnPolicy(*settings, seed=0).write(student, step=step, **how) for step in (0, 1)]
+    stage = OnPolicy(*settings, seed=0)
+    with room_for(110, student.model) as failed:
+        assert [stage.write(student, step=step, **how) for step in (0, 1)] == expected
+        assert failed == [192], "64 prompts of 3 tokens, once; not every 64 rows and every step"
+        OnPolicy(*settings, seed=0).write(student, step=0, **how)
+    assert failed == [192, 192], "another stage may have other room"
+
+
 # --- scores -------------------------------------------------------------------------------------
 
 
