@@ -22,15 +22,22 @@ def micro_batches(
     processes: int = 1,
     device: str = "cpu",
 ) -> list[list[int]]:
-    """Split the rows of a step into places (0 … len-1), similar lengths together, longest first.
+    """Split the rows of a step into places (0 … len-1); how, says `parts_of`."""
+    lengths = [len(item.input_ids) for item in items]
+    return parts_of(lengths, micro_batch_size, processes=processes, device=device)
+
+
+def parts_of(
+    lengths: Sequence[int], micro_batch_size: int, *, processes: int = 1, device: str = "cpu"
+) -> list[list[int]]:
+    """Split `lengths` into places (0 … len-1), similar ones together, longest first.
 
     Each part has at most as many tokens, padding included, as `micro_batch_size` of the step's
     longest rows; a new one also begins where going on would cost more padding than another pass.
     Longest first: what does not fit into memory fails at once. Ties keep their order. The number
     of parts is a multiple of `processes` where there are rows enough, so that none is idle.
     """
-    lengths = [len(item.input_ids) for item in items]
-    order = sorted(range(len(items)), key=lambda place: -lengths[place])
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     most = micro_batch_size * lengths[order[0]] if order else 0
     dear = PASS_TOKENS.get(device, _ELSEWHERE)
     parts: list[list[int]] = []
@@ -43,7 +50,7 @@ def micro_batches(
         else:
             parts.append([place])
             padding = 0
-    while len(parts) % processes and len(parts) < len(items):
+    while len(parts) % processes and len(parts) < len(lengths):
         largest = max((part for part in parts if len(part) > 1), key=len)
         where, half = parts.index(largest), (len(largest) + 1) // 2
         parts[where : where + 1] = [largest[:half], largest[half:]]

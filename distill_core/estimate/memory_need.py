@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distill_core.device import logit_rows_at_once
+from distill_core.estimate.largest_group import Group, largest_group
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.models.classifiers import is_classifier
@@ -199,14 +200,14 @@ def _training(
     stage: PlannedStage, networks: Networks, rows: Lengths, *, bf16: bool, device: str
 ) -> dict[str, int]:
     optim = stage.settings.optim
-    at_once = min(optim.micro_batch_size, optim.global_batch_size)
-    tokens = at_once * rows.longest
+    group = largest_group(optim, rows, steps=stage.total_steps, device=device)
+    tokens = group.tokens
     width = 34 if bf16 else 68  # bytes per token, layer and unit of width
     student, teacher = networks.student, networks.teacher
     activations = tokens * student.hidden_size * student.num_hidden_layers * width
     if teacher is not None:  # one layer at a time, nothing is kept
         activations += tokens * teacher.hidden_size * width
-    supervised = at_once * min(rows.longest, rows.answer * 1.5)
+    supervised = group.rows * min(group.longest, rows.answer * 1.5)
     per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.is_active)
     entries = _entries(networks)
     if _in_chunks(stage, networks) and per_entry:
@@ -215,7 +216,7 @@ def _training(
     return {
         "activations": round(activations * _WORKSPACE),
         "loss": round(supervised * entries * per_entry * _WORKSPACE),
-        "features": round(_features(stage, networks, at_once, rows) * _WORKSPACE),
+        "features": round(_features(stage, networks, group) * _WORKSPACE),
     }
 
 
@@ -233,11 +234,11 @@ def _entries(networks: Networks) -> int:
     return max(model_facts.head_width(one) for one in both if one is not None)
 
 
-def _features(stage: PlannedStage, networks: Networks, at_once: int, rows: Lengths) -> float:
+def _features(stage: PlannedStage, networks: Networks, group: Group) -> float:
     """What terms keep that look inside: hidden states, and whole maps of attention, (T, T)."""
     if networks.teacher is None:
         return 0.0
-    tokens, total = at_once * rows.longest, 0.0
+    tokens, total = group.tokens, 0.0
     both = (networks.student, networks.teacher)
     for term in stage.losses:
         if not term.is_active:
@@ -245,7 +246,7 @@ def _features(stage: PlannedStage, networks: Networks, at_once: int, rows: Lengt
         if isinstance(term, HiddenStatesLoss):
             total += sum(tokens * one.hidden_size * one.num_hidden_layers for one in both)
         elif isinstance(term, AttentionLoss):
-            cells = tokens * rows.longest * _MAPS_KEPT
+            cells = tokens * group.longest * _MAPS_KEPT
             total += sum(cells * one.num_attention_heads * one.num_hidden_layers for one in both)
     return total * _FP32
 

@@ -8,10 +8,10 @@ counted as unknown.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,8 @@ class Lengths:
     prompt: float
     answer: float
     measured: bool = field(default=True)
+    seen: tuple[int, ...] = ()
+    """Tokens of each row of the sample, an answer included; empty where nothing was measured."""
 
 
 def data_facts(data: DataSettings, task: str = "causal_lm") -> DataFacts:
@@ -128,7 +130,7 @@ def _lengths(key: str, task: str, data: _Data, stamp: tuple[Any, ...], folder: P
     rows, classes = prepared.train, tuple(prepared.facts.get("classes", ()))
     tokenizer = load_tokenizer(folder)
     sample = [*rows[:: max(1, math.ceil(len(rows) / _SAMPLE))]]
-    sample += islice((row for row in rows if row.labelled), _SAMPLE // 4)
+    sample += itertools.islice((row for row in rows if row.labelled), _SAMPLE // 4)
     limit = data.settings.max_seq_len
     encoded = [
         encode_text(row, tokenizer, limit, classes)
@@ -141,8 +143,16 @@ def _lengths(key: str, task: str, data: _Data, stamp: tuple[Any, ...], folder: P
     answer = sum(answers) / len(answers) if answers else float(_GUESSED_ANSWER_TOKENS)
     prompt = sum(prompts) / len(prompts)
     longest = max(prompts) + max(answers, default=_GUESSED_ANSWER_TOKENS)
+    drawn = itertools.cycle(answers or [_GUESSED_ANSWER_TOKENS])
+    seen = [  # who has no answer will be given one
+        len(item.input_ids) + (0 if item.supervised_tokens else next(drawn)) for item in encoded
+    ]
     return Lengths(
-        mean=min(limit, prompt + answer), longest=min(limit, longest), prompt=prompt, answer=answer
+        mean=min(limit, prompt + answer),
+        longest=min(limit, longest),
+        prompt=prompt,
+        answer=answer,
+        seen=tuple(min(limit, one) for one in seen),
     )
 
 

@@ -116,6 +116,30 @@ def test_activations_and_loss_grow_with_the_micro_batch(make: Make) -> None:
     assert large["student"] == small["student"]
 
 
+def test_more_rows_at_once_than_ever_come_together_need_no_more_memory(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def activations(size: int) -> int:
+        sizes = f"{{micro_batch_size: {size}, global_batch_size: 8192}}"
+        recipe = make(f"stages.0.optim={sizes}", "device=cpu")
+        return int(estimate.estimate(recipe)["memory_bytes"]["activations"])
+
+    told = row_facts.Lengths(1000.0, 2000, 900.0, 100.0, seen=tuple(range(20, 2000)))
+    monkeypatch.setattr(estimate, "lengths", lambda data, folder, task: told)
+    assert activations(8192) == activations(4096) > 0
+
+
+def test_every_row_of_the_sample_is_counted_with_its_answer_or_somebody_s(make: Make) -> None:
+    recipe = make()
+    work = estimate.Work(recipe)
+    told = work.rows(work.stages[0])
+    assert len(told.seen) > 60
+    # half of the rows have no answer: with one of the others' they are as long as those
+    assert max(told.seen) <= told.longest
+    assert min(told.seen) > told.prompt
+    assert sum(told.seen) / len(told.seen) == pytest.approx(told.mean, rel=0.05)
+
+
 def test_the_loss_counts_the_terms_that_are_asked(make: Make) -> None:
     size = "stages.0.optim={micro_batch_size: 2048, global_batch_size: 2048, loss_chunk_rows: 0}"
     both = estimate.estimate(make(size))["memory_bytes"]["loss"]
