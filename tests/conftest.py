@@ -5,6 +5,7 @@ In: nothing. Out: fixtures. Knows nothing of the sources under test but the name
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import random
@@ -79,6 +80,16 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+# --- no time lost ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _long_lived_objects_are_not_looked_at_again() -> None:
+    """What imports have made, a million objects, is left out when the sources collect garbage."""
+    gc.collect()  # garbage of earlier modules still says what it has not closed
+    gc.freeze()
 
 
 # --- tiny models ----------------------------------------------------------------------------

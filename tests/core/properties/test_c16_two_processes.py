@@ -11,13 +11,15 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from distill_core import cli
 from tests.core.properties.one_of_several import CASES, events_of, steps_of, take
 
 ROOT = Path(__file__).parents[3]
@@ -125,22 +127,49 @@ SHORT = [
 ]
 
 
-def run_of(tmp_path: Path, *launcher: str, more: Sequence[str] = ()) -> tuple[Path, str]:
-    """Run the shortened default recipe; returns its folder and what was printed."""
+@pytest.fixture(scope="module")
+def runs_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of two processes, and of one; in each folder the teacher writes its answers once."""
+    return {name: tmp_path_factory.mktemp(name) for name in ("together", "alone")}
+
+
+@contextmanager
+def new_run(runs_dir: Path) -> Iterator[list[Path]]:
+    """Holds the folder of the run that is made meanwhile."""
+    found: list[Path] = []
+    before = set(runs_dir.glob("*/status.json"))
+    yield found
+    (made,) = set(runs_dir.glob("*/status.json")) - before
+    found.append(made.parent)
+
+
+def arguments(runs_dir: Path, more: Sequence[str]) -> list[str]:
+    """The shortened default recipe on the command line."""
     sets = [word for one in (*SHORT, *more) for word in ("--set", one)]
-    runs_dir = tmp_path / f"runs-{len(launcher)}"
-    command = [*launcher, "-m", "distill_core.cli", "run", "pocket_student", *sets]
-    done = subprocess.run(
-        [sys.executable, *command, "--runs-dir", str(runs_dir)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    (folder,) = (one for one in runs_dir.iterdir() if (one / "status.json").is_file())
-    return folder, done.stdout
+    return ["run", "pocket_student", *sets, "--runs-dir", str(runs_dir)]
+
+
+def run_together(runs_dir: Path, more: Sequence[str]) -> tuple[Path, str]:
+    """Run it in two processes; returns its folder and what was printed."""
+    launch = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    with new_run(runs_dir) as found:
+        done = subprocess.run(
+            [sys.executable, *launch, "-m", "distill_core.cli", *arguments(runs_dir, more)],
+            cwd=runs_dir,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+        assert done.returncode == 0, done.stderr
+    return found[0], done.stdout
+
+
+def run_alone(runs_dir: Path, more: Sequence[str]) -> Path:
+    """Run it in this process; returns its folder."""
+    with new_run(runs_dir) as found:
+        assert cli.main(arguments(runs_dir, more)) == 0
+    return found[0]
 
 
 def events_in(folder: Path) -> list[dict[str, Any]]:
@@ -153,11 +182,10 @@ def events_in(folder: Path) -> list[dict[str, Any]]:
     "more", [[], ["stages.0.teacher_cache={kind: top_k}"]], ids=["online", "cached"]
 )
 def test_accelerate_launch_trains_the_default_recipe_as_one_process_does(
-    tmp_path: Path, more: list[str]
+    runs_dirs: dict[str, Path], more: list[str]
 ) -> None:
-    accelerate = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-    together, printed = run_of(tmp_path, *accelerate, more=more)
-    alone, _ = run_of(tmp_path, more=more)
+    together, printed = run_together(runs_dirs["together"], more)
+    alone = run_alone(runs_dirs["alone"], more)
     ours, theirs = events_in(together), events_in(alone)
     assert [event["type"] for event in ours] == [event["type"] for event in theirs]
     kept = [e["cache"] for e in (*ours, *theirs) if e["type"] == "rows_ready" and e["cache"]]
