@@ -56,14 +56,18 @@ def distill(teacher: str | list[dict[str, Any]], **more: Any) -> dict[str, Any]:
 def recipe(
     rows_file: Path, stages: list[dict[str, Any]], *, max_seq_len: int = 32, **more: Any
 ) -> Recipe:
-    """Looked at and saved every second step, all unless `more` says otherwise."""
+    """Looked at and saved every second step, all unless `more` says otherwise.
+
+    Two rows are scored at the end: most tests look at steps, and each row is answered by every model.
+    """
     settings = {
         "data": data(rows_file, max_seq_len=max_seq_len),
         "stages": stages,
         "evaluation": {"rows": 4, "samples": 2, "max_new_tokens": 4, "every_steps": 2},
         "checkpoints": {"every_steps": 2},
-    }
-    return recipe_yaml.parse(settings | more)
+    } | more
+    settings["evaluation"] = {"final_rows": 2} | settings["evaluation"]
+    return recipe_yaml.parse(settings)
 
 
 def go(made: Recipe, folder: Path, **more: Any) -> list[dict[str, Any]]:

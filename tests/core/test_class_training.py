@@ -27,8 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 WORDS = {"on": "turn on the light", "off": "turn off the fan", "dim": "dim the tv please"}
 
 
-@pytest.fixture
-def rows_file(tmp_path: Path) -> Path:
+def write_rows(folder: Path) -> Path:
     """Sixty texts of three classes, every fifth without its class."""
     lines = []
     for row in range(60):
@@ -37,9 +36,14 @@ def rows_file(tmp_path: Path) -> Path:
         if row % 5 != 4:
             line["label"] = label
         lines.append(json.dumps(line))
-    path = tmp_path / "rows.jsonl"
+    path = folder / "rows.jsonl"
     path.write_text("\n".join(lines))
     return path
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Path:
+    return write_rows(tmp_path)
 
 
 def optim(steps: int = 4, **more: Any) -> dict[str, Any]:
@@ -57,7 +61,7 @@ def tune(model: str, **more: Any) -> dict[str, Any]:
 
 
 def recipe(rows_file: Path, stages: list[dict[str, Any]], **more: Any) -> Any:
-    watched = {"rows": 8, "samples": 2, "every_steps": 2}
+    watched = {"rows": 8, "samples": 2, "every_steps": 2, "final_rows": 1000}
     settings = {"task": "text_classification", "evaluation": watched}
     return small_runs.recipe(rows_file, stages, **settings | more)
 
@@ -344,16 +348,21 @@ def test_two_teachers_of_the_same_classes(
 # --- after training ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def finished(rows_file: Path, tiny_encoder_dir: Path, run_dir: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_dir: Path) -> Path:
     """A run with a teacher, a student, a baseline; with the files that the api reads."""
-    made = recipe(
-        rows_file,
-        [tune(str(tiny_encoder_dir)), distill("previous")],
-        evaluation={"rows": 4, "samples": 1, "baselines": ["fine_tuned_on_labels"]},
-    )
-    go(made, run_dir)
-    return run_dir
+    folder = tmp_path_factory.mktemp("finished")
+    evaluation = {"rows": 4, "samples": 1, "baselines": ["fine_tuned_on_labels"]}
+    evaluation["final_rows"] = 1000
+    stages = [tune(str(tiny_encoder_dir)), distill("previous")]
+    go(recipe(write_rows(folder), stages, evaluation=evaluation), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def finished(finished_once: Path, run_dir: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(finished_once, run_dir, dirs_exist_ok=True))
 
 
 def test_the_evaluation_is_complete(finished: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from distill_core import (
     learner,
     lineup,
     reading,
+    recipe_yaml,
     runs,
     trainer,
 )
@@ -26,7 +27,7 @@ from distill_core.errors import DataError, DiskFullError, RunError
 from distill_core.plan import plan
 from distill_core.students import width_prune
 from distill_core.teachers import answers
-from tests.core.small_runs import distill, go, of, optim, recipe
+from tests.core.small_runs import distill, go, of, optim, recipe, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 
@@ -300,15 +301,23 @@ def test_a_resumed_run_keeps_the_parts_that_were_chosen_first(
     assert go(made, run_dir)[-1]["type"] == "run_finished"
 
 
+@pytest.fixture(scope="module")
+def never_stopped(
+    tmp_path_factory: pytest.TempPathFactory, tiny_teacher_dir: Path
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The folder and the events of a chain that ran through."""
+    folder = tmp_path_factory.mktemp("whole")
+    made = recipe(write_rows(folder), WAYS["fine_tune, then distill"](str(tiny_teacher_dir)))
+    return folder / "run", go(made, folder / "run")
+
+
 @pytest.mark.parametrize("at", [1, 3, 5, 7])
 def test_a_stopped_chain_resumes_to_the_same_losses_and_student(
-    at: int, rows_file: Path, teacher: str, run_dir: Path
+    at: int, never_stopped: tuple[Path, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    made = recipe(rows_file, WAYS["fine_tune, then distill"](teacher))
-    whole = go(made, run_dir)
-    cut_dir = run_dir.parent / "cut"
-    cut_dir.mkdir()
-    shutil.rmtree(run_dir.parent / "teacher_answers")
+    whole_dir, whole = never_stopped
+    made = recipe_yaml.load(whole_dir / "recipe.yaml")
+    cut_dir = tmp_path / "cut"
     cut = go(made, cut_dir, should_stop=stop_after(at))
     assert cut[-1]["type"] == "run_stopped"
     rest = go(made, cut_dir)
@@ -317,7 +326,7 @@ def test_a_stopped_chain_resumes_to_the_same_losses_and_student(
     assert len(losses(cut)) + len(losses(rest)) == len(losses(whole)), "nothing is done twice"
     looks = [(event["stage"], event["step"]) for event in of(rest, "evaluation")]
     assert (cut[-1]["stage"], 0) not in looks, "nor is the untrained student scored again"
-    a = load_file(run_dir / "student" / "model.safetensors")
+    a = load_file(whole_dir / "student" / "model.safetensors")
     b = load_file(cut_dir / "student" / "model.safetensors")
     for name in a:
         assert torch.equal(a[name], b[name]), name
@@ -388,13 +397,22 @@ def test_plan_counts_steps_and_rows(rows_file: Path, teacher: str) -> None:
 # --- evaluation and comparison of a finished run ------------------------------------------------
 
 
-@pytest.fixture
-def finished(rows_file: Path, teacher: str, run_dir: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, tiny_teacher_dir: Path) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
     evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_labels"]}
-    go(recipe(rows_file, [distill(teacher)], evaluation=evaluation), run_dir)
-    (run_dir / "status.json").write_text("{}")
+    evaluation["final_rows"] = 1000
+    made = recipe(write_rows(folder), [distill(str(tiny_teacher_dir))], evaluation=evaluation)
+    go(made, folder / "run")
+    (folder / "run" / "status.json").write_text("{}")
+    return folder / "run"
+
+
+@pytest.fixture
+def finished(finished_once: Path, run_dir: Path) -> Path:
+    """A copy of a finished run."""
     kept_models.forget()
-    return run_dir
+    return Path(shutil.copytree(finished_once, run_dir, dirs_exist_ok=True))
 
 
 def test_evaluation_has_what_the_readme_promises(finished: Path) -> None:

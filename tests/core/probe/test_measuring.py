@@ -20,8 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 DOING = {"distill": "distilling", "fine_tune": "fine-tuning"}
 
 
-@pytest.fixture
-def rows_file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty rows, all with answers, so that both arms learn from the same ones."""
     words = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
     lines = [
@@ -31,7 +31,7 @@ def rows_file(tmp_path: Path) -> Path:
         }
         for n in range(60)
     ]
-    path = tmp_path / "rows.jsonl"
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines))
     return path
 
@@ -93,7 +93,7 @@ def longer(arms: list[Arm], steps: int = 40) -> list[Arm]:
     return [arm.model_copy(update={"stage_steps": [steps]}) for arm in arms]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def arms(rows_file: Path, tiny_teacher_dir: Path) -> list[Arm]:
     return [
         arm(rows_file, "distill", [distill(tiny_teacher_dir)]),
@@ -111,6 +111,21 @@ def made(tmp_path: Path, arms: list[Arm], **more: Any) -> Path:
 
 def go(folder: Path, **more: Any) -> list[Event]:
     return list(measuring.run(runs.load_recipe(folder), folder, **more))
+
+
+def paced(folder: Path, *, used_s: float = 0) -> Path:
+    """A folder where it is known how much each arm may do: six steps, four rows to score."""
+    given = Pace(steps=6, most_rows=99, final_rows=4, watched_rows=4, used_s=used_s)
+    probe_file.write_pace(folder, given)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(arms: list[Arm], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A probe of three seeds that a worker has run to its end; do not write into it."""
+    folder = made(tmp_path_factory.mktemp("finished"), arms, seeds=3)
+    list(worker.follow(folder))
+    return folder
 
 
 def of(events: list[Event], kind: str) -> list[Event]:
@@ -136,11 +151,9 @@ def scored(monkeypatch: pytest.MonkeyPatch, values: dict[str, list[list[float]]]
 
 
 def test_both_arms_start_from_the_same_weights_and_learn_from_as_many_tokens(
-    arms: list[Arm], tmp_path: Path
+    finished: Path,
 ) -> None:
-    folder = made(tmp_path, arms, seeds=3)
-    go(folder)
-    done = probe_file.finished_seeds(folder, probe_file.read(folder))
+    done = probe_file.finished_seeds(finished, probe_file.read(finished))
     assert len(done) == 3
     for taught, tuned in done:
         assert taught.starts_from == tuned.starts_from
@@ -149,7 +162,7 @@ def test_both_arms_start_from_the_same_weights_and_learn_from_as_many_tokens(
         assert taught.supervised_tokens == tuned.supervised_tokens > 0
         assert len(taught.rows["student"]) == len(tuned.rows["student"]) > 10
     assert len({one.seed for arms in done for one in arms}) == 3
-    assert report.read(folder)["notes"] == []
+    assert report.read(finished)["notes"] == []
 
 
 def test_the_rows_of_every_step_are_the_same_for_both_arms(
@@ -165,9 +178,7 @@ def test_the_rows_of_every_step_are_the_same_for_both_arms(
         return real(stage, rows, *rest)
 
     monkeypatch.setattr(trainer, "_batches", seen)
-    folder = made(tmp_path, arms, seeds=3)
-    probe_file.write_pace(folder, Pace(steps=6, most_rows=99, final_rows=9, watched_rows=4))
-    go(folder)
+    go(paced(made(tmp_path, arms, seeds=3)))
     arms_of_seeds = [taken[start : start + 6] for start in range(0, len(taken), 6)]
     assert len(arms_of_seeds) == 6
     for place in (0, 2, 4):
@@ -183,7 +194,7 @@ def test_a_student_of_several_stages_takes_no_more_steps_than_the_other(
         arm(rows_file, "distill_then_fine_tune", both, "distilling, then fine-tuning"),
         arm(rows_file, "fine_tune", [fine_tune(tiny_teacher_dir)]),
     ]
-    folder = made(tmp_path, arms, seeds=3)
+    folder = paced(made(tmp_path, arms, seeds=3))
     go(folder)
     for first, second in probe_file.finished_seeds(folder, probe_file.read(folder)):
         assert (first.steps, second.steps) == (6, 6)
@@ -201,7 +212,7 @@ def test_it_stops_as_soon_as_one_is_surely_better(
     arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored(monkeypatch, {"distill": rising(1.0), "fine_tune": rising(0.1)})
-    folder = made(tmp_path, arms)
+    folder = paced(made(tmp_path, arms))
     assert go(folder)[-1]["type"] == "run_finished"
     found = report.read(folder)
     assert (found["seeds"], found["winner"], found["loser"]) == (3, "distill", "fine_tune")
@@ -215,7 +226,7 @@ def test_the_other_arm_may_win(
     arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored(monkeypatch, {"distill": rising(0.1), "fine_tune": rising(1.0)})
-    folder = made(tmp_path, arms)
+    folder = paced(made(tmp_path, arms))
     go(folder)
     found = report.read(folder)
     assert found["winner"] == "fine_tune"
@@ -230,7 +241,7 @@ def test_two_arms_that_are_the_same_are_inconclusive_and_end_early(
         arm(rows_file, "fine_tune", stages),
         arm(rows_file, "lora_fine_tune", stages, "fine-tuning again"),
     ]
-    folder = made(tmp_path, arms)
+    folder = paced(made(tmp_path, arms))
     go(folder)
     found = report.read(folder)
     assert found["winner"] is None
@@ -244,7 +255,7 @@ def test_arms_that_have_not_begun_to_learn_are_not_called_equal(
     arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored(monkeypatch, {"distill": rising(0.0), "fine_tune": rising(0.0)})
-    folder = made(tmp_path, longer(arms))
+    folder = paced(made(tmp_path, longer(arms)))
     go(folder)
     found = report.read(folder)
     assert (found["winner"], found["same"], found["seeds"]) == (None, False, 1)
@@ -272,7 +283,7 @@ def test_who_leads_before_a_quarter_of_the_gap_is_closed_has_not_won(
     scored(monkeypatch, {"distill": few, "fine_tune": [rising(mean)[0] for mean in second]})
     if winner:  # so few seeds and rows would leave the interval wide
         monkeypatch.setattr(looks.intervals, "crossed_mean", lambda apart, confidence: (-0.4, -0.1))
-    folder = made(tmp_path, longer(arms))
+    folder = paced(made(tmp_path, longer(arms)))
     real = Trained.model_validate_json
     monkeypatch.setattr(
         probe_file.Trained,
@@ -287,12 +298,8 @@ def test_who_leads_before_a_quarter_of_the_gap_is_closed_has_not_won(
     assert found["seeds"] == seeds
 
 
-def test_the_teachers_score_is_kept_of_the_arm_that_it_teaches(
-    arms: list[Arm], tmp_path: Path
-) -> None:
-    folder = made(tmp_path, arms, seeds=3)
-    go(folder)
-    ((taught, tuned), *_) = probe_file.finished_seeds(folder, probe_file.read(folder))
+def test_the_teachers_score_is_kept_of_the_arm_that_it_teaches(finished: Path) -> None:
+    ((taught, tuned), *_) = probe_file.finished_seeds(finished, probe_file.read(finished))
     assert taught.teacher_score is not None
     assert tuned.teacher_score is None
 
@@ -302,7 +309,7 @@ def test_after_the_last_seed_it_is_inconclusive(
 ) -> None:
     swinging = [rising(0.9)[0] if seed % 2 else rising(0.2)[0] for seed in range(4)]
     scored(monkeypatch, {"distill": swinging, "fine_tune": rising(0.5)})
-    folder = made(tmp_path, arms, seeds=4)
+    folder = paced(made(tmp_path, arms, seeds=4))
     go(folder)
     found = report.read(folder)
     assert (found["winner"], found["same"], found["seeds"]) == (None, False, 4)
@@ -313,10 +320,7 @@ def test_after_the_last_seed_it_is_inconclusive(
 def test_when_time_is_over_the_step_is_saved_and_the_verdict_is_inconclusive(
     arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = made(tmp_path, arms)
-    probe_file.write_pace(
-        folder, Pace(steps=6, most_rows=99, final_rows=9, watched_rows=4, used_s=240)
-    )
+    folder = paced(made(tmp_path, arms), used_s=240)
     watched: list[Event] = []
     for event in measuring.run(runs.load_recipe(folder), folder):
         watched.append(event)
@@ -333,7 +337,7 @@ def test_one_way_alone_is_compared_with_the_student_before_training(
     arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored(monkeypatch, {"distill": rising(0.9)})
-    folder = made(tmp_path, arms[:1])
+    folder = paced(made(tmp_path, arms[:1]))
     go(folder)
     found = report.read(folder)
     assert (found["winner"], found["loser"]) == ("distill", "untrained_student")
@@ -514,10 +518,8 @@ def trained_folders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_pulled_plug_costs_nothing_that_was_finished(
-    arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = made(tmp_path, arms, seeds=3)
-    go(whole)
     folder = made(tmp_path, arms, seeds=3)
     ran = trained_folders(monkeypatch)
     events = measuring.run(runs.load_recipe(folder), folder)
@@ -528,7 +530,7 @@ def test_a_pulled_plug_costs_nothing_that_was_finished(
     del ran[:]
     go(folder)
     assert ran == ["fine_tune-seed-1", "distill-seed-2", "fine_tune-seed-2"]
-    again, once = report.read(folder), report.read(whole)
+    again, once = report.read(folder), report.read(finished)
     for key in ("difference", "low", "high", "winner", "seeds"):
         assert again[key] == once[key], "as if nothing had happened"
 
@@ -536,7 +538,7 @@ def test_a_pulled_plug_costs_nothing_that_was_finished(
 def test_a_pause_says_so_saves_and_goes_on(
     arms: list[Arm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = made(tmp_path, arms, seeds=3)
+    folder = paced(made(tmp_path, arms, seeds=3))
     asked: list[str] = []
     events = []
     for event in measuring.run(
@@ -559,14 +561,11 @@ def test_a_pause_says_so_saves_and_goes_on(
     assert rest[-1]["type"] == "run_finished"
 
 
-def test_weights_of_finished_arms_are_not_kept(arms: list[Arm], tmp_path: Path) -> None:
-    folder = made(tmp_path, arms, seeds=3)
-    go(folder)
-    assert not list(folder.rglob("*.safetensors"))
+def test_weights_of_finished_arms_are_not_kept(finished: Path) -> None:
+    assert list(finished.rglob("evaluation.json"))
+    assert not list(finished.rglob("*.safetensors"))
 
 
-def test_a_worker_runs_a_probe_where_the_run_is_one(arms: list[Arm], tmp_path: Path) -> None:
-    folder = made(tmp_path, arms, seeds=3)
-    list(worker.follow(folder))
-    assert runs.show(folder)["status"]["state"] == "finished"
-    assert report.read(folder)["final"] is True
+def test_a_worker_runs_a_probe_where_the_run_is_one(finished: Path) -> None:
+    assert runs.show(finished)["status"]["state"] == "finished"
+    assert report.read(finished)["final"] is True
