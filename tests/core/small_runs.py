@@ -58,7 +58,7 @@ def recipe(
 ) -> Recipe:
     """Looked at and saved every second step, all unless `more` says otherwise.
 
-    Two rows are scored at the end: most tests look at steps, and each row is answered by every model.
+    Two rows are scored at the end: most tests look at steps, and every model answers every row.
     """
     settings = {
         "data": data(rows_file, max_seq_len=max_seq_len),

@@ -53,6 +53,12 @@ def losses(events: list[dict[str, Any]]) -> list[float]:
     return [event["metrics"]["forward_kl"] for event in events if event["type"] == "step"]
 
 
+def first_loss(go: Any, name: str, **stage: Any) -> float:
+    """Of a run that is stopped after its first step."""
+    (loss,) = losses(go(name, should_stop=lambda: "stop", **stage))
+    return loss
+
+
 def started(events: list[dict[str, Any]]) -> dict[str, Any]:
     return next(event for event in events if event["type"] == "stage_started")
 
@@ -66,7 +72,7 @@ def test_c20_each_teacher_and_its_weight_changes_the_first_loss(
 ) -> None:
     mixture = {"teacher": two(tiny_teacher_dir, second), "student": STUDENT}
     first = {
-        name: losses(go(name, **settings))[0]
+        name: first_loss(go, name, **settings)
         for name, settings in {
             "alone": {"student": STUDENT},
             "even": mixture,
@@ -189,7 +195,7 @@ OWN = {"on_policy_fraction": 1.0, "student_answers": {"max_new_tokens": 6}}
 
 def test_c20_each_setting_of_the_student_s_answers_changes_the_first_loss(go: Any) -> None:
     first = {
-        name: losses(go(name, **settings))[0]
+        name: first_loss(go, name, **settings)
         for name, settings in {
             "never": {},
             "always": OWN,

@@ -197,8 +197,8 @@ def test_c20_teachers_and_own_answers_change_the_first_losses_of_a_trimmed_stude
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         taught_by = more.pop("taught_by", teacher)
-        events = go(recipe(rows_file, [distill(taught_by, {**SMALLER, **TRIM}, **more)]), folder)
-        step = of(events, "step")[0]["metrics"]
+        made = recipe(rows_file, [distill(taught_by, {**SMALLER, **TRIM}, **more)])
+        step = of(go(made, folder, should_stop=lambda: "stop"), "step")[0]["metrics"]
         losses[name], own[name] = step["forward_kl"], step.get("own_answer_tokens")
     assert len(set(losses.values())) == len(losses)
     assert losses["int8"] == pytest.approx(losses["mixture"], rel=0.05)

@@ -163,7 +163,8 @@ def test_advise_answers_from_a_file(cli: Cli) -> None:
 
 
 def test_delete_removes_the_folder_and_nothing_else(cli: Cli) -> None:
-    recipe = write_recipe(cli.folder, stages__0__optim__max_steps=1)
+    few = {"evaluation__rows": 1, "evaluation__final_rows": 1}
+    recipe = write_recipe(cli.folder, stages__0__optim__max_steps=1, **few)
     cli("run", recipe)
     kept = cli.json("run", recipe)["run"]
     gone = next(run["run"] for run in cli.json("runs") if run["run"] != kept)

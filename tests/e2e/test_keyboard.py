@@ -20,7 +20,8 @@ pytestmark = pytest.mark.browser
 def test_start_and_stop_with_the_keyboard_alone(
     browser: Browser, studio: Studio, tmp_path: Path
 ) -> None:
-    recipe = write_recipe(tmp_path, name="by-keys", stages__0__optim__max_steps=100_000)
+    few = {"evaluation__rows": 1, "evaluation__final_rows": 1}
+    recipe = write_recipe(tmp_path, name="by-keys", stages__0__optim__max_steps=100_000, **few)
     with opened(browser, studio.url) as screen:
         page = screen.page
         expect(page.locator("#ds-summary")).to_contain_text("Ready")

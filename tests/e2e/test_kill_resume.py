@@ -31,7 +31,12 @@ def steps_done(folder: Path) -> int:
 
 
 def test_a_killed_run_resumes_to_the_same_losses(cli: Cli) -> None:
-    recipe = write_recipe(cli.folder, stages__0__optim__max_steps=60, checkpoints__every_steps=7)
+    recipe = write_recipe(
+        cli.folder,
+        stages__0__optim__max_steps=60,
+        checkpoints__every_steps=7,
+        evaluation__final_rows=4,
+    )
     whole = cli.json("run", recipe)["run"]
 
     run = cli("start", recipe).stdout.split()[-1]
@@ -46,7 +51,8 @@ def test_a_killed_run_resumes_to_the_same_losses(cli: Cli) -> None:
     assert steps_done(folder) < 60
 
     cli("resume", run)
-    until("the end", lambda: cli.json("show", run)["status"]["state"] == "finished")
+    until("the end", lambda: status_file(folder)["state"] == "finished")
+    assert cli.json("show", run)["status"]["state"] == "finished"
     assert losses(cli, run) == losses(cli, whole)
     assert scores(cli, run) == scores(cli, whole)
 
