@@ -92,6 +92,10 @@ def _long_lived_objects_are_not_looked_at_again() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # else extensions complain at the end of what was never freed
+
+
 # --- tiny models ----------------------------------------------------------------------------
 
 TINY_WORDS = ["turn", "on", "off", "dim", "the", "light", "fan", "tv", "in", "kitchen", "hall"]
