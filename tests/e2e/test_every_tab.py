@@ -55,6 +55,22 @@ def test_a_phone_needs_no_sideways_scrolling(tab: str, narrow: Screen) -> None:
     assert narrow.overflow() <= 0
 
 
+@pytest.mark.parametrize("width", ["light", "narrow"])
+def test_no_checkbox_in_build_cuts_its_words(width: str, request: pytest.FixtureRequest) -> None:
+    screen: Screen = request.getfixturevalue(width)
+    screen.tab("Build")
+    screen.settle()
+    words = screen.page.locator(".ds-fields .checkbox-container:visible")
+    screen.button("Advanced: schedule").click()
+    expect(words.first).to_be_visible()
+    cut = screen.page.eval_on_selector_all(
+        ".ds-fields .block:has(> .checkbox-container)",
+        "found => found.filter(one => one.scrollWidth > one.clientWidth + 1).length",
+    )
+    assert cut == 0
+    assert screen.overflow() <= 0
+
+
 def test_the_tabs_say_what_they_are(light: Screen) -> None:
     for tab in TABS:
         expect(light.tab_button(tab)).to_be_visible()
