@@ -7,11 +7,13 @@ nothing are left out. Changes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from distill_core import device as machine
 from distill_core.estimate import fitted, memory_need
+from distill_core.estimate.largest_group import largest_group
 from distill_core.recipe import (
     AttentionLoss,
     DistillStage,
@@ -37,7 +39,7 @@ def savings(work: Work) -> list[dict[str, Any]]:
     before = _need(work, index, context, scale)
     free = machine.usable_memory(work.device)
     found = []
-    for path, value, words in _changes(work.recipe, index, work.device.type):
+    for path, value, words in _changes(work, index):
         other = type(work)(_changed(work.recipe, path, value))
         saved = before - _need(other, index, context, scale)
         if saved >= _LEAST_BYTES:
@@ -68,13 +70,17 @@ def _calibration(work: Work, index: int) -> tuple[int, float]:
     return now["context"], seen / guessed if guessed else 1.0
 
 
-def _changes(recipe: Recipe, index: int, device: str) -> Iterator[Change]:
+def _changes(work: Work, index: int) -> Iterator[Change]:
     """What can be changed in a stage without being another method."""
+    recipe, device = work.recipe, work.device.type
     stage, field = recipe.stages[index], f"stages.{index}"
-    optim = stage.optim
+    optim, planned = stage.optim, work.stages[index]
     size = min(optim.micro_batch_size, optim.global_batch_size)
-    if size > 1:
-        fewer = size // 2
+    rows = work.rows(planned)
+    group = largest_group(optim, rows, steps=planned.total_steps, device=device)
+    # unlike lengths do not come together: half of the rows as they come, not of those allowed
+    fewer = min(size, math.ceil(group.tokens / rows.longest)) // 2
+    if fewer:
         yield f"{field}.optim.micro_batch_size", fewer, f"micro_batch_size {fewer}, not {size}"
     if optim.loss_chunk_rows == 0:
         yield f"{field}.optim.loss_chunk_rows", None, "the loss in chunks (loss_chunk_rows empty)"
