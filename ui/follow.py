@@ -119,7 +119,9 @@ def follow(run: str, *, runs_dir: str) -> Followed:
         while len(_followed) > RUNS_REMEMBERED:
             _followed.popitem(last=False)
     with followed._lock:
-        events, followed.offset = api.read_events(run, followed.offset, runs_dir=runs_dir)
+        events, followed.offset = api.read_events(
+            run, followed.offset, steps=False, runs_dir=runs_dir
+        )
         for event in events:
             followed.take(event)
     return followed

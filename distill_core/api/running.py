@@ -92,12 +92,15 @@ def show(run: str, *, runs_dir: str | Path | None = None) -> dict[str, Any]:
 
 
 def read_events(
-    run: str, offset: int = 0, *, runs_dir: str | Path | None = None
+    run: str, offset: int = 0, *, steps: bool = True, runs_dir: str | Path | None = None
 ) -> tuple[list[Event], int]:
-    """Read the events written since `offset` (bytes); returns them with the new offset."""
+    """Read the events written since `offset` (bytes); returns them with the new offset.
+
+    Without `steps` those of that type are left out: their curves come from `read_series`.
+    """
     from distill_core.runs import journal
 
-    return journal.read(folder_of(run, runs_dir), offset)
+    return journal.read(folder_of(run, runs_dir), offset, steps=steps)
 
 
 def read_series(

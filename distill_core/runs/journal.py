@@ -18,6 +18,8 @@ from distill_core.events import Event
 from distill_core.files import disk_full_told, plain
 
 FILE_NAME = "events.jsonl"
+_STEP = b'{"type":"step",'
+"""How the line of a step begins."""
 
 
 class Journal:
@@ -95,11 +97,16 @@ class Journal:
         self._size += written
 
 
-def read(run_dir: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Read the events after byte `offset`; returns them with the offset to go on from."""
+def read(run_dir: Path, offset: int = 0, *, steps: bool = True) -> tuple[list[Event], int]:
+    """Read the events after byte `offset`; returns them with the offset to go on from.
+
+    Without `steps` those of that type are left out, and cost hardly anything.
+    """
     lines, offset = read_lines(run_dir, offset)
     events = []
     for line in lines:
+        if not steps and line.startswith(_STEP):
+            continue
         with contextlib.suppress(orjson.JSONDecodeError):  # a damaged line is skipped
             event = orjson.loads(line)
             if isinstance(event, dict) and "type" in event:

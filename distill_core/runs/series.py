@@ -10,10 +10,12 @@ superseded and dropped. Within one series a new value at a step also replaces th
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -23,6 +25,9 @@ from distill_core.runs import journal
 Points = tuple[list[int], list[float]]
 Series = dict[str, dict[str, list[float]]]
 
+LINES_AT_ONCE = 2048
+"""Lines that are decoded together: fewer cost more calls, more keep more objects in memory."""
+
 
 class Curves:
     """Every series of a run so far; `add` events in the order in which they were written."""
@@ -31,23 +36,27 @@ class Curves:
         self.points: dict[tuple[int, str], Points] = {}
         self._newest: dict[int, int] = {}
 
-    def add(self, kind: str, stage: int, step: int, metrics: dict[str, object]) -> None:
-        """Take in the metrics of one `step` or `evaluation` event."""
-        if kind == "step":
-            if step <= self._newest.get(stage, -1) or any(s > stage for s in self._newest):
-                self._go_back(stage, step)
-            self._newest[stage] = step
-        points = self.points
-        for name, value in metrics.items():
-            if not isinstance(value, int | float) or not math.isfinite(value):
+    def add_steps(self, stage: int, steps: list[int], metrics: list[dict[str, Any]]) -> None:
+        """Take in `step` events of one stage that follow each other; `steps` rise."""
+        if steps[0] <= self._newest.get(stage, -1) or any(s > stage for s in self._newest):
+            self._go_back(stage, steps[0])
+        self._newest[stage] = steps[-1]
+        self._extend(stage, steps, metrics)
+
+    def add_score(self, stage: int, step: int, metrics: dict[str, Any]) -> None:
+        """Take in the metrics of one `evaluation` event."""
+        self._extend(stage, [step], [metrics])
+
+    def _extend(self, stage: int, steps: list[int], metrics: list[dict[str, Any]]) -> None:
+        for name in set().union(*metrics):
+            steps_told, values = _finite(steps, [each.get(name) for each in metrics])
+            if not steps_told:
                 continue
-            series = points.get((stage, name))
-            if series is None:
-                series = points[stage, name] = ([], [])
-            elif series[0][-1] >= step:
-                _cut(series, step)
-            series[0].append(step)
-            series[1].append(value)
+            series = self.points.setdefault((stage, name), ([], []))
+            if series[0] and series[0][-1] >= steps_told[0]:
+                _cut(series, steps_told[0])
+            series[0].extend(steps_told)
+            series[1].extend(values)
 
     def thinned(self, max_points: int) -> Series:
         """Return `{"<stage>/<metric>": {"step": […], "value": […]}}`."""
@@ -91,17 +100,59 @@ def thin(steps: list[int], values: list[float], max_points: int) -> tuple[list, 
     return [steps[i] for i in index], [values[i] for i in index]
 
 
-def _add_lines(curves: Curves, lines: Iterable[bytes]) -> None:
-    for line in lines:
-        if b'"metrics"' not in line:
-            continue
+def _add_lines(curves: Curves, lines: list[bytes]) -> None:
+    """Add steps that follow each other in one go: a long run is nearly all steps."""
+    stage, steps, metrics = -1, list[int](), list[dict[str, Any]]()
+
+    def add_waiting() -> None:
+        if steps:
+            curves.add_steps(stage, steps, metrics)
+
+    for event in _told(lines):
         try:
-            event = orjson.loads(line)
-            kind = event["type"]
-            if kind in ("step", "evaluation"):
-                curves.add(kind, event["stage"], event["step"], event["metrics"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            kind, at, step = event["type"], event["stage"], event["step"]
+            found = event["metrics"]
+            whole = isinstance(at, int) and isinstance(step, int) and isinstance(found, dict)
+        except (KeyError, TypeError):
             continue  # a damaged line is skipped
+        if not whole:
+            continue
+        if kind == "step":
+            follows = steps and at == stage and step > steps[-1]
+            if not follows or len(steps) == LINES_AT_ONCE:
+                add_waiting()
+                stage, steps, metrics = at, [], []
+            steps.append(step)
+            metrics.append(found)
+        elif kind == "evaluation":
+            add_waiting()
+            steps, metrics = [], []
+            curves.add_score(at, step, found)
+    add_waiting()
+
+
+def _told(lines: list[bytes]) -> Iterator[Any]:
+    """The events that have metrics, many lines at a time; one that cannot be read is left out."""
+    for start in range(0, len(lines), LINES_AT_ONCE):
+        some = [line for line in lines[start : start + LINES_AT_ONCE] if b'"metrics"' in line]
+        try:
+            yield from orjson.loads(b"[" + b",".join(some) + b"]")
+        except orjson.JSONDecodeError:
+            for line in some:
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    yield orjson.loads(line)
+
+
+def _finite(steps: list[int], values: list[Any]) -> Points:
+    """Leave out what is no number; nearly always that is nothing."""
+    if set(map(type, values)) <= {int, float} and np.isfinite(values).all():
+        return steps, values
+    kept = [
+        (step, value)
+        for step, value in zip(steps, values, strict=True)
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+    return [step for step, _ in kept], [value for _, value in kept]
 
 
 def _cut(series: Points, step: int) -> None:

@@ -82,6 +82,17 @@ def test_a_damaged_line_is_skipped(tmp_path: Path) -> None:
     assert steps(tmp_path) == [0]
 
 
+def test_steps_can_be_left_out(tmp_path: Path) -> None:
+    with journal.Journal(tmp_path) as log:
+        for kind in ("run_started", "step", "warning", "step"):
+            log.append(event(kind, stage=0, step=1, message="a step"))
+    whole, end = journal.read(tmp_path)
+    found, offset = journal.read(tmp_path, steps=False)
+    assert [one["type"] for one in whole] == ["run_started", "step", "warning", "step"]
+    assert [one["type"] for one in found] == ["run_started", "warning"]
+    assert offset == end
+
+
 def test_steps_wait_in_memory_and_others_do_not(tmp_path: Path) -> None:
     with journal.Journal(tmp_path) as log:
         log.append(event("step", step=1))

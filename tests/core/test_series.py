@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -73,6 +76,64 @@ def test_a_later_read_gets_only_what_is_new(tmp_path: Path) -> None:
     later, _ = series.read_series(tmp_path, offset)
     assert first["0/loss"]["step"] == [1]
     assert later["0/loss"]["step"] == [2]
+
+
+NUMBERS = st.one_of(st.integers(0, 9), st.floats(allow_infinity=True), st.none(), st.text("ab"))
+HAPPENINGS = st.lists(
+    st.tuples(
+        st.sampled_from(["step", "step", "step", "evaluation"]),
+        st.integers(0, 1),
+        st.integers(0, 6),
+        st.dictionaries(st.sampled_from(["loss", "grad_norm"]), NUMBERS, min_size=1),
+    ),
+    max_size=40,
+)
+
+
+def one_by_one(happenings: list[tuple[str, int, int, dict[str, Any]]]) -> series.Series:
+    """The rule of the module, event after event, point after point."""
+    points: dict[tuple[int, str], dict[int, float]] = {}
+    newest: dict[int, int] = {}
+    for kind, stage, step, metrics in happenings:
+        if kind == "step":
+            if step <= newest.get(stage, -1) or any(later > stage for later in newest):
+                for at, name in list(points):
+                    kept = {s: v for s, v in points[at, name].items() if at < stage or s < step}
+                    points[at, name] = kept if at <= stage else {}
+                newest = {at: last for at, last in newest.items() if at <= stage}
+            newest[stage] = step
+        for name, value in metrics.items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                continue
+            old = points.get((stage, name), {})
+            points[stage, name] = {s: v for s, v in old.items() if s < step} | {step: value}
+    return {
+        f"{stage}/{name}": {"step": [*found], "value": [*found.values()]}
+        for (stage, name), found in sorted(points.items())
+        if found
+    }
+
+
+@given(HAPPENINGS, st.integers(1, 5))
+def test_many_lines_at_once_come_to_the_same_as_one_by_one(
+    happenings: list[tuple[str, int, int, dict[str, Any]]], at_once: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(series, "LINES_AT_ONCE", at_once)
+        told = [event(k, stage=a, step=n, metrics=m) for k, a, n, m in happenings]  # type: ignore[arg-type]
+        assert read(Path(name), told) == one_by_one(happenings)
+
+
+def test_a_damaged_line_costs_none_of_its_neighbours(tmp_path: Path) -> None:
+    lines = [orjson.dumps(step(number)) for number in range(1, 4)]
+    lines[1:1] = [
+        b'{"metrics": torn',
+        b'[{"metrics"}]',
+        b'"metrics"',
+        b'{"metrics":{},"type":"step"}',
+    ]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    assert series.read_series(tmp_path)[0]["0/loss"]["step"] == [1, 2, 3]
 
 
 @given(
