@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from distill_core import intervals, lineup
+from distill_core import intervals
+from distill_core.comparing import lineup
 from distill_core.scores import SCORES, TASK_METRICS, higher_is_better, speed_name
 
 SIGNIFICANT = 0.05

@@ -30,10 +30,10 @@ from distill_core.data.sources import Prepared, prepare
 from distill_core.errors import DistillError, ModelError, OutOfMemory, is_out_of_memory
 from distill_core.events import Event, event
 from distill_core.pipeline import classes_of
-from distill_core.plan import PlannedStage, named_models, plan
 from distill_core.recipe import DistillStage, Recipe
-from distill_core.rows_at_once import RowsAtOnce
-from distill_core.stage import Run, run_stage
+from distill_core.recipe.plan import PlannedStage, named_models, plan
+from distill_core.stages.stage import Run, run_stage
+from distill_core.steps.rows_at_once import RowsAtOnce
 from distill_core.trainer import TrainingStage, train
 
 RECIPE, MEASURED = "recipe.json", "measured.json"

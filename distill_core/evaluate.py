@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill_core import conclusions, files, intervals, lineup, runs
+from distill_core import conclusions, files, intervals, runs
+from distill_core.comparing import lineup
 from distill_core.data.formats import Row
 from distill_core.data.sources import load_rows, prepare
 from distill_core.data.tokenize import stop_token_ids

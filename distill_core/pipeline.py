@@ -19,9 +19,9 @@ from distill_core.data.classes import settle_classes
 from distill_core.data.sources import Prepared, prepare
 from distill_core.events import Event, event, progress
 from distill_core.models import Labels, model_facts
-from distill_core.plan import model_that_orders_classes, named_models, plan
 from distill_core.recipe import PREVIOUS, Recipe
-from distill_core.stage import Run, run_stage
+from distill_core.recipe.plan import model_that_orders_classes, named_models, plan
+from distill_core.stages.stage import Run, run_stage
 
 
 def run(

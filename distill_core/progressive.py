@@ -13,7 +13,6 @@ from distill_core.errors import ModelError, Problem, RecipeError
 from distill_core.estimate.shapes import stage_shapes
 from distill_core.estimate.student_size import student_shape
 from distill_core.models import model_facts
-from distill_core.plan import cast, plan
 from distill_core.recipe import (
     PREVIOUS,
     DistillStage,
@@ -24,6 +23,7 @@ from distill_core.recipe import (
     Student,
     WidthPruneStudent,
 )
+from distill_core.recipe.plan import cast, plan
 
 MOST_ASSISTANTS = 4
 """A recipe has eight stages at most; more steps than this help nobody (arXiv 1902.03393)."""

@@ -20,13 +20,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from distill_core import device as machine
-from distill_core import reference
 from distill_core.data.batches import Batch, collate
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
+from distill_core.forward.supervised import SupervisedLogits
+from distill_core.losses import reference
 from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import Objective
 from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss, Loss, SoftTerm
-from distill_core.supervised import SupervisedLogits
 from distill_core.teachers.local import LocalTeacher
 
 TEMPERATURES = (0.5, 1.0, 2.0, 4.0)

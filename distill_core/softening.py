@@ -15,7 +15,7 @@ from distill_core import models
 from distill_core.data.batches import collate
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, encode_prompt, stop_token_ids
-from distill_core.supervised import SupervisedLogits
+from distill_core.forward.supervised import SupervisedLogits
 from distill_core.teachers.local import LocalTeacher
 
 CANDIDATES = 12

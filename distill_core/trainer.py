@@ -21,8 +21,6 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core import ranks
-from distill_core.ahead import Ready, prepared_ahead
-from distill_core.both_sides import seen_again, supervised_rows
 from distill_core.checkpoints import Checkpoints, trained_together
 from distill_core.data.batches import Batch, BatchOrder, batch_order, collate, micro_batches
 from distill_core.data.classes import EncodedText
@@ -31,13 +29,15 @@ from distill_core.data.tokenize import Encoded
 from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError
 from distill_core.events import Event, event, rounded
+from distill_core.forward.network import Network
 from distill_core.losses.objective import MASSES, Objective
-from distill_core.network import Network
-from distill_core.optimizer import adamw, move
 from distill_core.recipe import OptimSettings
-from distill_core.refusal import explain
-from distill_core.rows_at_once import RowsAtOnce, until_it_fits
-from distill_core.schedule import learning_rate_at, progress_at
+from distill_core.steps.ahead import Ready, prepared_ahead
+from distill_core.steps.both_sides import seen_again, supervised_rows
+from distill_core.steps.optimizer import adamw, move
+from distill_core.steps.refusal import explain
+from distill_core.steps.rows_at_once import RowsAtOnce, until_it_fits
+from distill_core.steps.schedule import learning_rate_at, progress_at
 from distill_core.teachers.base import Teacher
 
 REFUSED_STEPS_ALLOWED = 5

@@ -20,16 +20,13 @@ ROOT = Path(__file__).parent.parent
 # --- who may import whom --------------------------------------------------------------------
 
 GROUPS = {
-    "facts": "recipe recipe_yaml recipe_problems ready_recipes errors events files runs plan "
-    "schedule intervals scores tasks models.cache_folder probe",
+    "facts": "recipe errors events files runs steps.schedule intervals scores tasks "
+    "models.cache_folder probe",
     "names": "models device peak starter ranks",
-    "parts": "losses teachers students data supervised packed class_logits network generate "
-    "halving",
-    "loop": "trainer ahead both_sides refusal optimizer rows_at_once loss_kernels dry_step "
-    "pipeline stage asking learner teaching reading watcher class_watcher checkpoints scoring "
-    "evaluate conclusions lineup casting compare compare_classes kept_models preview softening "
-    "self_test reference export harness starter.build starter.tokenizer probe.measuring "
-    "probe.arm_scores",
+    "parts": "losses teachers students data forward generate halving",
+    "loop": "trainer steps dry_step pipeline stages checkpoints scoring evaluate conclusions "
+    "comparing softening self_test export harness starter.build starter.tokenizer "
+    "probe.measuring probe.arm_scores",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",
     "api": "api",

@@ -19,7 +19,7 @@ TOP_LEVEL_LEFT_OUT = {"README.md", ".gitignore"}
 
 def tree() -> dict[str, str]:
     """Return the tree's paths with what is said of each."""
-    block = re.search(r"## The tree\n\n```\n(.*?)```", TEXT, re.DOTALL)
+    block = re.search(r"<summary>Every file</summary>\n\n```\n(.*?)```", TEXT, re.DOTALL)
     assert block, "the README has no tree"
     found: dict[str, str] = {}
     folders: list[tuple[int, str]] = []

@@ -15,9 +15,9 @@ import gradio as gr
 
 from distill_core import api
 from ui import text
-from ui.follow import follow
 from ui.server import script_tag
 from ui.state import safe_run_id
+from ui.training.follow import follow
 
 _SCRIPTS = script_tag("plotly.min.js") + script_tag("charts.js")
 

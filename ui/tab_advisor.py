@@ -11,9 +11,10 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import advice_figure, plots, probe_part
-from ui import advice_handlers as handlers
-from ui.advice_answers import NAMING, answered_by, form_values, label_text
+from ui import plots
+from ui.advising import advice_figure, probe_part
+from ui.advising import advice_handlers as handlers
+from ui.advising.advice_answers import NAMING, answered_by, form_values, label_text
 from ui.state import Page
 
 WAIT = "<p class='ds-muted'>Thinking …</p>"

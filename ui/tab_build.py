@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import build_parts as parts
-from ui import (
+from ui.building import build_parts as parts
+from ui.building import (
     data_parts,
     data_view,
     draft,
@@ -27,7 +27,7 @@ from ui import (
     task_edits,
     teacher_parts,
 )
-from ui import desk as desks
+from ui.building import desk as desks
 from ui.state import Page
 
 _SCRIPTS = Path(__file__).parent.parent / "assets"

@@ -12,8 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from ui import answers_drawn, blind_vote
-from ui import compare_handlers as handlers
+from ui.comparing import answers_drawn, blind_vote
+from ui.comparing import compare_handlers as handlers
 from ui.state import STORAGE_SECRET, Page
 
 _SCRIPT = Path(__file__).parent.parent / "assets" / "compare.js"

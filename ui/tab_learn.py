@@ -16,10 +16,11 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import lessons, text, theme, two_ways
-from ui.lessons import Lesson, Source
+from ui import text, theme
+from ui.learning import lessons, two_ways
+from ui.learning.lessons import Lesson, Source
+from ui.learning.two_ways import Line
 from ui.state import Page
-from ui.two_ways import Line
 
 _SCRIPT = Path(__file__).parent.parent / "assets" / "learn.js"
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

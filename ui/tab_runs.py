@@ -16,10 +16,11 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import plots, run_curves, runs_table, text, theme
-from ui.follow import forget
+from ui import plots, text, theme
+from ui.history import run_curves, runs_table
 from ui.state import Page, list_runs, safe_run_id, show_run
 from ui.tab_train import ask_run
+from ui.training.follow import forget
 
 OVERLAID = 6
 """Most curves in one chart: as many as there are line styles."""

@@ -13,9 +13,10 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import plots, samples, text, theme
-from ui.follow import follow
+from ui import plots, text, theme
 from ui.state import Page, list_runs, show_run
+from ui.training import samples
+from ui.training.follow import follow
 
 LOG_LINES = 200
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distill_core import estimate, ready_recipes
+from distill_core import estimate
 from distill_core.advisor import answers as answer_fields
 from distill_core.advisor import measured, observed
 from distill_core.advisor.past_runs import past_runs
@@ -21,6 +21,7 @@ from distill_core.errors import DistillError
 from distill_core.estimate import student_size
 from distill_core.estimate.past_speeds import past_speeds
 from distill_core.models import BUILT_IN, local_folder
+from distill_core.recipe import ready_recipes
 
 
 def advise_here(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill_core import checks, recipe_yaml
+from distill_core import checks
 from distill_core.advisor import plan as methods
 from distill_core.advisor import recipes
 from distill_core.advisor.answers import Answers
@@ -19,10 +19,10 @@ from distill_core.advisor.observed import STARTER
 from distill_core.advisor.scoring import Scoring, score
 from distill_core.advisor.student_sizes import Known
 from distill_core.errors import Problem, RecipeError
-from distill_core.plan import cast, plan, student_origin
 from distill_core.probe.looks import FIRST_LOOK, MOST_SEEDS
 from distill_core.probe.probe_file import Arm, Probe
-from distill_core.recipe import Recipe
+from distill_core.recipe import Recipe, recipe_yaml
+from distill_core.recipe.plan import cast, plan, student_origin
 
 LEAST_MINUTES, MOST_MINUTES = 1.0, 24 * 60.0
 MINUTES = 10.0

@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from distill_core import ready_recipes, recipe_yaml
 from distill_core.advisor import recipe_rows, recipe_training, stand_ins, student_sizes
 from distill_core.advisor.answers import Answers
 from distill_core.advisor.evidence import Evidence
@@ -22,7 +21,7 @@ from distill_core.advisor.recipe_training import value
 from distill_core.advisor.scoring import Scoring
 from distill_core.advisor.stand_ins import STAND_IN
 from distill_core.advisor.student_sizes import Kind, Known
-from distill_core.recipe import Recipe
+from distill_core.recipe import Recipe, ready_recipes, recipe_yaml
 
 _KINDS: dict[str, Kind] = {
     "new weights": "scratch",

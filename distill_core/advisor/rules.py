@@ -45,7 +45,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from distill_core import recipe_yaml
 from distill_core.advisor import answers as answer_fields
 from distill_core.advisor import flips, outlook, plan, reasons, recipes
 from distill_core.advisor.answers import Answers
@@ -54,6 +53,7 @@ from distill_core.advisor.facts import fill, words
 from distill_core.advisor.past_runs import NO_PAST, Past, PastRun
 from distill_core.advisor.scoring import Scoring, score, verdict_of
 from distill_core.advisor.student_sizes import NOTHING, Known
+from distill_core.recipe import recipe_yaml
 
 PUBLISHED = "published, not promised"
 

@@ -73,7 +73,7 @@ def comparable(run: str, *, runs_dir: str | Path | None = None) -> list[dict[str
     Each: `{"key": "teacher|student|untrained_student|fine_tuned_on_labels|run:<id>", "title",
     "role": "teacher|student|untrained|baseline|other", "parameters", "bytes"}`.
     """
-    from distill_core import compare
+    from distill_core.comparing import compare
 
     return compare.comparable(folder_of(run, runs_dir))
 
@@ -82,7 +82,7 @@ def held_out_prompts(
     run: str, *, limit: int = 50, runs_dir: str | Path | None = None
 ) -> list[dict[str, Any]]:
     """Held-out prompts to try: `{"prompt", "response"}` each."""
-    from distill_core import compare
+    from distill_core.comparing import compare
 
     return compare.held_out_prompts(folder_of(run, runs_dir), limit=limit)
 
@@ -110,7 +110,7 @@ def compare(
     `"probability", "classes": [{"text", "probability"}], "rows_per_s"`, and their `tokens` are one,
     for the whole text.
     """
-    from distill_core import compare
+    from distill_core.comparing import compare
 
     return compare.compare(
         folder_of(run, runs_dir),

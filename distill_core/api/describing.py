@@ -71,8 +71,8 @@ def student_facts(
     teacher/student, "layer_map": "layers 1–6 of 30; vocabulary 9,812 of 49,152" | ""}`. A trimmed
     vocabulary is counted on the data's rows. Raises `RecipeError`, `ModelError`.
     """
-    from distill_core import ready_recipes
     from distill_core.estimate import student_size
+    from distill_core.recipe import ready_recipes
 
     parsed = ready_recipes.parse_student(student)
     rows = ready_recipes.parse_data(data, task)
@@ -90,7 +90,8 @@ def pair_report(
     "rows", "tokens", "bos", "eos", "pad", "turn_end", "template", "licence"}, "student": {…}}`.
     Raises `RecipeError`.
     """
-    from distill_core import pair_doctor, ready_recipes
+    from distill_core import pair_doctor
+    from distill_core.recipe import ready_recipes
 
     return pair_doctor.pair_report(teacher, ready_recipes.parse_student(student), task=task)
 

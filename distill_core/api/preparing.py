@@ -15,7 +15,7 @@ from distill_core.recipe import Recipe
 
 def ready_recipes() -> list[dict[str, Any]]:
     """List the recipes that come with the studio: `{"name", "title", "description", "yaml"}`."""
-    from distill_core import ready_recipes
+    from distill_core.recipe import ready_recipes
 
     return ready_recipes.listed()
 
@@ -25,7 +25,7 @@ def load_recipe(source: str | Path | dict[str, Any], overrides: list[str] | None
 
     Raises `RecipeError` with all problems.
     """
-    from distill_core import ready_recipes
+    from distill_core.recipe import ready_recipes
 
     return ready_recipes.read(source, overrides)
 
@@ -43,7 +43,7 @@ def with_assistants(recipe: Recipe, count: int) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """Write a recipe as YAML."""
-    from distill_core import recipe_yaml
+    from distill_core.recipe import recipe_yaml
 
     return recipe_yaml.dumps(recipe)
 
@@ -105,6 +105,6 @@ def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
     text_classification the facts have `"classes"` and `"held_out_classes"` too: rows by class.
     Raises `DataError`, `ModelError`.
     """
-    from distill_core import preview
+    from distill_core.data import preview
 
     return preview.preview(recipe, index=index)

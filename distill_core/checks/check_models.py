@@ -13,7 +13,6 @@ from distill_core.estimate.shapes import StageShape
 from distill_core.models import model_facts
 from distill_core.models.licences import licence_note
 from distill_core.pair_doctor import ACROSS_TOKENIZERS, TOKEN_BY_TOKEN, PairReport, examine
-from distill_core.plan import named_models
 from distill_core.recipe import (
     AttentionLoss,
     DistillStage,
@@ -24,6 +23,7 @@ from distill_core.recipe import (
     ScratchStudent,
     WidthPruneStudent,
 )
+from distill_core.recipe.plan import named_models
 
 WIDE_GAP = 10.0
 """Teacher this many times larger: a step in between may help (Mirzadeh 2020)."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 
 from distill_core.errors import Problem
 from distill_core.estimate.row_facts import DataFacts
-from distill_core.plan import cast, plan
 from distill_core.recipe import (
     DistillStage,
     Recipe,
     StudentAnswerSettings,
     TeacherAnswerSettings,
 )
+from distill_core.recipe.plan import cast, plan
 
 FEW_HELD_OUT = 200
 """Below it scores are too rough to decide on (Miller 2024, arXiv 2411.00640)."""

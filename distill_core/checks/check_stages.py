@@ -19,7 +19,7 @@ from distill_core.recipe import (
     ScratchStudent,
     largest,
 )
-from distill_core.schedule import moving
+from distill_core.steps.schedule import moving
 
 HOT_TEMPERATURE = 3.0
 """Above it a term warns: 1 suits language models, 2–4 a handful of classes (Hinton 2015)."""

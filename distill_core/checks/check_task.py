@@ -12,7 +12,6 @@ from distill_core.estimate.row_facts import DataFacts
 from distill_core.estimate.shapes import classes, head_of_classes
 from distill_core.models import model_facts
 from distill_core.models.classifiers import check_teacher, fits, tasks_of
-from distill_core.plan import teacher_field
 from distill_core.recipe import (
     PREVIOUS,
     CrossEntropyLoss,
@@ -22,6 +21,7 @@ from distill_core.recipe import (
     Recipe,
     TeacherAnswerSettings,
 )
+from distill_core.recipe.plan import teacher_field
 
 FEW_ROWS_OF_A_CLASS = 8
 MANY_CLASSES = 200

@@ -18,8 +18,8 @@ from distill_core.estimate.row_facts import DataFacts, Lengths, data_facts, leng
 from distill_core.estimate.shapes import StageShape, stage_shapes, tokenizer_folder
 from distill_core.estimate.time_need import FORMULA_RANGE, MEASURED_RANGE, Speed
 from distill_core.models import model_facts
-from distill_core.plan import PlannedStage, named_models, plan, student_origin
 from distill_core.recipe import DistillStage, Recipe
+from distill_core.recipe.plan import PlannedStage, named_models, plan, student_origin
 
 SHOTS_PER_STAGE = 10
 """How often a stage is scored where the recipe does not say."""

@@ -13,8 +13,8 @@ from typing import Any
 from distill_core.estimate.memory_need import Networks, head_bytes
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models.classifiers import is_classifier
-from distill_core.plan import PlannedStage
 from distill_core.recipe import DistillStage, SampledCache
+from distill_core.recipe.plan import PlannedStage
 
 _BYTES_PER_ROW = 60
 """Key, checksum and where the row starts."""

@@ -18,8 +18,8 @@ from distill_core.estimate.largest_group import Group, largest_group
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.models.classifiers import is_classifier
-from distill_core.plan import PlannedStage
 from distill_core.recipe import AttentionLoss, DistillStage, HiddenStatesLoss, LoraSettings
+from distill_core.recipe.plan import PlannedStage
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

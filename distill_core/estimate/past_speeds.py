@@ -15,7 +15,7 @@ from typing import Any
 from distill_core import runs
 from distill_core.errors import DistillError
 from distill_core.estimate.time_need import stage_keys
-from distill_core.plan import plan
+from distill_core.recipe.plan import plan
 from distill_core.runs import series
 
 _NEWEST = 8

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill_core import models, plan
+from distill_core import models
 from distill_core.errors import DataError, ModelError, Problem
 from distill_core.estimate.kept_tokens import kept_token_count
 from distill_core.estimate.row_facts import data_facts
 from distill_core.estimate.student_size import student_shape
 from distill_core.models import Labels, model_facts
 from distill_core.models.classifiers import tasks_of, with_labels
-from distill_core.plan import teacher_field
 from distill_core.recipe import (
     PREVIOUS,
     DistillStage,
@@ -29,7 +28,9 @@ from distill_core.recipe import (
     Recipe,
     ScratchStudent,
     WidthPruneStudent,
+    plan,
 )
+from distill_core.recipe.plan import teacher_field
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

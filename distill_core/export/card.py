@@ -12,16 +12,16 @@ from typing import Any
 import orjson
 import yaml
 
-from distill_core import files, models, recipe_yaml, runs
+from distill_core import files, models, runs
 from distill_core.errors import ModelError
 from distill_core.export.card_scores import eval_results, harness_table, scores_table
 from distill_core.export.paths import is_local_path, last_part
 from distill_core.models.licences import licence_note
 from distill_core.models.weights import fingerprint
-from distill_core.plan import named_models
-from distill_core.recipe import DistillStage, Loss, Recipe, ScratchStudent
+from distill_core.recipe import DistillStage, Loss, Recipe, ScratchStudent, recipe_yaml
+from distill_core.recipe.plan import named_models
 from distill_core.runs import journal
-from distill_core.schedule import in_words
+from distill_core.steps.schedule import in_words
 from distill_core.tasks import task_of
 
 

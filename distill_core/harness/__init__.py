@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_core import files, lineup, models, runs
+from distill_core import files, models, runs
+from distill_core.comparing import lineup
 from distill_core.device import pick_device
 from distill_core.errors import DistillError, ModelError, RunError
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from distill_core.errors import ModelError
+from distill_core.forward.network import Wanted
 from distill_core.losses.base import LayerPairs
-from distill_core.network import Wanted
 from distill_core.recipe import AttentionLoss, HiddenStatesLoss, Loss
 from distill_core.students.layer_map import layer_pairs, pair_words
 

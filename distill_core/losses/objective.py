@@ -35,7 +35,7 @@ from distill_core.recipe import (
     Loss,
     SoftTerm,
 )
-from distill_core.schedule import moving, term_at, value_at
+from distill_core.steps.schedule import moving, term_at, value_at
 
 
 def _divergence(

@@ -11,13 +11,12 @@ import functools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill_core import recipe_yaml
 from distill_core.errors import RecipeError
 from distill_core.estimate.shapes import StageShape, stage_shapes
 from distill_core.models.classifiers import is_classifier
 from distill_core.pair_doctor.findings import Finding, findings
 from distill_core.pair_doctor.sides import Side, side
-from distill_core.recipe import Recipe, Student
+from distill_core.recipe import Recipe, Student, recipe_yaml
 
 if TYPE_CHECKING:
     from distill_core.data.vocabularies import MapMatch

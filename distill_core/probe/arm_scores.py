@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill_core import evaluate, files, lineup
+from distill_core import evaluate, files
+from distill_core.comparing import lineup
 from distill_core.device import pick_device
 from distill_core.probe.probe_file import Arm, Trained
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from distill_core import files, lineup, pipeline, ranks
+from distill_core import files, pipeline, ranks
+from distill_core.comparing import lineup
 from distill_core.events import Event, event, progress
 from distill_core.probe import pace, probe_file, report
 from distill_core.probe.arm_recipes import arm_recipe, first_rows, stage_steps

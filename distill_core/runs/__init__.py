@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from distill_core import files, recipe_yaml
+from distill_core import files
 from distill_core.errors import RunError
-from distill_core.recipe import DistillStage, Recipe
+from distill_core.recipe import DistillStage, Recipe, recipe_yaml
 from distill_core.runs import status as run_status
 from distill_core.runs.status import Status
 

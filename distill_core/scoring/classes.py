@@ -16,11 +16,11 @@ import torch
 
 from distill_core import device as machine
 from distill_core import intervals
-from distill_core.class_logits import ClassLogits
 from distill_core.data.class_batches import ClassBatch, collate_texts
 from distill_core.data.classes import EncodedText, encode_text
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import pad_token_id
+from distill_core.forward.class_logits import ClassLogits
 from distill_core.losses.cross_entropy import cross_entropy
 from distill_core.losses.divergences import forward_kl
 from distill_core.models import Labels

@@ -16,11 +16,11 @@ import torch
 
 from distill_core import intervals
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, TeacherSide, stop_token_ids
+from distill_core.forward.supervised import SupervisedLogits
 from distill_core.generate import continuations
 from distill_core.losses.cross_entropy import cross_entropy
 from distill_core.losses.divergences import forward_kl
 from distill_core.scoring.rows import HeldOut, padded, read_batches
-from distill_core.supervised import SupervisedLogits
 from distill_core.teachers.trimmed import logits_and_dropped
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
+    from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation, Stream
-    from distill_core.network import View, Wanted
 
 
 class Teacher(Protocol):

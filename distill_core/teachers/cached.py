@@ -25,9 +25,9 @@ from torch import Tensor
 from distill_core import files
 from distill_core.data.class_batches import ClassBatch
 from distill_core.errors import CacheError, ModelError
+from distill_core.forward.network import View
 from distill_core.generate import Continuation
 from distill_core.losses.sparse import SparseRows
-from distill_core.network import View
 from distill_core.recipe import HiddenCache, TeacherCache
 from distill_core.teachers.cache_kinds import Kind, kind_of
 from distill_core.teachers.cache_store import RowStore
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from distill_core.data.batches import Batch
-    from distill_core.network import Wanted
+    from distill_core.forward.network import Wanted
 
 FOLDER = "teacher_cache"
 LAYOUT = 1

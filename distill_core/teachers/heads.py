@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from distill_core.class_logits import ClassLogits
 from distill_core.errors import ModelError
+from distill_core.forward.class_logits import ClassLogits
 from distill_core.losses.logit_rows import DenseRows, HeadRows, LogitRows
 from distill_core.models.classifiers import is_classifier
 from distill_core.teachers.mixture import MixedRows, Mixture

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from distill_core.errors import ModelError
+from distill_core.forward.network import Network, View, Wanted
 from distill_core.generate import Continuation, Stream, continuations
-from distill_core.network import Network, View, Wanted
 from distill_core.teachers.mixture import PROVIDES, Mixture
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from distill_core.teachers.local import LocalTeacher
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
+    from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation
-    from distill_core.network import View, Wanted
 
 
 class OnDemandTeacher:

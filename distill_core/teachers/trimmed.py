@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from distill_core.data.batches import Batch
+    from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation
-    from distill_core.network import View, Wanted
     from distill_core.teachers.base import Teacher
 
 

@@ -141,12 +141,13 @@ def train_alone(asked: dict[str, Any]) -> dict[str, Any]:
     """Read, tokenise and train; seconds per token of both halves."""
     import torch
 
-    from distill_core import models, reading
+    from distill_core import models
     from distill_core.checkpoints import Checkpoints
     from distill_core.data.sources import prepare
     from distill_core.data.tokenize import pad_token_id
     from distill_core.losses.objective import Objective
     from distill_core.recipe import DataSettings, ForwardKLLoss, LayerDropStudent, OptimSettings
+    from distill_core.stages import reading
     from distill_core.students.build import build_student
     from distill_core.teachers.local import LocalTeacher
     from distill_core.trainer import TrainingStage, train
@@ -344,7 +345,7 @@ def many_runs(runs_dir: Path, count: int) -> None:
 
 def listed_alone(asked: dict[str, Any]) -> dict[str, Any]:
     """What the page asks the app for: the table of all runs, made anew."""
-    from ui import runs_table
+    from ui.history import runs_table
     from ui.state import list_runs
 
     now = clock_of(asked)

@@ -100,7 +100,7 @@ MORE_MUTANTS = [
     Mutant(
         "C15",
         "the map does not follow the layers that were copied",
-        f"{CORE}learner.py",
+        f"{CORE}stages/learner.py",
         "kept=parts.layers,",
         "kept=None,",
     ),
@@ -245,14 +245,14 @@ MORE_MUTANTS = [
     Mutant(
         "C20",
         "the weight decay is never read",
-        f"{CORE}optimizer.py",
+        f"{CORE}steps/optimizer.py",
         "parameter_groups(network, optim.weight_decay),",
         "parameter_groups(network, 0.01),",
     ),
     Mutant(
         "C20",
         "the way of a schedule is never read",
-        f"{CORE}schedule.py",
+        f"{CORE}steps/schedule.py",
         'share = way if setting.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * way))',
         "share = way",
     ),
@@ -274,7 +274,7 @@ MORE_MUTANTS = [
     Mutant(
         "C20",
         "the number of checkpoints to keep is never read",
-        f"{CORE}stage.py",
+        f"{CORE}stages/stage.py",
         "keep=this.recipe.checkpoints.keep",
         "keep=2",
     ),

@@ -22,10 +22,10 @@ class Mutant:
 CORE = "distill_core/"
 TRAINER, OBJECTIVE = f"{CORE}trainer.py", f"{CORE}losses/objective.py"
 DIVERGENCES, BATCHES = f"{CORE}losses/divergences.py", f"{CORE}data/batches.py"
-NETWORK, LOCAL = f"{CORE}network.py", f"{CORE}teachers/local.py"
-BOTH_SIDES, CHUNKED = f"{CORE}both_sides.py", f"{CORE}losses/chunked.py"
-SUPERVISED, CHECKPOINTS = f"{CORE}supervised.py", f"{CORE}checkpoints.py"
-ROW_BLOCK, PACKED = f"{CORE}losses/row_block.py", f"{CORE}packed.py"
+NETWORK, LOCAL = f"{CORE}forward/network.py", f"{CORE}teachers/local.py"
+BOTH_SIDES, CHUNKED = f"{CORE}steps/both_sides.py", f"{CORE}losses/chunked.py"
+SUPERVISED, CHECKPOINTS = f"{CORE}forward/supervised.py", f"{CORE}checkpoints.py"
+ROW_BLOCK, PACKED = f"{CORE}losses/row_block.py", f"{CORE}forward/packed.py"
 
 MUTANTS = [
     # --- C1 masks

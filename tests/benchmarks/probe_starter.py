@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distill_core import api, recipe_yaml, runs, starter, worker
-from distill_core.plan import plan
+from distill_core import api, runs, starter, worker
 from distill_core.probe import measuring, probe_file
 from distill_core.probe.probe_file import Arm, Probe
+from distill_core.recipe import recipe_yaml
+from distill_core.recipe.plan import plan
 
 ANSWERS = {
     "goal": "smaller_faster",

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distill_core import recipe_yaml, worker
+from distill_core import worker
 from distill_core.events import Event, event, progress
-from distill_core.recipe import Recipe
+from distill_core.recipe import Recipe, recipe_yaml
 
 ROOT = Path(__file__).parent.parent.parent
 SAVE_EVERY = 5

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_core import pipeline, recipe_yaml
-from distill_core.recipe import Recipe
+from distill_core import pipeline
+from distill_core.recipe import Recipe, recipe_yaml
 
 TEXTS = ["turn on the light", "dim the fan", "turn off the tv", "light in the hall"]
 SMALLER = {"init": "layer_drop", "layers": 2}

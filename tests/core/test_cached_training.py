@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import lineup, trainer
+from distill_core import trainer
+from distill_core.comparing import lineup
 from distill_core.errors import CacheError, ModelError
 from distill_core.teachers import cache_pass, loading
 from distill_core.teachers.cache_store import RowStore

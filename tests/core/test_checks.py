@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from distill_core import checks, device, estimate, recipe_yaml
+from distill_core import checks, device, estimate
 from distill_core.errors import Problem
 from distill_core.estimate import row_facts
 from distill_core.models import hub
-from distill_core.recipe import Recipe
+from distill_core.recipe import Recipe, recipe_yaml
 
 Make = Callable[..., Recipe]
 MB = 1_000_000

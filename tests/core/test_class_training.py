@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import api, compare, evaluate, lineup, runs
-from distill_core.class_logits import ClassLogits
+from distill_core import api, evaluate, runs
+from distill_core.comparing import compare, lineup
 from distill_core.data.class_batches import collate_texts
 from distill_core.data.classes import TextRow, encode_text
 from distill_core.errors import DataError, ModelError, RunError
 from distill_core.export import export_run
+from distill_core.forward.class_logits import ClassLogits
 from distill_core.models.weights import load_model
 from tests.core import small_runs
 from tests.core.small_runs import go, of

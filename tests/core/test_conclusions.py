@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill_core import conclusions, lineup
+from distill_core import conclusions
+from distill_core.comparing import lineup
 
 ROWS = 400
 

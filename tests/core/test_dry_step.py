@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from distill_core import dry_step, estimate, recipe_yaml
+from distill_core import dry_step, estimate
 from distill_core.checks import check_machine
 from distill_core.data.formats import Row
 from distill_core.errors import DataError, OutOfMemory
 from distill_core.estimate import dry_process
-from distill_core.network import Network
-from distill_core.plan import plan
-from distill_core.recipe import Recipe
+from distill_core.forward.network import Network
+from distill_core.recipe import Recipe, recipe_yaml
+from distill_core.recipe.plan import plan
 
 Make = Callable[..., Recipe]
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import device, estimate, models, recipe_yaml, runs
+from distill_core import device, estimate, models, runs
 from distill_core.errors import RecipeError
 from distill_core.estimate import memory_need, past_speeds, row_facts, time_need
 from distill_core.models import model_facts
-from distill_core.plan import plan
-from distill_core.recipe import LoraSettings, Recipe
+from distill_core.recipe import LoraSettings, Recipe, recipe_yaml
+from distill_core.recipe.plan import plan
 from distill_core.runs import status
 from distill_core.teachers.loading import Part, load_network
 

@@ -12,19 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distill_core import (
-    compare,
-    evaluate,
-    kept_models,
-    learner,
-    lineup,
-    reading,
-    recipe_yaml,
-    runs,
-    trainer,
-)
+from distill_core import evaluate, runs, trainer
+from distill_core.comparing import compare, kept_models, lineup
 from distill_core.errors import DataError, DiskFullError, RunError
-from distill_core.plan import plan
+from distill_core.recipe import recipe_yaml
+from distill_core.recipe.plan import plan
+from distill_core.stages import learner, reading
 from distill_core.students import width_prune
 from distill_core.teachers import answers
 from tests.core.small_runs import distill, go, of, optim, recipe, write_rows

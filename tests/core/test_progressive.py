@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from distill_core import api, recipe_yaml
+from distill_core import api
 from distill_core.errors import RecipeError
 from distill_core.progressive import assistants, with_assistants
+from distill_core.recipe import recipe_yaml
 
 
 def recipe(stages: list[dict[str, Any]]) -> Any:

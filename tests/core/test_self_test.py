@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill_core import reference, self_test
+from distill_core import self_test
 from distill_core.data.batches import Batch
 from distill_core.errors import RecipeError
-from distill_core.losses import divergences, objective
-from distill_core.supervised import SupervisedLogits
+from distill_core.forward.supervised import SupervisedLogits
+from distill_core.losses import divergences, objective, reference
 
 Patch = pytest.MonkeyPatch
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from distill_core import api, checks, compare, evaluate, lineup, runs
+from distill_core import api, checks, evaluate, runs
+from distill_core.comparing import compare, lineup
 from distill_core.errors import ModelError
 from distill_core.export import export_run
 from tests.core import small_runs
@@ -481,7 +482,7 @@ def test_a_tokenizer_that_would_cut_otherwise_is_told(
     rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The promise that pieces stay the same is kept by looking, row by row."""
-    from distill_core import learner
+    from distill_core.stages import learner
 
     real = learner.trimmed_tokenizer
 

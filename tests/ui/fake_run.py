@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill_core import recipe_yaml, runs
+from distill_core import runs
 from distill_core.events import Event, event, progress
+from distill_core.recipe import recipe_yaml
 from distill_core.runs import status as run_status
 from distill_core.runs.recorder import Recorder
 

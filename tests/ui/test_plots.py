@@ -13,7 +13,7 @@ from distill_core.events import event
 from distill_core.runs.recorder import Recorder
 from tests.ui.fake_run import events_of_stage, write_run
 from ui import plots, text
-from ui.follow import Followed, follow, forget
+from ui.training.follow import Followed, follow, forget
 
 
 def test_all_curves_at_first_then_only_new_points(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from distill_core import api, device
-from ui import advice_drawn, advice_figure, layout, roads_drawn, tab_advisor
-from ui import advice_handlers as handlers
-from ui.advice_answers import (
+from ui import layout, tab_advisor
+from ui.advising import advice_drawn, advice_figure, roads_drawn
+from ui.advising import advice_handlers as handlers
+from ui.advising.advice_answers import (
     NAMING,
     answered_by,
     flat_answers,

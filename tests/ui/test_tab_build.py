@@ -15,11 +15,11 @@ import gradio as gr
 import pytest
 
 from distill_core import api
-from ui import (
+from ui import form
+from ui.building import (
     data_view,
     draft,
     edits,
-    form,
     loss_edits,
     measuring,
     models_drawn,
@@ -30,7 +30,7 @@ from ui import (
     summary,
     task_edits,
 )
-from ui import desk as desks
+from ui.building import desk as desks
 
 SCHEMA = api.recipe_schema()
 TEACHER = {"parameters": 1_600_000, "bytes": 6_400_000, "layers": 5, "hidden_size": 160}

@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 
 from distill_core import api
-from ui import answers_drawn, blind_vote, compare_handlers, scores_drawn
+from ui.comparing import answers_drawn, blind_vote, compare_handlers, scores_drawn
 
 TOP = [{"text": "a", "probability": 0.9}, {"text": "<b>", "probability": 0.1}]
 OTHER = [{"text": "<b>", "probability": 0.6}, {"text": "a", "probability": 0.4}]

@@ -11,8 +11,9 @@ import gradio as gr
 import pytest
 
 from distill_core import api
-from ui import lessons, tab_learn, two_ways
+from ui import tab_learn
 from ui import text as texts
+from ui.learning import lessons, two_ways
 
 TABS = tuple(texts.TAB_LABELS)
 

@@ -9,9 +9,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from distill_core import api, recipe_yaml
+from distill_core import api
+from distill_core.recipe import recipe_yaml
 from tests.ui.fake_run import write_run, write_stages
-from ui import run_curves, runs_table, tab_runs
+from ui import tab_runs
+from ui.history import run_curves, runs_table
 from ui.state import list_runs
 
 

@@ -13,7 +13,8 @@ from distill_core import api
 from distill_core.events import event
 from distill_core.runs.recorder import Recorder
 from tests.ui.fake_run import write_run
-from ui import samples, tab_train
+from ui import tab_train
+from ui.training import samples
 
 BUTTONS = ("pause", "resume", "stop", "compare", "start")
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_core import api, recipe_yaml
+from distill_core import api
 from distill_core.advisor import advise
 from distill_core.advisor.answers import parse
 from distill_core.advisor.conditions import judge
 from distill_core.advisor.evidence import load
 from distill_core.advisor.facts import derive
 from distill_core.advisor.past_runs import Past
+from distill_core.recipe import recipe_yaml
 
 WRITTEN = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text(encoding="utf-8"))
 CASES: list[dict[str, Any]] = WRITTEN["cases"]

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from distill_core import api, files, recipe_yaml, runs
+from distill_core import api, files, runs
 from distill_core.advisor import measured
 from distill_core.advisor.answers import parse
 from distill_core.probe import probe_file
 from distill_core.probe.probe_file import Arm, Probe
+from distill_core.recipe import recipe_yaml
 
 CLOSE: dict[str, Any] = {
     **{"goal": "smaller_faster", "task": "classification", "data.source": "starter"},

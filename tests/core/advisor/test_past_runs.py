@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from distill_core import api, files, recipe_yaml, runs
+from distill_core import api, files, runs
 from distill_core.advisor import advise, past_runs
 from distill_core.advisor.answers import parse
 from distill_core.advisor.past_runs import EVEN, LABELS, TEACHER, Past, PastRun, sum_up
+from distill_core.recipe import recipe_yaml
 from distill_core.runs import status
 
 DISTILL = {"kind": "distill", "teacher": "pocket-teacher", "student": {"init": "scratch"}}

@@ -9,7 +9,6 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from distill_core import recipe_yaml
 from distill_core.advisor import advise
 from distill_core.advisor.answers import Answers, fields, parse, replace
 from distill_core.advisor.conditions import judge
@@ -17,6 +16,7 @@ from distill_core.advisor.evidence import load
 from distill_core.advisor.facts import derive
 from distill_core.advisor.past_runs import NO_PAST, Past
 from distill_core.advisor.scoring import score
+from distill_core.recipe import recipe_yaml
 
 EVIDENCE = load()
 LEVELS = ["low", "medium", "high"]

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_core import api, models, ready_recipes, recipe_yaml
+from distill_core import api, models
 from distill_core.advisor import advise, default_answers
 from distill_core.advisor.advisor_here import advise_here
 from distill_core.advisor.evidence import load
 from distill_core.advisor.stand_ins import STAND_IN
 from distill_core.advisor.student_sizes import Known
+from distill_core.recipe import ready_recipes, recipe_yaml
 
 START = load().recipe
 STARTER = default_answers(

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_core import api, ready_recipes, recipe_yaml
+from distill_core import api
 from distill_core.advisor import advise, conditions, default_answers, flips
 from distill_core.advisor.answers import fields, parse, replace
 from distill_core.advisor.evidence import PATH, Evidence, load
 from distill_core.advisor.facts import all_of, any_of, derive, negate
 from distill_core.advisor.scoring import level, score
 from distill_core.advisor.student_sizes import Known
+from distill_core.recipe import ready_recipes, recipe_yaml
 
 EVIDENCE = load()
 STARTER = default_answers(

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from distill_core import checks, estimate, recipe_yaml
+from distill_core import checks, estimate
 from distill_core.errors import Problem
-from distill_core.recipe import Recipe
+from distill_core.recipe import Recipe, recipe_yaml
 
 Make = Callable[..., Recipe]
 HIDDEN = "stages.0.teacher_cache={kind: hidden}"

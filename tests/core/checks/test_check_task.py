@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import checks, estimate, models, recipe_yaml
+from distill_core import checks, estimate, models
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import classes, stage_shapes
-from distill_core.recipe import Recipe
+from distill_core.recipe import Recipe, recipe_yaml
 
 Make = Callable[..., Recipe]
 WORDS = ["light", "fan", "tv", "kitchen", "hall"]

@@ -13,9 +13,10 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distill_core import api, files, recipe_yaml, runs
+from distill_core import api, files, runs
 from distill_core.errors import DiskFullError, DistillError, RunError
 from distill_core.export import hugging_face
+from distill_core.recipe import recipe_yaml
 
 EVALUATION: dict[str, Any] = {
     "data": {"rows": 500},

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from distill_core import lineup, recipe_yaml, runs
-from distill_core.recipe import LayerDropStudent
+from distill_core import runs
+from distill_core.comparing import lineup
+from distill_core.recipe import LayerDropStudent, recipe_yaml
 from tests.core.harness.local_tasks import write_tasks
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distill_core import api, cli, files, harness, lineup
+from distill_core import api, cli, files, harness
+from distill_core.comparing import lineup
 from distill_core.errors import DistillError, RunError
 from distill_core.students import build
 from tests.core.harness.local_tasks import ROWS, write_tasks

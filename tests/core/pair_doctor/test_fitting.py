@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from distill_core import api, recipe_yaml
+from distill_core import api
 from distill_core.pair_doctor.fitting import TERMS
+from distill_core.recipe import recipe_yaml
 
 LABELS = {"name": "cross_entropy", "weight": 0.1}
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from distill_core import api, recipe_yaml
+from distill_core import api
 from distill_core.errors import RecipeError
+from distill_core.recipe import recipe_yaml
 
 Change = Callable[[Path], None]
 CHATML = (

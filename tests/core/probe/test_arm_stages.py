@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from distill_core import ready_recipes
 from distill_core.events import event
 from distill_core.probe import arm_stages
 from distill_core.probe.pace import Share
 from distill_core.probe.probe_file import Arm, Probe
+from distill_core.recipe import ready_recipes
 
 
 def arm(title: str, stage_steps: list[int], *, origin: int = 0) -> Arm:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from distill_core import files, pipeline, recipe_yaml, runs, worker
+from distill_core import files, pipeline, runs, worker
 from distill_core.events import Event
-from distill_core.plan import cast, plan
 from distill_core.probe import looks, measuring, probe_file, report
 from distill_core.probe.probe_file import Arm, Pace, Probe, Trained
+from distill_core.recipe import recipe_yaml
+from distill_core.recipe.plan import cast, plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
 

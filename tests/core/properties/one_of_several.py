@@ -16,7 +16,7 @@ import torch
 
 from distill_core import checkpoints, ranks
 from distill_core.errors import NonFiniteError
-from distill_core.network import Network
+from distill_core.forward.network import Network
 from distill_core.recipe import LoraSettings
 from distill_core.students.adapters import with_adapter
 from distill_core.trainer import train

@@ -274,11 +274,11 @@ ELSEWHERE = {
     "test_rows_with_names_for_class_labels",
     "data.sources each (hub).config": "tests/core/data/test_hub.py::test_limit_and_configuration",
     "data.sources each (hub).limit": "tests/core/data/test_hub.py::test_limit_and_configuration",
-    f"{_TUNE}.optim.loss_chunk_rows": "tests/core/test_both_sides.py::"
+    f"{_TUNE}.optim.loss_chunk_rows": "tests/core/steps/test_both_sides.py::"
     "test_c20_the_logits_in_memory_are_those_of_a_chunk",
-    f"{_TUNE}.optim.compile_loss": "tests/core/test_both_sides.py::"
+    f"{_TUNE}.optim.compile_loss": "tests/core/steps/test_both_sides.py::"
     "test_c20_a_compiled_loss_is_the_same_loss",
-    f"{_TUNE}.optim.liger_loss": "tests/core/test_loss_kernels.py::"
+    f"{_TUNE}.optim.liger_loss": "tests/core/steps/test_loss_kernels.py::"
     "test_c20_where_there_is_nothing_to_try_nothing_is_tried",
     f"{_TUNE}.adapter(lora).base_precision": "tests/core/students/test_int4_base.py::"
     "test_only_the_adapter_is_trained_and_its_base_is_rounded",

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from distill_core import pipeline, recipe_yaml
-from distill_core.recipe import AttentionLoss, HiddenStatesLoss
+from distill_core import pipeline
+from distill_core.recipe import AttentionLoss, HiddenStatesLoss, recipe_yaml
 from distill_core.students.layer_map import layer_pairs, pair_words
 from distill_core.trainer import train
 from tests.core.nets import tiny_llama

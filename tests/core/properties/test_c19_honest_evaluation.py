@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill_core import conclusions, evaluate, lineup, pipeline, recipe_yaml
+from distill_core import conclusions, evaluate, pipeline
+from distill_core.comparing import lineup
 from distill_core.data.formats import Row
 from distill_core.data.sources import prepare
-from distill_core.recipe import DataSettings
+from distill_core.recipe import DataSettings, recipe_yaml
 from distill_core.scoring import HeldOut, score_tokens
 from distill_core.teachers.local import LocalTeacher
 from tests.core.nets import tiny_llama

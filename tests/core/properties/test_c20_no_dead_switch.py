@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_core import evaluate, pipeline, recipe_yaml, trainer
+from distill_core import evaluate, pipeline, trainer
 from distill_core.recipe import (
     AttentionLoss,
     CrossEntropyLoss,
@@ -29,6 +29,7 @@ from distill_core.recipe import (
     SkewedReverseKLLoss,
     TemperatureSchedule,
     WeightSchedule,
+    recipe_yaml,
 )
 from distill_core.students.calibration import Calibration
 from distill_core.trainer import train

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import checks, errors, ready_recipes
+from distill_core import checks, errors
 from distill_core import device as machine
 from distill_core.estimate.memory_need import _student_bytes
 from distill_core.models import model_facts
-from distill_core.recipe import LoraSettings
+from distill_core.recipe import LoraSettings, ready_recipes
 from distill_core.students import adapters, int4_base
 
 CPU = torch.device("cpu")

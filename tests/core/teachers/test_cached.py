@@ -14,9 +14,9 @@ from distill_core.data.batches import collate
 from distill_core.data.classes import EncodedText
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, TeacherSide
 from distill_core.errors import CacheError, ModelError
+from distill_core.forward.network import Wanted
 from distill_core.losses.sparse import SparseRows
 from distill_core.models.classifiers import with_labels
-from distill_core.network import Wanted
 from distill_core.recipe import HiddenCache, SampledCache, TopKCache
 from distill_core.teachers import cache_pass
 from distill_core.teachers.cache_pass import Filled, Questions, Reading, fill

@@ -16,10 +16,10 @@ from distill_core.data.batches import collate
 from distill_core.data.formats import Row
 from distill_core.data.tokenize import encode
 from distill_core.errors import ModelError
+from distill_core.forward.network import Wanted
 from distill_core.losses.base import SupervisedRows
 from distill_core.losses.logit_rows import without_dropped
 from distill_core.losses.objective import DROPPED_MASS, Objective
-from distill_core.network import Wanted
 from distill_core.recipe import ForwardKLLoss
 from distill_core.students.trimmed_tokenizer import kept_tokens, trimmed_tokenizer
 from distill_core.teachers.local import LocalTeacher

@@ -1,0 +1,1 @@
+"""Whose weights can answer, and their answers to one prompt side by side."""

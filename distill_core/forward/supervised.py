@@ -1,0 +1,141 @@
+"""Logits at the supervised positions only.
+
+In: a causal language model and a `Batch`. Out: logits (N, V) of the positions whose next token is
+supervised, cut to the shared vocabulary, or the loss that is made of them chunk by chunk. The body
+sees whole sequences; the head, often the larger half of a small model, sees only the rows that the
+loss asks for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from distill_core.forward import packed
+from distill_core.forward.class_logits import ClassLogits
+from distill_core.losses.chunked import Compared, Comparison, compared
+from distill_core.losses.logit_rows import DenseRows, HeadRows, LogitRows, plain_linear
+from distill_core.models.classifiers import is_classifier
+from distill_core.teachers.mixture import MixedRows, Mixture
+
+if TYPE_CHECKING:
+    from distill_core.data.batches import Batch
+
+
+class SupervisedLogits(nn.Module):
+    """A model whose forward pass gives logits (N, V) at supervised positions.
+
+    Args:
+        model: A causal language model, with or without a LoRA adapter, or a `Mixture` of them.
+        vocab_size: Number of ids that the tokenizer has; padded rows of the head beyond it are
+            cut off before any softmax.
+    """
+
+    def __init__(self, model: nn.Module, *, vocab_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.vocab_size = vocab_size
+        several = model.members if isinstance(model, Mixture) else ()
+        # a list, so that the members are not registered twice as submodules
+        self._members = [SupervisedLogits(one, vocab_size=vocab_size) for one in several]
+        self._parts = None if self._members else _body_and_head(model)
+        self._can_pack: bool | None = None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
+        return self.logits(self.outputs(batch), batch)
+
+    def outputs(self, batch: Batch, *, whole: bool = False, **wishes: bool) -> Any:
+        """What the body says of whole sequences; `wishes` such as `output_hidden_states`.
+
+        Unless somebody looks inside (`whole`, or any wish), several sequences are packed.
+        """
+        if self._members:
+            return [one.outputs(batch, whole=whole, **wishes) for one in self._members]
+        if self._parts and len(batch.rows) > 1 and not whole and not any(wishes.values()):
+            config = _config(self.model)
+            if self._can_pack is None:  # one row alone needs no trial
+                self._can_pack = packed.packs(self._parts[0], config)
+            if self._can_pack:
+                return packed.packed_outputs(self._parts[0], config, batch)
+        inputs = {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "position_ids": batch.position_ids,
+            "use_cache": False,
+            **wishes,
+        }
+        return self.model(**inputs) if self._parts is None else self._parts[0](**inputs)
+
+    def logits(self, outputs: Any, batch: Batch) -> Tensor:
+        """Logits (N, V) from the body's outputs: the head sees the supervised positions alone."""
+        return self.rows(outputs, batch).all()
+
+    def rows(self, outputs: Any, batch: Batch) -> LogitRows:
+        """The same logits, as rows that the head makes when they are asked for."""
+        if self._members:
+            pairs = zip(self._members, outputs, strict=True)
+            members = [one.rows(output, batch) for one, output in pairs]
+            return MixedRows(members, self.model.weights)  # type: ignore[arg-type]
+        if self._parts is None:
+            return DenseRows(_chosen(outputs.logits, batch)[:, : self.vocab_size])
+        states = _chosen(outputs.last_hidden_state, batch)
+        return HeadRows(states, self._parts[1], self.vocab_size)
+
+    def compared(self, outputs: Any, batch: Batch, comparison: Comparison) -> Compared | None:
+        """The loss chunk by chunk; None where the head is more than one matrix."""
+        if not comparison.terms:  # nobody asks for logits: the head is left alone
+            return Compared(torch.zeros((), device=batch.labels.device), {})
+        head = plain_linear(self._parts[1]) if self._parts else None
+        if head is None:
+            return None
+        states = _chosen(outputs.last_hidden_state, batch)
+        return compared(states, head, comparison, vocab_size=self.vocab_size)
+
+
+def supervised_logits(model: nn.Module, *, vocab_size: int) -> SupervisedLogits | ClassLogits:
+    """What gives the logits that losses and scores compare, by what stands on the model."""
+    whole: Any = model
+    base = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
+    if is_classifier(base.config):
+        return ClassLogits(model)
+    return SupervisedLogits(model, vocab_size=vocab_size)
+
+
+def _config(model: Any) -> Any:
+    """The configuration that the layers ask for their attention."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return causal.config.get_text_config()
+
+
+def _chosen(values: Tensor, batch: Batch) -> Tensor:
+    """The supervised positions of `values[B, T, d]`: (N, d)."""
+    return values.flatten(0, 1).index_select(0, batch.places)
+
+
+def _body_and_head(model: Any) -> tuple[nn.Module, nn.Module] | None:
+    """Split a model into body and head, or None where its logits are more than head(body(x)).
+
+    Some architectures scale or cap their logits; a two-token trial tells, whatever the class.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    body, head = causal.base_model, causal.get_output_embeddings()
+    if head is None or body is causal:
+        return None
+    device = next(causal.parameters()).device
+    ids = torch.tensor([[0, 1]], device=device)
+    was_training = causal.training
+    causal.eval()
+    try:
+        with torch.no_grad():
+            whole = causal(input_ids=ids, use_cache=False).logits
+            split = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+        equal = torch.equal(whole, split)
+    except (AttributeError, TypeError):
+        equal = False
+    finally:
+        causal.train(was_training)
+    # a tuple, so that the parts are not registered twice as submodules
+    return (body, head) if equal else None

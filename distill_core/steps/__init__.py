@@ -1,0 +1,1 @@
+"""The parts of one step of training; `trainer` puts them together."""

@@ -1,0 +1,203 @@
+"""Sequences side by side: the same numbers as padded, and no sequence sees its neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from distill_core.data.batches import Batch, collate
+from distill_core.forward import packed
+from distill_core.forward.network import Network, Wanted
+from distill_core.forward.supervised import SupervisedLogits
+from tests.core.definition import encoded
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
+CONFIGS = {
+    "llama": LlamaConfig(**SMALL),
+    "mistral, window of 4": MistralConfig(**SMALL | {"sliding_window": 4}),
+    "qwen2": Qwen2Config(**SMALL),
+    "qwen3": Qwen3Config(**SMALL),
+    "gemma": GemmaConfig(**SMALL),
+    "gemma3, window of 4": Gemma3TextConfig(**SMALL | {"sliding_window": 4}),
+    "gpt2": GPT2Config(**GPT2, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0),
+}
+
+
+def made(config: Any) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def rows(count: int = 6, *, side: Any = "right") -> Batch:
+    return collate(encoded(count), pad_token_id=0, rows=range(count), padding_side=side)
+
+
+def seen(model: Any, batch: Batch, *, whole: bool) -> tuple[Tensor, dict[str, Tensor], bool]:
+    """Logits, gradients by parameter, and whether the sequences were packed."""
+    model.zero_grad()
+    network = SupervisedLogits(model, vocab_size=64)
+    logits = network.logits(network.outputs(batch, whole=whole), batch)
+    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum().backward()
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return logits, gradients, bool(network._can_pack)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_c1_packed_or_padded_logits_and_gradients_are_the_same(name: str, side: str) -> None:
+    model, batch = made(CONFIGS[name]), rows(side=side)
+    assert len(set(batch.real[1])) > 2, "rows of several lengths"
+    one, gradients, was_packed = seen(model, batch, whole=False)
+    other, expected, was_not = seen(model, batch, whole=True)
+    assert (was_packed, was_not) == (True, False)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert list(gradients) == list(expected)
+    for parameter, value in expected.items():
+        torch.testing.assert_close(
+            gradients[parameter], value, rtol=1e-3, atol=1e-5 * float(value.abs().max() + 1)
+        )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_sequence_never_sees_its_neighbours(name: str) -> None:
+    model, batch = made(CONFIGS[name]), rows()
+    network = SupervisedLogits(model, vocab_size=64)
+    before = network.outputs(batch).last_hidden_state
+    batch.input_ids[2] = (batch.input_ids[2] + 7) % 64
+    after = network.outputs(batch).last_hidden_state
+    assert network._can_pack
+    others = [row for row in range(len(batch.rows)) if row != 2]
+    assert torch.equal(before[others], after[others])
+    assert not torch.equal(before[2], after[2])
+
+
+def test_no_work_is_done_on_padding() -> None:
+    model, batch = made(CONFIGS["llama"]), rows()
+    given: list[tuple[int, ...]] = []
+    model.model.layers[0].mlp.register_forward_pre_hook(
+        lambda module, args: given.append(tuple(args[0].shape[:2]))
+    )
+    network = SupervisedLogits(model, vocab_size=64)
+    network.outputs(batch)
+    assert given[-1] == (1, batch.real_tokens)
+    assert batch.real_tokens < batch.input_ids.numel()
+
+
+def test_a_row_alone_and_rows_that_are_looked_into_stay_as_they_are() -> None:
+    model = made(CONFIGS["llama"])
+    given: list[int] = []
+    model.model.layers[0].register_forward_pre_hook(
+        lambda module, args, kwargs: given.append(args[0].shape[0]), with_kwargs=True
+    )
+    network = SupervisedLogits(model, vocab_size=64)
+    network.outputs(rows(1))
+    assert network._can_pack is None
+    for wanted in (
+        Wanted(hidden_states=frozenset({1})),
+        Wanted(attention=frozenset({1})),
+        Wanted(values=frozenset({1})),
+    ):
+        given.clear()
+        Network(made(CONFIGS["llama"]), vocab_size=64, wanted=wanted)
+        looked = Network(model, vocab_size=64, wanted=wanted)
+        looked(rows(4))
+        assert given[-1] == 4
+        model.set_attn_implementation("sdpa")
+
+
+class Leaky(torch.nn.Module):
+    """A body that adds to each token what stands before it, whosesoever that is."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **given: Any) -> Any:
+        output = self.model(**given)
+        states = output.last_hidden_state
+        output.last_hidden_state = states + 0.1 * states.roll(1, dims=1)
+        return output
+
+
+def test_a_body_that_mixes_sequences_is_found_out() -> None:
+    model = made(CONFIGS["llama"])
+    assert packed.packs(model.model, model.config)
+    assert not packed.packs(Leaky(model.model), model.config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Gemma2Config(**SMALL | {"attn_logit_softcapping": 50.0, "sliding_window": 4}),
+        GPTNeoXConfig(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+        ),
+    ],
+    ids=["capped scores", "another family"],
+)
+def test_what_cannot_be_packed_is_padded(config: Any) -> None:
+    model, batch = made(config), rows()
+    before = model.config._attn_implementation
+    one, _, was_packed = seen(model, batch, whole=False)
+    other, _, _ = seen(model, batch, whole=True)
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    if config.model_type == "gemma2":
+        assert not was_packed
+    assert model.config._attn_implementation == before
+
+
+def test_half_precision_on_cuda_takes_all_sequences_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel itself needs a GPU: its arguments, and their meaning, are checked here."""
+    heads, lengths = (4, 2), [5, 1, 3]
+    q, k, v = (torch.randn(1, n, sum(lengths), 8, dtype=torch.bfloat16) for n in (4, 2, 2))
+    asked: dict[str, Any] = {}
+
+    def kernel(query: Tensor, key: Tensor, value: Tensor, *cut: Any, **more: Any) -> Tensor:
+        assert query.shape == (9, heads[0], 8)
+        assert key.shape == value.shape == (9, heads[1], 8)
+        asked.update(more, cut=cut)
+        return query
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    starts = torch.tensor([0, 5, 6, 9], dtype=torch.int32)
+    told = packed._now.set(packed._Sequences(lengths, starts))
+    try:
+        found, _ = packed.attend(torch.nn.Identity(), q, k, v, None, scaling=0.3, sliding_window=4)
+    finally:
+        packed._now.reset(told)
+    assert found.shape == (1, 9, 4, 8)
+    assert asked["cut"] == (starts, starts, 5, 5)
+    assert (asked["scale"], asked["window_size"], asked["enable_gqa"]) == (0.3, (3, 0), True)

@@ -1,0 +1,1 @@
+"""What the Build tab is made of."""

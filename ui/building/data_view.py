@@ -1,0 +1,54 @@
+"""Build's view of the data: a row as the model will see it, and the facts around it.
+
+In: the desk, a row's number. Out: HTML. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from distill_core import api
+from ui import theme
+from ui.building import desk as desks
+from ui.building import draft, row_drawn
+from ui.building.desk import Desk
+from ui.building.review import problems_of, told, warm
+
+
+def show_row(desk: Desk, index: int, step: int = 0) -> tuple[str, str, int]:
+    """Show a row as the model will see it: chips of the data, its tokens, its number."""
+    wanted = max(0, int(index or 0) + step)
+    warm()
+    try:
+        preview = api.preview(api.load_recipe(desks.current(desk)), index=wanted)
+    except api.DistillError as error:
+        problem = problems_of(error)[0]
+        why = theme.alert("This row cannot be shown yet", told(problem), "warn")
+        return "", why, wanted
+    rows = int(preview.get("rows") or 0)
+    at = int(preview.get("index") or 0)
+    head = f'<p class="ds-row-number">Row {at + 1:,} of {rows:,}</p>'
+    return row_drawn.chips(preview.get("facts", {})), head + row_drawn.row(preview), at
+
+
+def data_key(desk: Desk) -> str:
+    """What the preview depends on, as text: data, and the models that bring the tokenizer."""
+    try:
+        data = draft.read(desks.current(desk))
+    except draft.BrokenYaml:
+        return ""
+    pair = draft.pair(data)
+    models = [draft.get(data, path) for path in (pair.teacher_path, "stages.0.student.model")]
+    parts = [data.get("data"), draft.task(data), models, draft.kinds(data)]
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def follow_data(desk: Desk, index: int, shown_key: str) -> tuple[Any, Any, Any, Any]:
+    """Show the row again when the data or the tokenizer has changed; else leave it."""
+    key = data_key(desk)
+    if not key or key == shown_key:
+        return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+    return *show_row(desk, index), key

@@ -1,0 +1,1 @@
+"""What the Runs tab is made of."""

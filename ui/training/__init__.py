@@ -1,0 +1,1 @@
+"""What the Train tab is made of."""
