@@ -24,9 +24,8 @@ from ui import (
     text,
     theme,
 )
+from ui.pulse import Pulse
 from ui.state import STORAGE_SECRET, TABS, Page
-
-TICK_S = 1.5
 
 FILL = {
     "advisor": tab_advisor.build,
@@ -53,14 +52,15 @@ def build(runs_dir: str | None = None) -> gr.Blocks:
             recipe_yaml=gr.BrowserState("", storage_key="ds-recipe", secret=STORAGE_SECRET),
             answers=gr.BrowserState({}, storage_key="ds-answers", secret=STORAGE_SECRET),
             run_id=gr.BrowserState("", storage_key="ds-run", secret=STORAGE_SECRET),
-            timer=gr.Timer(TICK_S),
+            pulse=Pulse(TABS),
             runs_dir=folder,
         )
         sidebar.build(page)
+        page.pulse.follow(demo, page.run_id)
         page.tabs.render()
         with page.tabs:
             for name in TABS:
-                with gr.Tab(text.TAB_LABELS[name], id=name):
+                with gr.Tab(text.TAB_LABELS[name], id=name, elem_id=f"ds-tab-{name}"):
                     FILL[name](page)
     return demo
 

@@ -1,11 +1,11 @@
 """The sidebar: this machine, what is running now, and the colours.
 
-In: the api's facts. Out: HTML, refreshed by the page's timer. Knows nothing of the tabs.
+In: the api's facts. Out: HTML, renewed by the page's pulse. Knows nothing of the tabs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from html import escape
 from typing import Any
 
@@ -20,32 +20,15 @@ def build(page: Page) -> None:
     """Lay out the sidebar and keep it fresh."""
     with gr.Sidebar(width=248, elem_id="ds-sidebar"):
         gr.HTML(LOGO)
-        machine = gr.HTML(READING, elem_id="ds-machine")
-        running = gr.HTML(elem_id="ds-running")
+        page.pulse.component.render()
+        page.pulse.spot("machine", describe_machine, first=READING, elem_id="ds-machine")
+        page.pulse.spot(
+            "running", functools.partial(describe_running, page.runs_dir), elem_id="ds-running"
+        )
         gr.HTML(LEGEND)
         toggle = gr.Button("◐ Light or dark", size="sm", elem_id="ds-theme-toggle")
     toggle.click(None, js="() => { window.distillFrame.toggleTheme(); }")
     page.demo.load(None, js="() => { window.distillFrame && window.distillFrame.started(); }")
-    # two listeners: the machine's facts load torch once, what runs is known at once
-    for spot, describe in ((machine, describe_machine), (running, describe_running)):
-        seen = gr.State("")
-        gr.on(
-            [page.timer.tick, page.demo.load],
-            _only_when_new(describe, page.runs_dir),
-            seen,
-            [spot, seen],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-
-
-def _only_when_new(describe: Callable[[str], str], runs_dir: str) -> Callable[[str], Any]:
-    def refresh(last: str) -> tuple[Any, Any]:
-        html = describe(runs_dir)
-        return (gr.skip(), gr.skip()) if html == last else (html, html)
-
-    return refresh
 
 
 def describe_machine(_: str) -> str:
@@ -53,7 +36,7 @@ def describe_machine(_: str) -> str:
     return machine_html(api.machine())
 
 
-def describe_running(runs_dir: str) -> str:
+def describe_running(runs_dir: str, _: str = "") -> str:
     """Draw what runs now."""
     return running_html(list_runs(runs_dir))
 

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
+from ui.pulse import Pulse
 
 STORAGE_SECRET = "distill-studio"
 """Fixed, so that drafts survive a restart of the app. It hides nothing: they hold no secrets."""
@@ -38,8 +39,9 @@ class Page:
     """The advisor's answers by dotted name, {} for its defaults; kept by the browser."""
     run_id: gr.BrowserState
     """Id of the run in view, "" for the latest; kept by the browser."""
-    timer: gr.Timer
-    """Ticks while the page is visible. Listeners: `queue=False`, `show_progress="hidden"`."""
+    pulse: Pulse
+    """Tells what has changed, while the page is visible. Listeners of its signals: `queue=False`,
+    `show_progress="hidden"`, `trigger_mode="always_last"`."""
     runs_dir: str
     """Where runs are; pass it to every call of the api."""
 

@@ -46,7 +46,7 @@ def build(page: Page) -> None:
         api_visibility="private",
     )
     # Kept by the page, beside what it describes: when two answers overtake each other the page
-    # shows the older one with its own mark, and the next tick puts it right.
+    # shows the older one with its own mark, and whatever comes next puts it right.
     seen = gr.Textbox("unknown", visible="hidden", label="Shown", container=False)
     outputs = [
         seen,
@@ -68,12 +68,9 @@ def build(page: Page) -> None:
         "queue": False,
     }
     gr.on([page.demo.load, page.tabs.select], **following, **QUIET)
-    for change in (page.run_id.change, head.change):
-        change(**following, trigger_mode="multiple", **QUIET)
-    # The timer touches one output, not ten: a page of this size feels it. The rest follows it.
-    page.timer.tick(
-        functools.partial(_look, page.runs_dir), [page.run_id, seen], [head], queue=False, **QUIET
-    )
+    page.run_id.change(**following, trigger_mode="multiple", **QUIET)
+    changed = page.pulse.signal("compare", functools.partial(_mark, page.runs_dir))
+    changed(**following, trigger_mode="always_last", **QUIET)
 
 
 def _open_build() -> gr.Tabs:
@@ -84,8 +81,8 @@ def _follow(runs_dir: str, run_id: str, seen: str, prompt: str) -> tuple[Any, ..
     return handlers.follow_run(run_id, seen, prompt, runs_dir)
 
 
-def _look(runs_dir: str, run_id: str, seen: str) -> Any:
-    return handlers.look(run_id, seen, runs_dir)
+def _mark(runs_dir: str, run_id: str) -> str:
+    return handlers.signature(run_id, runs_dir)
 
 
 def _evaluate(runs_dir: str, run_id: str) -> str:

@@ -109,7 +109,9 @@ def build(page: Page) -> None:
         return compared(runs, still_there(ticked, runs), measure, against, runs_dir=runs_dir)
 
     inputs = [picked, seen, metric, axis]
-    gr.on([page.timer.tick, page.demo.load], refresh, inputs, everything, **quiet)
+    changed = page.pulse.signal("runs", lambda _: _mark(list_runs(runs_dir), []))
+    changed(refresh, inputs, everything, trigger_mode="always_last", **quiet)
+    page.demo.load(refresh, inputs, everything, **quiet)
     table.pick(pick, None, picked, **quiet).then(refresh, inputs, everything, **quiet)
     gr.on([metric.input, axis.input], details_only, [picked, metric, axis], details, **quiet)
 

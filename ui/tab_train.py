@@ -1,12 +1,14 @@
 """Train: one run, live. What it does, how far it is, its curves, samples and log.
 
-In: the run in view. Out: what is on disk about it, refreshed by the page's timer. Losing the page,
+In: the run in view. Out: what is on disk about it, renewed by the page's pulse. Losing the page,
 the browser or the app loses nothing: all of it is read again. Knows nothing of how training works.
 """
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -16,17 +18,21 @@ from distill_core import api
 from ui import plots, text, theme
 from ui.state import Page, list_runs, show_run
 from ui.training import samples
-from ui.training.follow import follow
+from ui.training.follow import Followed, follow
 
 LOG_LINES = 200
 
 
 def build(page: Page) -> None:
-    """Lay out the tab and wire it to the timer."""
+    """Lay out the tab and wire it to the pulse."""
     runs_dir = page.runs_dir
+
+    def spot(name: str, draw: Callable[..., str], **options: Any) -> None:
+        page.pulse.spot(name, functools.partial(draw, runs_dir=runs_dir), **options)
+
     picker = gr.Dropdown([], label="Run", interactive=True, elem_classes="ds-picker")
     with gr.Row(elem_classes="ds-card ds-now"):
-        header = gr.HTML(elem_id="ds-train-header", min_width=300)
+        spot("header", header_of, elem_id="ds-train-header", min_width=300)
         pause = gr.Button("❚❚ Pause", visible=False, scale=0, min_width=110)
         resume = gr.Button("▶ Resume", variant="primary", visible=False, scale=0, min_width=120)
         stop = gr.Button("■ Stop and keep", visible=False, scale=0, min_width=170)
@@ -37,14 +43,13 @@ def build(page: Page) -> None:
         charts = plots.live_charts(runs_dir)
         with gr.Column(elem_classes="ds-card"):
             gr.HTML("<h2>Held-out prompts, answered as training goes</h2>")
-            table = gr.HTML()
+            spot("samples", samples_of)
         with gr.Accordion("Log of the training process", open=False, elem_classes="ds-card"):
-            log = gr.HTML()
+            spot("log", log_of)
 
     seen = gr.State({})
     parts = {
         "picker": picker,
-        "header": header,
         "alerts": alerts,
         "body": body,
         "pause": pause,
@@ -53,8 +58,6 @@ def build(page: Page) -> None:
         "compare": compare,
         "start": start,
         "charts": charts,
-        "table": table,
-        "log": log,
     }
     outputs = [*parts.values(), seen]
 
@@ -66,7 +69,9 @@ def build(page: Page) -> None:
         "show_progress": "hidden",
         "api_visibility": "private",
     }
-    gr.on([page.timer.tick, page.demo.load], refresh, [page.run_id, seen], outputs, **quiet)
+    changed = page.pulse.signal("train", lambda run: repr(view(run, runs_dir=runs_dir)))
+    changed(refresh, [page.run_id, seen], outputs, trigger_mode="always_last", **quiet)
+    page.demo.load(refresh, [page.run_id, seen], outputs, **quiet)
     page.run_id.change(
         refresh, [page.run_id, seen], outputs, trigger_mode="multiple", **quiet
     )  # never postponed: Gradio repeats a postponed listener by firing the whole event again
@@ -104,49 +109,74 @@ def ask_run(action: Any, run: str, *, runs_dir: str) -> None:
 
 
 def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
-    """Compute everything the tab shows for the run in view ("": the latest), as plain values."""
-    runs = list_runs(runs_dir)
+    """What the tab's components show of the run in view ("": the latest), as plain values."""
     run = show_run(run_id, runs_dir)
     if run is None:
-        nothing = theme.empty(text.NO_RUNS, text.NO_RUNS_NEXT)
         hidden: dict[str, Any] = dict.fromkeys(("pause", "resume", "stop", "compare"), False)
         return hidden | {
             "picker": {"choices": [], "value": None, "visible": False},
             "start": True,
-            "header": nothing,
             "alerts": "",
             "body": False,
             "charts": {"run": ""},
-            "table": "",
-            "log": "",
         }
     name, state = run["run"], run["status"]["state"]
-    try:
-        followed = follow(name, runs_dir=runs_dir)
-        table = samples.samples_html(followed.samples, followed.stages)
-        log = log_html(api.read_log(name, lines=LOG_LINES, runs_dir=runs_dir))
-        warnings, is_probe = followed.warnings, followed.is_probe
-    except (api.DistillError, OSError) as error:
-        table, log, warnings = theme.alert(text.NOT_READABLE, str(error)), "", []
-        is_probe = False
+    followed = _followed(name, runs_dir)
+    is_probe = followed is not None and followed.is_probe
     return {
         "picker": {
-            "choices": [(run_label(r), r["run"]) for r in runs],
+            "choices": [(run_label(r), r["run"]) for r in list_runs(runs_dir)],
             "value": name,
             "visible": True,
         },
         "start": False,
-        "header": header_html(run, is_probe=is_probe),
-        "alerts": error_html(run["status"]) + warnings_html(warnings),
+        "alerts": error_html(run["status"]) + warnings_html(followed.warnings if followed else []),
         "body": True,
         "pause": state in ("running", "queued"),
         "resume": state in text.RESUMABLE_STATES,
         "stop": state in ("running", "queued", "paused"),
         "compare": state == "finished" and not is_probe,
         "charts": {"run": name},
-        "table": table,
-        "log": log,
     }
+
+
+def header_of(run_id: str, *, runs_dir: str) -> str:
+    """The run in view: its phase and progress, or what to do where there is none."""
+    run = show_run(run_id, runs_dir)
+    if run is None:
+        return theme.empty(text.NO_RUNS, text.NO_RUNS_NEXT)
+    followed = _followed(run["run"], runs_dir)
+    return header_html(run, is_probe=followed is not None and followed.is_probe)
+
+
+def samples_of(run_id: str, *, runs_dir: str) -> str:
+    """Prompts answered so far by the run in view."""
+    run = show_run(run_id, runs_dir)
+    if run is None:
+        return ""
+    try:
+        followed = follow(run["run"], runs_dir=runs_dir)
+    except (api.DistillError, OSError) as error:
+        return theme.alert(text.NOT_READABLE, str(error))
+    return samples.samples_html(followed.samples, followed.stages)
+
+
+def log_of(run_id: str, *, runs_dir: str) -> str:
+    """The end of the log of the run in view."""
+    run = show_run(run_id, runs_dir)
+    return (
+        ""
+        if run is None
+        else log_html(api.read_log(run["run"], lines=LOG_LINES, runs_dir=runs_dir))
+    )
+
+
+def _followed(name: str, runs_dir: str) -> Followed | None:
+    """What a run has told; None where that cannot be read: `samples_of` says so."""
+    try:
+        return follow(name, runs_dir=runs_dir)
+    except (api.DistillError, OSError):
+        return None
 
 
 def _only_changes(now: dict[str, Any], last: dict[str, Any], names: list[str]) -> list[Any]:

@@ -107,13 +107,19 @@ def test_drafts_outlive_the_page_and_the_app(tmp_path: Path) -> None:
     assert first == stores()
 
 
-def test_timers_never_queue_and_never_show_progress(demo: gr.Blocks) -> None:
-    timers = {block._id for block in demo.blocks.values() if isinstance(block, gr.Timer)}
-    ticks = [fn for fn in demo.fns.values() if any(target in timers for target, _ in fn.targets)]
-    assert len(ticks) >= 3
-    for tick in ticks:
-        assert tick.queue is False, tick
-        assert tick.show_progress == "hidden", tick
+def test_no_timer_makes_events_and_the_pulses_never_queue(demo: gr.Blocks) -> None:
+    """An event costs the page more than anything that it shows: none is made without a reason."""
+    blocks = demo.blocks.values()
+    assert not [block for block in blocks if isinstance(block, gr.Timer)]
+    pulse = next(block for block in blocks if getattr(block, "elem_id", "") == "ds-pulse")
+    heard = {
+        event: fn for fn in demo.fns.values() for target, event in fn.targets if target == pulse._id
+    }
+    assert set(heard) == {"advisor", "compare", "runs", "train"}
+    for listener in heard.values():
+        assert listener.queue is False
+        assert listener.show_progress == "hidden"
+        assert listener.trigger_mode == "always_last", "the last change would be lost"
 
 
 # --- the server ---------------------------------------------------------------------------------

@@ -20,7 +20,13 @@ BUTTONS = ("pause", "resume", "stop", "compare", "start")
 
 
 def view(runs_dir: Path, run: str = "") -> dict[str, Any]:
-    return tab_train.view(run, runs_dir=str(runs_dir))
+    """What the components show, and what is drawn beside them."""
+    folder = str(runs_dir)
+    return tab_train.view(run, runs_dir=folder) | {
+        "header": tab_train.header_of(run, runs_dir=folder),
+        "table": tab_train.samples_of(run, runs_dir=folder),
+        "log": tab_train.log_of(run, runs_dir=folder),
+    }
 
 
 def shown(found: dict[str, Any]) -> set[str]:
@@ -121,11 +127,11 @@ def test_warnings_are_counted_and_the_newest_shown(tmp_path: Path) -> None:
 
 def test_what_the_teacher_s_number_format_changes_is_said(tmp_path: Path) -> None:
     name = write_run(tmp_path, name="rounded", upto=40)
-    assert "in fp32" not in tab_train.view(name, runs_dir=str(tmp_path))["header"]
+    assert "in fp32" not in tab_train.header_of(name, runs_dir=str(tmp_path))
     path = tmp_path / name / "summary.json"
     told = {"words": "The teacher in int8 is 0.0002 nats a token from itself in fp32"}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"teacher_rounding": told}))
-    assert told["words"] in tab_train.view(name, runs_dir=str(tmp_path))["header"]
+    assert told["words"] in tab_train.header_of(name, runs_dir=str(tmp_path))
 
 
 def test_which_kernels_work_the_loss_out_is_said(tmp_path: Path) -> None:
@@ -133,7 +139,7 @@ def test_which_kernels_work_the_loss_out_is_said(tmp_path: Path) -> None:
     words = "Liger's kernels are used for the loss: 1.50 × as fast as ours here"
     with Recorder(tmp_path / name) as recorder:
         recorder.record(event("rows_ready", stage=0, loss_kernels={"used": True, "words": words}))
-    header = tab_train.view(name, runs_dir=str(tmp_path))["header"]
+    header = tab_train.header_of(name, runs_dir=str(tmp_path))
     assert "1.50 × as fast" in header
 
 
@@ -178,10 +184,10 @@ def test_nothing_is_sent_while_nothing_changes(tmp_path: Path) -> None:
 def test_only_what_changed_is_sent(tmp_path: Path) -> None:
     run = write_run(tmp_path, upto=30)
     now = view(tmp_path, run)
-    later = now | {"header": "new", "pause": False}
+    later = now | {"alerts": "new", "pause": False}
     updates = dict(zip([*now, "seen"], tab_train._only_changes(later, now, list(now)), strict=True))
     sent = {name for name, update in updates.items() if not is_skipped(update)}
-    assert sent == {"header", "pause", "seen"}
+    assert sent == {"alerts", "pause", "seen"}
     assert updates["pause"] == gr.update(visible=False)
     assert updates["seen"] == later
 

@@ -15,7 +15,7 @@ from ui import text
 from ui.advising import probe_drawn
 from ui.advising.advice_answers import flat_answers
 from ui.advising.advice_handlers import must_confirm
-from ui.state import safe_run_id
+from ui.state import list_runs, safe_run_id
 
 Questions = list[dict[str, Any]]
 
@@ -66,12 +66,20 @@ def pause(runs_dir: str, view: object) -> list[Any]:
             api.pause(run, runs_dir=runs_dir)
             return _started(api.probe(run, runs_dir=runs_dir))
     except (api.DistillError, OSError):
-        pass  # it has ended meanwhile: the next tick shows it
+        pass  # it has ended meanwhile: the next beat shows it
     return [gr.skip()] * 5
 
 
+def mark(runs_dir: str, _: str) -> str:
+    """How far all runs are, as text: when it changes the probe in view may have gone on."""
+    keys = ("state", "stage", "step", "phase")
+    return repr(
+        [(run["run"], *(run["status"].get(key) for key in keys)) for run in list_runs(runs_dir)]
+    )
+
+
 def follow(runs_dir: str, view: object) -> list[Any]:
-    """At each tick: what has changed of the probe in view; nothing where nothing has."""
+    """What has changed of the probe in view; nothing where nothing has."""
     run = _run_of(view)
     if not run or ended(view):
         return [gr.skip()] * 5

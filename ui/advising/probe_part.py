@@ -76,11 +76,13 @@ class Part:
         self.pause.click(
             functools.partial(handlers.pause, page.runs_dir), self.view, shown, queue=False, **QUIET
         )
-        page.timer.tick(
+        changed = page.pulse.signal("advisor", functools.partial(handlers.mark, page.runs_dir))
+        changed(
             functools.partial(handlers.follow, page.runs_dir),
             self.view,
             shown,
             queue=False,
+            trigger_mode="always_last",
             **QUIET,
         )
         self.view.change(handlers.ended, self.view, self.over, queue=False, **QUIET)

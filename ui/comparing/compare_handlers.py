@@ -70,12 +70,6 @@ def follow_run(run_id: str, seen: str, prompt: str, runs_dir: str) -> tuple[Any,
     )
 
 
-def look(run_id: str, seen: str, runs_dir: str) -> Any:
-    """Renew the heading when the run in view, its state or its scores have changed."""
-    shown = show_run(run_id, runs_dir)
-    return heading(shown) if shown and _signature(shown) != seen else gr.skip()
-
-
 def comparable(run: str, runs_dir: str) -> list[dict[str, Any]]:
     """Whose weights can answer; none where the run has not come that far."""
     try:

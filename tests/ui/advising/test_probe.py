@@ -171,11 +171,14 @@ def test_a_reloaded_page_finds_it(tmp_path: Path) -> None:
     assert "queued" in html
 
 
-def test_a_tick_draws_only_what_has_changed(tmp_path: Path) -> None:
+def test_only_what_has_changed_is_drawn_again(tmp_path: Path) -> None:
     view, *_ = measure(tmp_path, *values())
+    mark = probe_handlers.mark(str(tmp_path), "")
+    assert probe_handlers.mark(str(tmp_path), "") == mark
     assert probe_handlers.follow(str(tmp_path), view)[0] != view  # a skip
     folder = tmp_path / view["run"]
     status.write(folder, status.read(folder) | {"state": "stopped"})
+    assert probe_handlers.mark(str(tmp_path), "") != mark
     again, html, *_ = probe_handlers.follow(str(tmp_path), view)
     assert "stopped" in html
     assert again["drawn"] != view["drawn"]
