@@ -46,6 +46,7 @@ lint: .venv/.dev  ## ruff and mypy
 
 bench: .venv/.dev  ## all benchmarks of speed and size; ROWS=FILE and PEERS=PYTHON for one against peers
 	$(BIN)/python tests/benchmarks/start.py
+	$(BIN)/python tests/benchmarks/page.py
 	$(BIN)/python tests/benchmarks/step_floor.py
 	$(BIN)/python tests/benchmarks/loss_alone.py $(if $(PEERS),--liger $(PEERS))
 	$(BIN)/python tests/benchmarks/teacher_cache.py

@@ -78,7 +78,8 @@ def test_a_refresh_reads_what_is_new_and_not_all_of_a_long_run(tmp_path: Path) -
 
     def refreshed(since: int) -> tuple[float, int]:
         began = time.process_time()
-        tab_train.view(run, runs_dir=str(tmp_path))
+        for draw in (tab_train.view, tab_train.header_of, tab_train.samples_of):
+            draw(run, runs_dir=str(tmp_path))
         points = plots.read_points({"run": run, "since": since}, runs_dir=str(tmp_path))
         return time.process_time() - began, int(points["offset"])
 

@@ -255,7 +255,8 @@ def long_alone(asked: dict[str, Any]) -> dict[str, Any]:
 
         def refreshed(since: int) -> tuple[float, int]:
             began = now()
-            tab_train.view(run, runs_dir=folder)
+            for draw in (tab_train.view, tab_train.header_of, tab_train.samples_of):
+                draw(run, runs_dir=folder)
             sidebar.describe_running(folder)
             points = plots.read_points({"run": run, "since": since}, runs_dir=folder)
             json.dumps(points)
