@@ -68,8 +68,18 @@ def packs(body: nn.Module, config: Any) -> bool:
     finally:
         body.train(was_training)
     padded = padded.flatten(0, 1)[real]
-    close = CLOSE.get(packed.dtype, _CLOSE_IN_HALF_PRECISION)
+    close = CLOSE.get(computes_in(body), _CLOSE_IN_HALF_PRECISION)
     return bool((packed - padded).abs().max() <= close * padded.abs().max())
+
+
+def computes_in(body: nn.Module) -> torch.dtype:
+    """The number format of the body's products here and now: autocast's, or that of its weights.
+
+    Its last norm may well return more digits than were computed.
+    """
+    weight = next(value for value in body.parameters() if value.is_floating_point())
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
 def packed_outputs(body: nn.Module, config: Any, batch: Batch) -> BaseModelOutput:

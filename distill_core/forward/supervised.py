@@ -41,7 +41,7 @@ class SupervisedLogits(nn.Module):
         # a list, so that the members are not registered twice as submodules
         self._members = [SupervisedLogits(one, vocab_size=vocab_size) for one in several]
         self._parts = None if self._members else _body_and_head(model)
-        self._can_pack: bool | None = None
+        self._packs: dict[torch.dtype, bool] = {}
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
@@ -55,11 +55,12 @@ class SupervisedLogits(nn.Module):
         if self._members:
             return [one.outputs(batch, whole=whole, **wishes) for one in self._members]
         if self._parts and len(batch.rows) > 1 and not whole and not any(wishes.values()):
-            config = _config(self.model)
-            if self._can_pack is None:  # one row alone needs no trial
-                self._can_pack = packed.packs(self._parts[0], config)
-            if self._can_pack:
-                return packed.packed_outputs(self._parts[0], config, batch)
+            body, config = self._parts[0], _config(self.model)
+            computed = packed.computes_in(body)
+            if computed not in self._packs:  # one row alone needs no trial
+                self._packs[computed] = packed.packs(body, config)
+            if self._packs[computed]:
+                return packed.packed_outputs(body, config, batch)
         inputs = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
