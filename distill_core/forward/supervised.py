@@ -41,7 +41,7 @@ class SupervisedLogits(nn.Module):
         # a list, so that the members are not registered twice as submodules
         self._members = [SupervisedLogits(one, vocab_size=vocab_size) for one in several]
         self._parts = None if self._members else _body_and_head(model)
-        self._packs: dict[torch.dtype, bool] = {}
+        self._reach: dict[torch.dtype, int] = {}
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (N, V), N = `batch.supervised.sum()`, in row-major order of the batch."""
@@ -54,13 +54,10 @@ class SupervisedLogits(nn.Module):
         """
         if self._members:
             return [one.outputs(batch, whole=whole, **wishes) for one in self._members]
-        if self._parts and len(batch.rows) > 1 and not whole and not any(wishes.values()):
-            body, config = self._parts[0], _config(self.model)
-            computed = packed.computes_in(body)
-            if computed not in self._packs:  # one row alone needs no trial
-                self._packs[computed] = packed.packs(body, config)
-            if self._packs[computed]:
-                return packed.packed_outputs(body, config, batch)
+        several = len(batch.rows) > 1 and not whole and not any(wishes.values())
+        # one row alone needs no trial
+        if self._parts and several and max(batch.real[1]) <= self.longest_packed():
+            return packed.packed_outputs(self._parts[0], _config(self.model), batch)
         inputs = {
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask,
@@ -69,6 +66,17 @@ class SupervisedLogits(nn.Module):
             **wishes,
         }
         return self.model(**inputs) if self._parts is None else self._parts[0](**inputs)
+
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that need not be padded; 0: all are. Tried once a format."""
+        if self._members:
+            return min(one.longest_packed() for one in self._members)
+        if self._parts is None:
+            return 0
+        computed = packed.computes_in(self._parts[0])
+        if computed not in self._reach:
+            self._reach[computed] = packed.reach(self._parts[0], _config(self.model))
+        return self._reach[computed]
 
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         """Logits (N, V) from the body's outputs: the head sees the supervised positions alone."""
