@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,17 @@ from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.losses.cross_tokenizer import Spans
 
 __all__ = ["Batch", "BatchOrder", "batch_order", "by_length", "collate", "micro_batches"]
+
+
+class Real(NamedTuple):
+    """A batch's M tokens without its padding, row after row."""
+
+    places: Tensor
+    """Long (M,): where they stand, counted row by row over the whole batch."""
+    lengths: list[int]
+    """Each row's number of them."""
+    supervised: Tensor
+    """Long (N,): which of them are at `Batch.places`."""
 
 
 @dataclass(slots=True)
@@ -42,9 +53,7 @@ class Batch:
     spans: Spans | None = None
     """How both sides' supervised tokens meet; None: one by one."""
     _places: Tensor | None = field(default=None, init=False, repr=False, compare=False)
-    _real: tuple[Tensor, list[int]] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )
+    _real: Real | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def for_teacher(self) -> Batch:
@@ -71,12 +80,14 @@ class Batch:
         return self._places
 
     @property
-    def real(self) -> tuple[Tensor, list[int]]:
-        """Long (M,): where tokens stand, counted as `places` are; and each row's number of them."""
+    def real(self) -> Real:
+        """The tokens without padding; found once, as `places` are."""
         if self._real is None:
-            self._real = (
-                self.attention_mask.flatten().nonzero()[:, 0],
+            mask = self.attention_mask.flatten()
+            self._real = Real(
+                mask.nonzero()[:, 0],
                 self.attention_mask.sum(1).tolist(),
+                (mask.cumsum(0) - 1)[self.places],
             )
         return self._real
 
@@ -127,7 +138,7 @@ class Batch:
         return self._moved(Tensor.pin_memory)
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        places, (real, lengths) = move(self.places), self.real
+        places, real = move(self.places), self.real
         moved = replace(
             self,
             input_ids=move(self.input_ids),
@@ -138,7 +149,9 @@ class Batch:
             teacher=self.teacher._moved(move) if self.teacher else None,
             spans=self.spans.moved(move) if self.spans else None,
         )
-        moved._places, moved._real = places, (move(real), lengths)
+        supervised = move(real.supervised)
+        moved._places = places
+        moved._real = real._replace(places=move(real.places), supervised=supervised)
         return moved
 
 

@@ -120,6 +120,10 @@ class Network(nn.Module):
         rows = self.supervised.rows(outputs, batch)
         return View(rows, self._features(outputs, batch) if self.wanted else None)
 
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that need not be padded; 0: all are."""
+        return 0 if self.wanted else self.supervised.longest_packed()
+
     def _outputs(self, batch: Batch) -> Any:
         wishes = {
             "output_hidden_states": bool(self.wanted.hidden_states),

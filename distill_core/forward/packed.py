@@ -1,6 +1,6 @@
 """Sequences side by side in one row, without padding, each attending to itself alone.
 
-In: the body of a causal language model and a `Batch`. Out: its last hidden states, padded again.
+In: the body of a causal language model and a `Batch`. Out: its last hidden states, unpadded.
 Attention goes over one sequence after the other, on CUDA in half precision over all at once
 (`varlen_attn`). Whether a body can be run so is found by trying, not by its name; and it is run so
 only as far as the trial reaches.
@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
-from transformers.modeling_outputs import BaseModelOutput
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
@@ -48,6 +47,13 @@ class _Sequences:
     """(N + 1,) on the device, for kernels that take all at once."""
     windows: set[int] = field(default_factory=set)
     """Those that layers have asked `attend` for."""
+
+
+class SideBySide(NamedTuple):
+    """What a body says of a batch whose rows lay side by side."""
+
+    states: Tensor
+    """(M, d): last hidden states of the tokens that `Batch.real` names."""
 
 
 _now: ContextVar[_Sequences] = ContextVar("sequences")
@@ -108,13 +114,12 @@ def computes_in(body: nn.Module) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
 
-def packed_outputs(body: nn.Module, config: Any, batch: Batch) -> BaseModelOutput:
-    """`last_hidden_state[B, T, d]` as the body would give it for the padded batch; 0 on padding."""
-    real, lengths = batch.real
-    states, _ = _states(body, config, batch.input_ids, batch.position_ids, real, lengths)
-    rows, width = batch.input_ids.shape
-    whole = states.new_zeros(rows * width, states.shape[-1]).index_copy(0, real, states)
-    return BaseModelOutput(last_hidden_state=whole.view(rows, width, -1))  # type: ignore[arg-type]
+def packed_outputs(body: nn.Module, config: Any, batch: Batch) -> SideBySide:
+    """The last hidden states as the body would give them for the padded batch."""
+    real = batch.real
+    return SideBySide(
+        _states(body, config, batch.input_ids, batch.position_ids, real.places, real.lengths)[0]
+    )
 
 
 def _states(

@@ -56,7 +56,7 @@ class SupervisedLogits(nn.Module):
             return [one.outputs(batch, whole=whole, **wishes) for one in self._members]
         several = len(batch.rows) > 1 and not whole and not any(wishes.values())
         # one row alone needs no trial
-        if self._parts and several and max(batch.real[1]) <= self.longest_packed():
+        if self._parts and several and max(batch.real.lengths) <= self.longest_packed():
             return packed.packed_outputs(self._parts[0], _config(self.model), batch)
         inputs = {
             "input_ids": batch.input_ids,
@@ -90,8 +90,7 @@ class SupervisedLogits(nn.Module):
             return MixedRows(members, self.model.weights)  # type: ignore[arg-type]
         if self._parts is None:
             return DenseRows(_chosen(outputs.logits, batch)[:, : self.vocab_size])
-        states = _chosen(outputs.last_hidden_state, batch)
-        return HeadRows(states, self._parts[1], self.vocab_size)
+        return HeadRows(_states(outputs, batch), self._parts[1], self.vocab_size)
 
     def compared(self, outputs: Any, batch: Batch, comparison: Comparison) -> Compared | None:
         """The loss chunk by chunk; None where the head is more than one matrix."""
@@ -100,8 +99,7 @@ class SupervisedLogits(nn.Module):
         head = plain_linear(self._parts[1]) if self._parts else None
         if head is None:
             return None
-        states = _chosen(outputs.last_hidden_state, batch)
-        return compared(states, head, comparison, vocab_size=self.vocab_size)
+        return compared(_states(outputs, batch), head, comparison, vocab_size=self.vocab_size)
 
 
 def supervised_logits(model: nn.Module, *, vocab_size: int) -> SupervisedLogits | ClassLogits:
@@ -117,6 +115,13 @@ def _config(model: Any) -> Any:
     """The configuration that the layers ask for their attention."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     return causal.config.get_text_config()
+
+
+def _states(outputs: Any, batch: Batch) -> Tensor:
+    """Last hidden states (N, d) at the supervised positions."""
+    if isinstance(outputs, packed.SideBySide):
+        return outputs.states.index_select(0, batch.real.supervised)
+    return _chosen(outputs.last_hidden_state, batch)
 
 
 def _chosen(values: Tensor, batch: Batch) -> Tensor:

@@ -58,6 +58,11 @@ class TrimmedTeacher:
         """From now on show these layers too."""
         self.teacher.look_into(wanted)
 
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that it reads without padding; 0: it pads all."""
+        found: int = self.teacher.longest_packed()
+        return found
+
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
         """Rows of logits over the student's tokens, and features."""

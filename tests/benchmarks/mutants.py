@@ -25,7 +25,7 @@ DIVERGENCES, BATCHES = f"{CORE}losses/divergences.py", f"{CORE}data/batches.py"
 NETWORK, LOCAL = f"{CORE}forward/network.py", f"{CORE}teachers/local.py"
 BOTH_SIDES, CHUNKED = f"{CORE}steps/both_sides.py", f"{CORE}losses/chunked.py"
 SUPERVISED, CHECKPOINTS = f"{CORE}forward/supervised.py", f"{CORE}checkpoints.py"
-ROW_BLOCK, PACKED = f"{CORE}losses/row_block.py", f"{CORE}forward/packed.py"
+ROW_BLOCK = f"{CORE}losses/row_block.py"
 
 MUTANTS = [
     # --- C1 masks
@@ -60,10 +60,10 @@ MUTANTS = [
     # --- C2 shift
     Mutant(
         "C2",
-        "what lay side by side comes back one place too late",
-        PACKED,
-        ".index_copy(0, real, states)",
-        ".index_copy(0, real.roll(-1), states)",
+        "what lay side by side is read one place too late",
+        SUPERVISED,
+        "outputs.states.index_select(0, batch.real.supervised)",
+        "outputs.states.roll(-1, 0).index_select(0, batch.real.supervised)",
     ),
     Mutant(
         "C2",
@@ -149,8 +149,8 @@ MUTANTS = [
         "C5",
         "padded rows of the teacher's head reach the softmax",
         SUPERVISED,
-        "return HeadRows(states, self._parts[1], self.vocab_size)",
-        "return HeadRows(states, self._parts[1], len(self._parts[1].weight))",
+        "return HeadRows(_states(outputs, batch), self._parts[1], self.vocab_size)",
+        "return HeadRows(_states(outputs, batch), self._parts[1], len(self._parts[1].weight))",
     ),
     Mutant(
         "C5",
