@@ -13,16 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface
 
-if TYPE_CHECKING:
-    from distill_core.data.batches import Batch
+from distill_core.data.batches import Batch, collate
+from distill_core.data.tokenize import Encoded
 
 NAME = "sequences_side_by_side"
 """transformers knows the attention by this name; it makes no mask for it."""
@@ -67,30 +66,34 @@ def reach(body: nn.Module, config: Any) -> int:
     """
     if config._attn_implementation != "sdpa":  # "eager" has been asked for to see the maps
         return 0
-    device = next(body.parameters()).device
-    width, rows = max(TRIED_LENGTHS), len(TRIED_LENGTHS)
-    mask = torch.zeros(rows, width, dtype=torch.long, device=device)
-    for line, length in enumerate(TRIED_LENGTHS):
-        mask[line, :length] = 1
-    ids = torch.arange(rows * width, device=device).view(rows, width) % config.vocab_size
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    batch = _trial(config).to(next(body.parameters()).device)
     was_training = body.training
     body.eval()
     try:
         with torch.no_grad():
             padded = body(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
+                use_cache=False,
             ).last_hidden_state
-            real = mask.flatten().nonzero()[:, 0]
-            packed, asked = _states(body, config, ids, positions, real, list(TRIED_LENGTHS))
+            packed, asked = _states(body, config, batch)
     except (AttributeError, TypeError, ValueError, NotImplementedError, RuntimeError):
         return 0
     finally:
         body.train(was_training)
-    padded = padded.flatten(0, 1)[real]
+    padded = padded.flatten(0, 1)[batch.real.places]
     close = CLOSE.get(computes_in(body), _CLOSE_IN_HALF_PRECISION)
     same = bool((packed - padded).abs().max() <= close * padded.abs().max())
     return min(_windows(config) - asked, default=UNLIMITED) if same else 0
+
+
+def _trial(config: Any) -> Batch:
+    """Three short rows."""
+    ids = iter(range(sum(TRIED_LENGTHS)))
+    lines = [[next(ids) % config.vocab_size for _ in range(length)] for length in TRIED_LENGTHS]
+    rows = [Encoded(line, line, labelled=True, truncated=False) for line in lines]
+    return collate(rows, pad_token_id=0, rows=range(len(rows)))
 
 
 def _windows(config: Any) -> set[int]:
@@ -116,24 +119,17 @@ def computes_in(body: nn.Module) -> torch.dtype:
 
 def packed_outputs(body: nn.Module, config: Any, batch: Batch) -> SideBySide:
     """The last hidden states as the body would give them for the padded batch."""
-    real = batch.real
-    return SideBySide(
-        _states(body, config, batch.input_ids, batch.position_ids, real.places, real.lengths)[0]
-    )
+    return SideBySide(_states(body, config, batch)[0])
 
 
-def _states(
-    body: nn.Module, config: Any, ids: Tensor, positions: Tensor, real: Tensor, lengths: list[int]
-) -> tuple[Tensor, set[int]]:
-    """(Σ lengths, d): the last hidden states of all real tokens; and the windows asked for."""
-    starts = None
-    if ids.device.type == "cuda":
-        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=ids.device)
-    sequences = _Sequences(lengths, starts)
+def _states(body: nn.Module, config: Any, batch: Batch) -> tuple[Tensor, set[int]]:
+    """(M, d): the last hidden states of all real tokens; and the windows asked for."""
+    places, lengths, _, starts = batch.real
+    sequences = _Sequences(lengths, starts if starts.device.type == "cuda" else None)
     with _attending(config, sequences):
         output = body(
-            input_ids=ids.flatten()[real][None],
-            position_ids=positions.flatten()[real][None],
+            input_ids=batch.input_ids.flatten()[places][None],
+            position_ids=batch.position_ids.flatten()[places][None],
             attention_mask=None,
             use_cache=False,
         )

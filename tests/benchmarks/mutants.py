@@ -54,8 +54,8 @@ MUTANTS = [
         "C1",
         "sequences side by side see each other",
         BATCHES,
-        "self.attention_mask.sum(1).tolist(),",
-        "[int(self.attention_mask.sum())],",
+        "self.attention_mask.sum(1).tolist()",
+        "[int(self.attention_mask.sum())]",
     ),
     # --- C2 shift
     Mutant(
@@ -235,8 +235,8 @@ MUTANTS = [
         "C8",
         "hidden states are those before the layer",
         NETWORK,
-        "outputs.hidden_states[layer][chosen] for layer",
-        "outputs.hidden_states[layer - 1][chosen] for layer",
+        "outputs.hidden_states[layer].flatten(0, 1)",
+        "outputs.hidden_states[layer - 1].flatten(0, 1)",
     ),
     # --- C9 sparse teachers
     Mutant(

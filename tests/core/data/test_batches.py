@@ -271,3 +271,17 @@ def test_short_rows_come_in_larger_parts_and_long_padding_in_none() -> None:
     assert parts(300, 290, 280, 20, 10, size=8) == [[300, 290, 280], [20, 10]]
     assert parts(8, 8, 8, 8, size=8, processes=2) == [[8, 8], [8, 8]]
     assert parts(8, 8, 8, size=8, processes=4) == [[8], [8], [8]]
+
+
+def test_what_a_device_would_have_to_search_for_travels_with_the_batch() -> None:
+    """Places, starts and which of the tokens are supervised are found once, before the copy."""
+    batch = collate([item([1, 2, 3], [1, 2, 3]), item([4, 5], [4, 5])], pad_token_id=0, rows=[0, 1])
+    moved = batch._moved(lambda tensor: tensor.clone())
+    assert moved._real is not None
+    assert moved.real.places.tolist() == [0, 1, 2, 3, 4]
+    assert moved.real.supervised.tolist() == [0, 1, 3]
+    assert (moved.real.starts.tolist(), moved.real.starts.dtype) == ([0, 3, 5], torch.int32)
+    other = moved.with_ids(moved.input_ids + 1)
+    assert other.real is moved.real
+    assert other.places is moved.places
+    assert not torch.equal(other.input_ids, batch.input_ids)
