@@ -23,9 +23,9 @@ import psutil
 import torch
 
 from distill_core import device, files, models, peak
-from distill_core.data.batches import micro_batches
 from distill_core.data.classes import TextRow
 from distill_core.data.formats import Row
+from distill_core.data.grouping import computed_tokens, parts_of
 from distill_core.data.sources import Prepared, prepare
 from distill_core.errors import DistillError, ModelError, OutOfMemory, is_out_of_memory
 from distill_core.events import Event, event
@@ -170,7 +170,7 @@ def _answered(row: Row, answer: str | None) -> Row:
 
 @dataclass(frozen=True)
 class Point:
-    """A step's memory: `tokens` of its largest micro-batch, padding included, and the peak."""
+    """A step's memory: `tokens` computed in its largest micro-batch, and the peak."""
 
     tokens: int
     peak_bytes: int
@@ -215,8 +215,9 @@ class _Meter:
                 if got == size:
                     break
                 size = allowed = got  # memory has run out: what fits is measured
-            parts = micro_batches(chosen, size, device=self.device.type)
-            tokens = max(len(part) * len(chosen[part[0]].input_ids) for part in parts)
+            lengths, packed = [len(row.input_ids) for row in chosen], stage.packed
+            parts = parts_of(lengths, size, device=self.device.type, packed=packed)
+            tokens = max(computed_tokens(part, lengths, packed=packed) for part in parts)
             points.append(Point(tokens, peak.peak_bytes(self.device)))
         timed = stage.rows[-_timed_rows(optim.global_batch_size, most) :]
         _, speeds = self._step(stage, timed, allowed, least=3, most=STEPS_TIMED)
@@ -259,6 +260,7 @@ class _Meter:
             speeds.append(happening["metrics"]["tokens_per_s"])
             if len(speeds) >= least and time.perf_counter() - started > SECONDS_TIMED:
                 break
+        stage.packed = short.packed
         if not speeds:
             raise OutOfMemory("No step could be taken.", field="data.max_seq_len")
         gc.collect()

@@ -33,7 +33,7 @@ from distill_core.forward.network import Network
 from distill_core.losses.objective import MASSES, Objective
 from distill_core.recipe import OptimSettings
 from distill_core.steps.ahead import Ready, prepared_ahead
-from distill_core.steps.both_sides import seen_again, supervised_rows
+from distill_core.steps.both_sides import nobody_pads, seen_again, supervised_rows
 from distill_core.steps.optimizer import adamw, move
 from distill_core.steps.refusal import explain
 from distill_core.steps.rows_at_once import RowsAtOnce, until_it_fits
@@ -71,6 +71,8 @@ class TrainingStage:
     """How many rows memory allows at once, as far as is known."""
     mixed_precision: str = "no"
     use_cpu: bool = True
+    packed: bool = field(default=False, init=False)
+    """Whether nobody pads the rows of this stage; found when its training begins."""
 
 
 def train(
@@ -107,6 +109,7 @@ def train(
     )
     optimizer = adamw(network, stage.optim)
     wrapped, prepared_optimizer = accelerator.prepare(network, optimizer)
+    stage.packed = nobody_pads(network, stage.teacher, stage.objective, accelerator)
     saved = {
         "model": trained_together(stage.student, projectors),
         "optimizer": optimizer,
@@ -211,7 +214,9 @@ def _batches(
     at_once: int,
 ) -> list[Batch]:
     """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
-    groups = micro_batches(encoded, at_once, processes=ranks.count(), device=device.type)
+    groups = micro_batches(
+        encoded, at_once, processes=ranks.count(), device=device.type, packed=stage.packed
+    )
     return [
         collate(
             [encoded[place] for place in group],
@@ -235,7 +240,7 @@ def _one_step(
     for batch in batches:  # every process counts the whole step: no communication is needed
         for name, count in objective.token_counts(batch.counts()).items():
             totals[name] = totals.get(name, 0) + count
-    processes = ranks.count()
+    processes, chunk_rows = ranks.count(), stage.optim.loss_chunk_rows
     mine = batches[ranks.number() :: processes]
     turns = math.ceil(len(batches) / processes)
     sums: dict[str, torch.Tensor] = {}
@@ -253,7 +258,7 @@ def _one_step(
                 objective,
                 accelerator,
                 totals=totals,
-                chunk_rows=stage.optim.loss_chunk_rows,
+                chunk_rows=chunk_rows,
             )
             loss, parts = objective(rows, totals=totals)
             # processes are averaged by DDP, the loss is a sum over them
@@ -285,12 +290,7 @@ def _one_step(
         # processes may have unequal numbers of batches, and the wrapped model waits for all of them
         network = accelerator.unwrap_model(wrapped)
         seen = seen_again(
-            network,
-            stage.teacher,
-            mine,
-            objective,
-            accelerator,
-            chunk_rows=stage.optim.loss_chunk_rows,
+            network, stage.teacher, mine, objective, accelerator, chunk_rows=chunk_rows
         )
         return _StepResult(metrics, tokens, explain(objective, seen, origin=stage.origin))
     move(optimizer, field=f"stages.{stage.index}.student")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,22 @@ from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.losses.cross_tokenizer import Spans
 
 __all__ = ["Batch", "BatchOrder", "batch_order", "by_length", "collate", "micro_batches"]
+
+
+class Real(NamedTuple):
+    """A batch's M tokens without its padding, row after row."""
+
+    places: Tensor
+    """Long (M,): where they stand, counted row by row over the whole batch."""
+    lengths: list[int]
+    supervised: Tensor
+    """Long (N,): which of them are at `Batch.places`."""
+    starts: Tensor
+    """Int (B + 1,): the first one of each row, and their number."""
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Real:
+        """All tensors somewhere else."""
+        return Real(move(self.places), self.lengths, move(self.supervised), move(self.starts))
 
 
 @dataclass(slots=True)
@@ -42,9 +59,7 @@ class Batch:
     spans: Spans | None = None
     """How both sides' supervised tokens meet; None: one by one."""
     _places: Tensor | None = field(default=None, init=False, repr=False, compare=False)
-    _real: tuple[Tensor, list[int]] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )
+    _real: Real | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def for_teacher(self) -> Batch:
@@ -71,13 +86,13 @@ class Batch:
         return self._places
 
     @property
-    def real(self) -> tuple[Tensor, list[int]]:
-        """Long (M,): where tokens stand, counted as `places` are; and each row's number of them."""
+    def real(self) -> Real:
+        """The tokens without padding; found once, as `places` are."""
         if self._real is None:
-            self._real = (
-                self.attention_mask.flatten().nonzero()[:, 0],
-                self.attention_mask.sum(1).tolist(),
-            )
+            mask, lengths = self.attention_mask.flatten(), self.attention_mask.sum(1).tolist()
+            among = (mask.cumsum(0) - 1)[self.places]
+            starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+            self._real = Real(mask.nonzero()[:, 0], lengths, among, starts)
         return self._real
 
     @property
@@ -95,19 +110,24 @@ class Batch:
         """Bool (B, T): where hidden states and attention are compared: the supervised positions."""
         return self.supervised
 
+    @property
+    def feature_places(self) -> Tensor:
+        """Long: the same, as `places`."""
+        return self.places
+
     def counts(self) -> dict[str, int]:
         """How many rows a loss term may apply to, by `LossTerm.applies_to`."""
         return {
             "supervised": len(self.places),
             "labelled": int(self.target_labelled.sum()),
-            "features": int(self.feature_positions.sum()),
+            "features": len(self.feature_places),
             "spans": len(self.spans) if self.spans else 0,
         }
 
     def lines(self, applies_to: str) -> Tensor:
         """Long (n,): the line of the batch that each row of a loss term comes from."""
         if applies_to == "features":
-            return self.feature_positions.nonzero()[:, 0]
+            return self.feature_places // self.input_ids.shape[1]
         lines = self.places // self.labels.shape[1]
         if applies_to == "spans" and self.spans is not None:
             return lines[self.spans.student_first]
@@ -118,6 +138,12 @@ class Batch:
         """Number of tokens without padding."""
         return int(self.attention_mask.sum())
 
+    def with_ids(self, ids: Tensor) -> Batch:
+        """Return the same rows in other ids, token for token."""
+        other = replace(self, input_ids=ids)
+        other._places, other._real = self._places, self._real
+        return other
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with all tensors on a device."""
         return self._moved(mover(device))
@@ -127,7 +153,6 @@ class Batch:
         return self._moved(Tensor.pin_memory)
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
-        places, (real, lengths) = move(self.places), self.real
         moved = replace(
             self,
             input_ids=move(self.input_ids),
@@ -138,7 +163,7 @@ class Batch:
             teacher=self.teacher._moved(move) if self.teacher else None,
             spans=self.spans.moved(move) if self.spans else None,
         )
-        moved._places, moved._real = places, (move(real), lengths)
+        moved._places, moved._real = move(self.places), self.real.moved(move)
         return moved
 
 

@@ -50,6 +50,11 @@ class ClassBatch(Batch):
         """Bool (B, T): where hidden states and attention are compared: all real tokens."""
         return self.attention_mask.bool()
 
+    @property
+    def feature_places(self) -> Tensor:
+        """Long: the same positions, counted row by row over the whole batch."""
+        return self.real.places
+
     def _moved(self, move: Callable[[Tensor], Tensor]) -> ClassBatch:
         moved = Batch._moved(self, move)  # a plain super() does not find its class in slots
         assert isinstance(moved, ClassBatch), "`replace` keeps the class"

@@ -200,14 +200,15 @@ def _training(
     stage: PlannedStage, networks: Networks, rows: Lengths, *, bf16: bool, device: str
 ) -> dict[str, int]:
     optim = stage.settings.optim
-    group = largest_group(optim, rows, steps=stage.total_steps, device=device)
+    packed = may_pack(stage, networks.student)
+    group = largest_group(optim, rows, steps=stage.total_steps, device=device, packed=packed)
     tokens = group.tokens
     width = 34 if bf16 else 68  # bytes per token, layer and unit of width
     student, teacher = networks.student, networks.teacher
     activations = tokens * student.hidden_size * student.num_hidden_layers * width
     if teacher is not None:  # one layer at a time, nothing is kept
         activations += tokens * teacher.hidden_size * width
-    supervised = group.rows * min(group.longest, rows.answer * 1.5)
+    supervised = min(tokens, group.rows * min(group.longest, rows.answer * 1.5))
     per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.is_active)
     entries = _entries(networks)
     if _in_chunks(stage, networks) and per_entry:
@@ -220,11 +221,20 @@ def _training(
     }
 
 
+def may_pack(stage: PlannedStage, student: PretrainedConfig) -> bool:
+    """Whether rows may lie side by side, unpadded, so that more of them come together.
+
+    Only a trial with the weights can tell; a stage that pads after all needs hardly more.
+    """
+    inside = (HiddenStatesLoss, AttentionLoss)
+    looked_into = any(isinstance(term, inside) and term.is_active for term in stage.losses)
+    return not looked_into and not is_classifier(student)
+
+
 def _in_chunks(stage: PlannedStage, networks: Networks) -> bool:
-    """Whether only a chunk of logits is in memory: not for spans, classes or capped logits."""
+    """Whether only a chunk of logits is in memory: not for spans or classes."""
     spans = any(term.name == "cross_tokenizer" and term.is_active for term in stage.losses)
-    caps = getattr(networks.student, "final_logit_softcapping", None)
-    whole = spans or caps or is_classifier(networks.student)
+    whole = spans or is_classifier(networks.student)
     return not whole and stage.settings.optim.loss_chunk_rows != 0
 
 

@@ -77,8 +77,9 @@ def _changes(work: Work, index: int) -> Iterator[Change]:
     optim, planned = stage.optim, work.stages[index]
     size = min(optim.micro_batch_size, optim.global_batch_size)
     rows = work.rows(planned)
-    group = largest_group(optim, rows, steps=planned.total_steps, device=device)
-    # unlike lengths do not come together: half of the rows as they come, not of those allowed
+    packed = memory_need.may_pack(planned, work.networks(planned).student)
+    group = largest_group(optim, rows, steps=planned.total_steps, device=device, packed=packed)
+    # a step's rows may be too few or too unlike: half of them as they come, not of those allowed
     fewer = min(size, math.ceil(group.tokens / rows.longest)) // 2
     if fewer:
         yield f"{field}.optim.micro_batch_size", fewer, f"micro_batch_size {fewer}, not {size}"

@@ -56,6 +56,10 @@ class ClassLogits(nn.Module):
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, **more, **wishes
         )
 
+    def longest_packed(self) -> int:
+        """None: texts are always padded."""
+        return 0
+
     def logits(self, outputs: Any, batch: Batch) -> Tensor:
         """Logits (B, V) from the model's outputs."""
         if self._members:

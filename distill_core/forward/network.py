@@ -120,6 +120,10 @@ class Network(nn.Module):
         rows = self.supervised.rows(outputs, batch)
         return View(rows, self._features(outputs, batch) if self.wanted else None)
 
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that need not be padded; 0: all are."""
+        return 0 if self.wanted else self.supervised.longest_packed()
+
     def _outputs(self, batch: Batch) -> Any:
         wishes = {
             "output_hidden_states": bool(self.wanted.hidden_states),
@@ -129,10 +133,14 @@ class Network(nn.Module):
         return self.supervised.outputs(batch, whole=bool(self.wanted), **wishes)
 
     def _features(self, outputs: Any, batch: Batch) -> Features:
-        chosen = batch.feature_positions
-        hidden = {layer: outputs.hidden_states[layer][chosen] for layer in self._of_hidden()}
+        chosen, width = batch.feature_places, batch.input_ids.shape[1]
+        at = (chosen // width, chosen % width)  # a mask would be searched for every layer
+        hidden = {
+            layer: outputs.hidden_states[layer].flatten(0, 1).index_select(0, chosen)
+            for layer in self._of_hidden()
+        }
         maps = {
-            layer: outputs.attentions[layer - 1].transpose(1, 2)[chosen]
+            layer: outputs.attentions[layer - 1].transpose(1, 2)[at]
             for layer in sorted(self.wanted.attention)
         }
         relations = {}
@@ -144,7 +152,7 @@ class Network(nn.Module):
                     heads=self.wanted.relation_heads,
                     causal=self.wanted.causal,
                 )
-                relations[layer] = related.transpose(1, 2)[chosen]
+                relations[layer] = related.transpose(1, 2)[at]
         return Features(
             {layer: self._projected(layer, states) for layer, states in hidden.items()},
             maps,

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from accelerate import Accelerator
 
+from distill_core import ranks
 from distill_core.data.batches import Batch
-from distill_core.forward.network import View
+from distill_core.forward.network import Network, View
+from distill_core.forward.packed import UNLIMITED
 from distill_core.losses.base import SupervisedRows
 from distill_core.losses.objective import Objective
 from distill_core.teachers.base import Teacher
@@ -59,6 +61,20 @@ def supervised_rows(
         teacher_sparse=theirs.sparse if theirs else None,
         compared=ours.compared,
     )
+
+
+def nobody_pads(
+    network: Network, teacher: Teacher | None, objective: Objective, accelerator: Accelerator
+) -> bool:
+    """Whether both sides read rows of any length side by side; the same in all processes.
+
+    To be asked of the weights that a stage begins with: whoever resumes it finds the same.
+    """
+    with accelerator.autocast():
+        longest = network.longest_packed()
+    if teacher is not None and objective.compares:
+        longest = min(longest, teacher.longest_packed())
+    return ranks.agree(lambda: longest == UNLIMITED)
 
 
 @torch.no_grad()

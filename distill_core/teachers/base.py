@@ -34,6 +34,10 @@ class Teacher(Protocol):
         """Rows of logits, or what is known of them, and features of `batch`; no gradients."""
         ...
 
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that it reads without padding; 0: it pads all."""
+        ...
+
     @property
     def device(self) -> torch.device:
         """Where batches must be to be asked about."""

@@ -26,6 +26,7 @@ from distill_core import files
 from distill_core.data.class_batches import ClassBatch
 from distill_core.errors import CacheError, ModelError
 from distill_core.forward.network import View
+from distill_core.forward.packed import UNLIMITED
 from distill_core.generate import Continuation
 from distill_core.losses.sparse import SparseRows
 from distill_core.recipe import HiddenCache, TeacherCache
@@ -225,6 +226,10 @@ class CachedTeacher:
                 "teacher_cache empty, or leave out the terms that look inside.",
                 field="teacher_cache",
             )
+
+    def longest_packed(self) -> int:
+        """Any: nothing is read."""
+        return UNLIMITED
 
     def view(self, batch: Batch) -> View:
         """Rows of logits of `batch`, or what is known of them; the head works when it is asked."""

@@ -58,6 +58,12 @@ class LocalTeacher:
         with self._own_format():
             return self._network.eval().look(batch.for_teacher)
 
+    @torch.no_grad()
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that it reads without padding; 0: it pads all."""
+        with self._own_format():
+            return self._network.longest_packed()
+
     @property
     def bytes(self) -> int:
         """Bytes of its weights in memory."""

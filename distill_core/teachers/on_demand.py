@@ -84,6 +84,10 @@ class OnDemandTeacher:
         """From now on show these layers too."""
         self.loaded.look_into(wanted)
 
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that it reads without padding; 0: it pads all."""
+        return self.loaded.longest_packed()
+
     def view(self, batch: Batch) -> View:
         """Logits (N, V) and wanted features of `batch`."""
         return self.loaded.view(batch)

@@ -8,7 +8,6 @@ the student lacks is measured, never hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,6 +57,11 @@ class TrimmedTeacher:
         """From now on show these layers too."""
         self.teacher.look_into(wanted)
 
+    def longest_packed(self) -> int:
+        """Tokens of the longest row that it reads without padding; 0: it pads all."""
+        found: int = self.teacher.longest_packed()
+        return found
+
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
         """Rows of logits over the student's tokens, and features."""
@@ -82,7 +86,7 @@ class TrimmedTeacher:
     def reads(self, batch: Batch) -> Batch:
         """What the teacher reads of a batch, in its own ids."""
         read = batch.for_teacher
-        return replace(read, input_ids=self.ids.to(read.input_ids.device)[read.input_ids])
+        return read.with_ids(self.ids.to(read.input_ids.device)[read.input_ids])
 
     def answers(self, prompts: Sequence[list[int]], **how: Any) -> list[Continuation]:
         """The teacher's own continuation of prompts in its own ids."""

@@ -25,7 +25,7 @@ DIVERGENCES, BATCHES = f"{CORE}losses/divergences.py", f"{CORE}data/batches.py"
 NETWORK, LOCAL = f"{CORE}forward/network.py", f"{CORE}teachers/local.py"
 BOTH_SIDES, CHUNKED = f"{CORE}steps/both_sides.py", f"{CORE}losses/chunked.py"
 SUPERVISED, CHECKPOINTS = f"{CORE}forward/supervised.py", f"{CORE}checkpoints.py"
-ROW_BLOCK, PACKED = f"{CORE}losses/row_block.py", f"{CORE}forward/packed.py"
+ROW_BLOCK = f"{CORE}losses/row_block.py"
 
 MUTANTS = [
     # --- C1 masks
@@ -54,16 +54,16 @@ MUTANTS = [
         "C1",
         "sequences side by side see each other",
         BATCHES,
-        "self.attention_mask.sum(1).tolist(),",
-        "[int(self.attention_mask.sum())],",
+        "self.attention_mask.sum(1).tolist()",
+        "[int(self.attention_mask.sum())]",
     ),
     # --- C2 shift
     Mutant(
         "C2",
-        "what lay side by side comes back one place too late",
-        PACKED,
-        ".index_copy(0, real, states)",
-        ".index_copy(0, real.roll(-1), states)",
+        "what lay side by side is read one place too late",
+        SUPERVISED,
+        "outputs.states.index_select(0, batch.real.supervised)",
+        "outputs.states.roll(-1, 0).index_select(0, batch.real.supervised)",
     ),
     Mutant(
         "C2",
@@ -149,8 +149,8 @@ MUTANTS = [
         "C5",
         "padded rows of the teacher's head reach the softmax",
         SUPERVISED,
-        "return HeadRows(states, self._parts[1], self.vocab_size)",
-        "return HeadRows(states, self._parts[1], len(self._parts[1].weight))",
+        "return HeadRows(_states(outputs, batch), self._parts[1], self.vocab_size)",
+        "return HeadRows(_states(outputs, batch), self._parts[1], len(self._parts[1].weight))",
     ),
     Mutant(
         "C5",
@@ -235,8 +235,8 @@ MUTANTS = [
         "C8",
         "hidden states are those before the layer",
         NETWORK,
-        "outputs.hidden_states[layer][chosen] for layer",
-        "outputs.hidden_states[layer - 1][chosen] for layer",
+        "outputs.hidden_states[layer].flatten(0, 1)",
+        "outputs.hidden_states[layer - 1].flatten(0, 1)",
     ),
     # --- C9 sparse teachers
     Mutant(

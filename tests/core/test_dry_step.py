@@ -186,8 +186,8 @@ def test_a_process_that_ends_without_a_word_is_told(
 def test_changes_that_help_are_told_with_what_they_save(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # rows of five lengths: the most that come together are far fewer than may
-    large = "stages.0.optim={micro_batch_size: 32768, global_batch_size: 65536}"
+    # rows of five lengths, side by side: never as many tokens as of the longest may come together
+    large = "stages.0.optim={micro_batch_size: 65536, global_batch_size: 65536}"
     recipe = make(large)
     assert estimate.estimate(recipe)["savings"] == []
     room = estimate.estimate(recipe)["total_memory_bytes"] - 1
@@ -201,7 +201,7 @@ def test_changes_that_help_are_told_with_what_they_save(
     saved = told["total_memory_bytes"] - other["total_memory_bytes"]
     assert halved["saves_bytes"] == pytest.approx(saved, abs=2)
     assert saved > told["memory_bytes"]["activations"] / 3
-    assert halved["value"] < 16384, "half of what may come together would save nothing"
+    assert halved["value"] < 32768, "half of what may come together would save nothing"
     assert halved["fits"] == other["fits"]
     sizes = [one["saves_bytes"] for one in told["savings"]]
     assert sizes == sorted(sizes, reverse=True)

@@ -126,7 +126,7 @@ def test_more_rows_at_once_than_ever_come_together_need_no_more_memory(
 
     told = row_facts.Lengths(1000.0, 2000, 900.0, 100.0, seen=tuple(range(20, 2000)))
     monkeypatch.setattr(estimate, "lengths", lambda data, folder, task: told)
-    assert activations(8192) == activations(4096) > 0
+    assert activations(8192) == activations(6144) > 0
 
 
 def test_every_row_of_the_sample_is_counted_with_its_answer_or_somebody_s(make: Make) -> None:

@@ -246,6 +246,9 @@ class AskedOnce:
     def look_into(self, wanted: Any) -> None:
         self.cached.look_into(wanted)
 
+    def longest_packed(self) -> int:
+        return self.cached.longest_packed()
+
     def logits(self, batch: Any) -> torch.Tensor:
         return self.cached.logits(batch)
 

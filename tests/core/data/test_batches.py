@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_core.data.batches import Batch, batch_order, collate, micro_batches
+from distill_core.data.grouping import parts_of
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, Span, TeacherSide
 from distill_core.losses.cross_tokenizer import Spans
 
@@ -235,6 +236,31 @@ def test_micro_batches_hold_every_row_once_and_like_lengths_together(
     assert parts == micro_batches(items, micro_batch_size, processes=processes, device=device)
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=40), st.integers(1, 8), st.integers(1, 4))
+def test_where_nobody_pads_a_step_is_split_by_its_tokens_alone(
+    lengths: list[int], micro_batch_size: int, processes: int
+) -> None:
+    most = micro_batch_size * max(lengths)
+    parts = parts_of(lengths, micro_batch_size, processes=processes, packed=True)
+    assert sorted(place for part in parts for place in part) == list(range(len(lengths)))
+    flat = [lengths[place] for part in parts for place in part]
+    assert flat == sorted(lengths, reverse=True)
+    sums = [sum(lengths[place] for place in part) for part in parts]
+    assert max(sums) <= most
+    if processes == 1:  # the next row would have been too much
+        following = [lengths[part[0]] for part in parts[1:]]
+        assert all(a + b > most for a, b in zip(sums[:-1], following, strict=True))
+    assert len(parts) % processes == 0 or len(parts) == len(lengths)
+
+
+def test_two_processes_have_like_many_tokens_each() -> None:
+    lengths = [60, 20, 20, 10, 10, 10, 10, 10]
+    assert parts_of(lengths, 8, packed=True) == [list(range(8))]
+    halves = parts_of(lengths, 8, packed=True, processes=2)
+    assert [sum(lengths[place] for place in half) for half in halves] == [80, 70]
+
+
 def test_short_rows_come_in_larger_parts_and_long_padding_in_none() -> None:
     def parts(*lengths: int, size: int, processes: int = 1) -> list[list[int]]:
         items = [item([1] * length, [1] * length) for length in lengths]
@@ -245,3 +271,17 @@ def test_short_rows_come_in_larger_parts_and_long_padding_in_none() -> None:
     assert parts(300, 290, 280, 20, 10, size=8) == [[300, 290, 280], [20, 10]]
     assert parts(8, 8, 8, 8, size=8, processes=2) == [[8, 8], [8, 8]]
     assert parts(8, 8, 8, size=8, processes=4) == [[8], [8], [8]]
+
+
+def test_what_a_device_would_have_to_search_for_travels_with_the_batch() -> None:
+    """Places, starts and which of the tokens are supervised are found once, before the copy."""
+    batch = collate([item([1, 2, 3], [1, 2, 3]), item([4, 5], [4, 5])], pad_token_id=0, rows=[0, 1])
+    moved = batch._moved(lambda tensor: tensor.clone())
+    assert moved._real is not None
+    assert moved.real.places.tolist() == [0, 1, 2, 3, 4]
+    assert moved.real.supervised.tolist() == [0, 1, 3]
+    assert (moved.real.starts.tolist(), moved.real.starts.dtype) == ([0, 3, 5], torch.int32)
+    other = moved.with_ids(moved.input_ids + 1)
+    assert other.real is moved.real
+    assert other.places is moved.places
+    assert not torch.equal(other.input_ids, batch.input_ids)

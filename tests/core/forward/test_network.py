@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, Qwen2Config
 
 from distill_core.data.batches import collate
@@ -129,3 +131,30 @@ def test_nothing_is_looked_into_unless_it_is_wanted(tiny_llama: Callable[..., An
     assert model.config._attn_implementation == before
     Network(model, vocab_size=64, wanted=Wanted(attention=frozenset({1})))
     assert model.config._attn_implementation == "eager"
+
+
+class Searches(TorchDispatchMode):
+    """Counts what makes a device be waited for: how many places a mask has."""
+
+    found = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        masks = args[1] if func is torch.ops.aten.index.Tensor else ()
+        self.found += any(one is not None and one.dtype == torch.bool for one in masks)
+        self.found += func in {torch.ops.aten.nonzero.default, torch.ops.aten.masked_select.default}
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_searched_for_on_the_device() -> None:
+    model, other = (
+        AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS["qwen2"])).eval() for _ in range(2)
+    )
+    given = batch().to("cpu")
+    other.set_attn_implementation("sdpa")
+    looked = Network(model, vocab_size=64, wanted=EVERYTHING)
+    side_by_side = Network(other, vocab_size=64)
+    assert side_by_side.longest_packed()
+    with Searches() as seen:
+        looked(given)
+        side_by_side(given)
+    assert seen.found == 0

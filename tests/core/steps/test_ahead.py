@@ -196,7 +196,7 @@ def tensors_of(batch: Any) -> list[torch.Tensor]:
         if isinstance(value, torch.Tensor):
             found.append(value)
         elif isinstance(value, tuple):
-            found.append(value[0])
+            found += [one for one in value if isinstance(one, torch.Tensor)]
         elif hasattr(value, "__dataclass_fields__"):
             found += tensors_of(value)
     return found
