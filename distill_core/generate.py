@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from distill_core.forward.growing_rows import GrowingRows
 from distill_core.halving import Room, in_halves
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def generate_steps(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield per step the next ids (B,) and which rows were still open before it, (B,) bool.
 
-    Prompts are padded on the left and masked; positions count real tokens only, so that a
-    prompt's answer does not depend on its neighbours. Ends when every row has met a stop id.
+    A prompt's answer does not depend on its neighbours (`GrowingRows`). Ends when every row has met
+    a stop id.
 
     Args:
         model: A causal language model, in eval mode.
@@ -72,14 +72,7 @@ def generate_steps(
             never chosen.
     """
     device = next(model.parameters()).device
-    longest = max(len(prompt) for prompt in prompts)
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, prompt in enumerate(prompts):
-        ids[index, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[index, longest - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    rows = GrowingRows(model, prompts)
     stops = torch.tensor(sorted(stop_ids) or [-1], device=device)
     # generators of their own: sampling must not move the random state of training
     streams = streams or [(place,) for place in range(len(prompts))]
@@ -87,32 +80,19 @@ def generate_steps(
     is_open = torch.ones(len(prompts), dtype=torch.bool, device=device)
     lines = torch.arange(len(prompts), device=device)
     """Which prompt each row of the model's batch is: finished ones leave it now and then."""
-    cache: Any = None
     for _ in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        chosen = _choose(output.logits[:, -1, :vocab_size], sampling_temperature, random)
+        chosen = _choose(rows.logits()[:, :vocab_size], sampling_temperature, random)
         yield torch.zeros_like(is_open, dtype=torch.long).index_copy(0, lines, chosen), is_open
         goes_on = is_open[lines] & ~torch.isin(chosen, stops)
         is_open = torch.zeros_like(is_open).index_copy(0, lines, goes_on)
         left = int(goes_on.sum())
         if left == 0:
             return
-        mask = functional.pad(mask, (0, 1), value=1)
-        positions = positions[:, -1:] + 1
-        if left <= SHRINK_AT * len(lines) and hasattr(cache, "batch_select_indices"):
+        rows.grow(chosen)
+        if left <= SHRINK_AT * len(lines) and rows.can_shrink:
             kept = goes_on.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            chosen, mask, positions, lines = (x[kept] for x in (chosen, mask, positions, lines))
-            random = [random[row] for row in kept.tolist()]
-        ids = chosen[:, None]
+            rows.shrink(kept)
+            lines, random = lines[kept], [random[row] for row in kept.tolist()]
 
 
 def continuations(
