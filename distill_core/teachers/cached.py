@@ -153,8 +153,9 @@ class CachedTeacher:
 
         self.training = kept(settings)
         whole = isinstance(settings, HiddenCache)
-        # held-out rows are few: they are scored by the whole distribution, whatever is learnt from
-        self.scoring = self.training if whole else kept(HiddenCache())
+        # held-out rows are few: they are scored by the whole distribution, whatever is learnt from,
+        # in a format that holds every number
+        self.scoring = self.training if whole else kept(HiddenCache(precision="fp32"))
         self.said = Said(self.scoring.store.folder / _SAID)
         self._heads: Heads | None = None
 

@@ -201,6 +201,19 @@ def test_numbers_too_large_for_the_format_are_told(ask: Any, opened: Any, tiny_l
     run(opened(HiddenCache(precision="bf16")), ask(model))
 
 
+@pytest.mark.parametrize("kind", ["top_k", "sampled"])
+def test_held_out_rows_are_scored_exactly_whatever_is_learnt_from(
+    ask: Any, opened: Any, tiny_llama: Any, kind: str
+) -> None:
+    model = tiny_llama(seed=1)
+    model.model.norm.weight.data[:] = 1e6  # more than fp16 holds
+    model.lm_head.weight.data.div_(1e6)
+    cached = opened(KINDS[kind])
+    run(cached, ask(model))
+    asked = batch([0, 2], rows(3, seed=5))
+    torch.testing.assert_close(cached.logits(asked), ask(model).logits(asked), atol=1e-5, rtol=0)
+
+
 # --- C10 ------------------------------------------------------------------------------------------
 
 
