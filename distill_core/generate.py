@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SHRINK_AT = 0.75
 """Finished rows leave the batch once no more than this share of it goes on."""
 
+PART = 256
+"""Tokens whose shares are summed together where one is drawn."""
+
 Stream = tuple[int, ...]
 """Names one prompt's random numbers, together with the seed."""
 
@@ -43,7 +46,7 @@ class Continuation:
         return self.ids if self.stop is None else [*self.ids, self.stop]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate_steps(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
@@ -181,11 +184,37 @@ def generate(
 def _choose(
     logits: Tensor, sampling_temperature: float, random: Sequence[np.random.Generator]
 ) -> Tensor:
-    """Next ids (B,) from `logits[B, V]`: one number of each row's stream picks by its share."""
+    """Next ids (B,) from `logits[B, V]`: one number of each row's stream picks by its share.
+
+    Shares are summed in parts of the vocabulary first, then inside the one part that was met; only
+    the numbers drawn go to the device.
+    """
     if sampling_temperature == 0:
         return logits.argmax(-1)
-    shares = (logits.float().cpu() / sampling_temperature).softmax(-1).double().cumsum(-1)
-    drawn = torch.tensor([stream.random() for stream in random], dtype=torch.float64)
-    # the first id whose sum of shares is above the number drawn: never one of share 0
-    place = torch.searchsorted(shares, (drawn * shares[:, -1])[:, None], right=True)[:, 0]
-    return place.clamp(max=logits.shape[-1] - 1).to(logits.device)
+    # MPS has no float64
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64
+    drawn = torch.tensor([[stream.random()] for stream in random], dtype=wide)
+    shares = logits.float() / sampling_temperature
+    shares.sub_(shares.amax(-1, keepdim=True)).exp_()  # their sum may be anything
+    vocabulary = shares.shape[1]
+    whole = vocabulary - vocabulary % PART
+    parts = shares[:, :whole].unflatten(1, (-1, PART)).sum(-1)
+    parts = torch.cat([parts, shares[:, whole:].sum(-1, keepdim=True)], 1).to(wide)
+    sums = parts.cumsum(-1)
+    number = drawn.to(logits.device) * sums[:, -1:]
+    part = _first_above(sums, number)
+    left = number - (sums - parts).gather(1, part)
+    ids = part * PART + torch.arange(PART, device=logits.device)
+    inside = shares.gather(1, ids.clamp(max=vocabulary - 1)).masked_fill(ids >= vocabulary, 0)
+    chosen = part * PART + _first_above(inside.to(wide).cumsum(-1), left)
+    return chosen[:, 0].clamp(max=vocabulary - 1)
+
+
+def _first_above(sums: Tensor, number: Tensor) -> Tensor:
+    """Place (B, 1) of the first of ascending `sums[B, N]` above `number[B, 1]`: never of share 0.
+
+    Rounding may bring the number to the last sum or below 0; the nearest place with a share then.
+    """
+    place = torch.searchsorted(sums, number.clamp(min=0), right=True)
+    last = torch.searchsorted(sums, sums[:, -1:].contiguous())
+    return place.minimum(last).clamp(max=sums.shape[1] - 1)
