@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 from distill_core import files
 from distill_core.errors import CacheError, DiskFullError
+from distill_core.teachers.cache_index import Places, as_keys, key_at
 
 NOTE = "cache.json"
 """What the folder's name is a hash of, in plain words."""
@@ -55,17 +56,21 @@ class RowStore:
         self.mark = identity_hash(identity)
         self.folder = root / self.mark
         self._files: list[_RowFile] = []
-        self._places: dict[bytes, list[tuple[int, int]]] = {}
+        self._places = Places()
         self._new: dict[bytes, Mapping[str, np.ndarray]] = {}
         self._new_bytes = 0
         self._agree_on_note()
         self.reopen()
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._places or key in self._new
+        return key in self._new or bool(self._places.of(key))
 
     def __len__(self) -> int:
         return len(self._places) + len(self._new)
+
+    def known(self, keys: np.ndarray) -> np.ndarray:
+        """Bool (R,): which of `keys[R]` (`cache_index.as_keys`) are on disk."""
+        return self._places.known(keys)
 
     @property
     def size_bytes(self) -> int:
@@ -83,7 +88,7 @@ class RowStore:
     def is_whole(self, key: bytes) -> bool:
         """Whether a row can be read as it was written; where it cannot, it is forgotten."""
         if self._found(key) is None:
-            self._places.pop(key, None)
+            self._places.forget(key)
         return key in self
 
     def add(self, key: bytes, arrays: Mapping[str, np.ndarray]) -> None:
@@ -125,9 +130,10 @@ class RowStore:
 
     def reopen(self) -> None:
         """Learn what other processes have written meanwhile; what was not flushed is kept."""
-        self._files, self._places = [], {}
+        self._files, self._places = [], Places()
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             self._take(path)
+        self._places.sort()
 
     def _take(self, path: Path) -> None:
         """Learn which rows a file has; one that was cut or damaged as a whole has none."""
@@ -137,14 +143,13 @@ class RowStore:
             return
         if found.mark != self.mark:
             raise _foreign(self.folder, f"{path.name} is of another teacher or setting")
+        self._places.add(found.keys, len(self._files))
         self._files.append(found)
-        for row, key in enumerate(found.keys):
-            self._places.setdefault(key, []).append((len(self._files) - 1, row))
 
     def _row(self, key: bytes) -> dict[str, np.ndarray]:
         if key in self._new:
             return dict(self._new[key])
-        if key not in self._places:
+        if key not in self:
             raise CacheError(
                 f"A row is not in the teacher cache {self.folder.name}: the teacher was never "
                 "asked about it.\nResume the run, which asks; or leave teacher_cache empty."
@@ -159,7 +164,7 @@ class RowStore:
 
     def _found(self, key: bytes) -> dict[str, np.ndarray] | None:
         """A row from the first place where it is whole: it may have been written anew."""
-        read = (self._files[file].row(row) for file, row in self._places.get(key, []))
+        read = (self._files[file].row(row) for file, row in self._places.of(key))
         return next((row for row in read if row is not None), None)
 
 
@@ -171,7 +176,7 @@ class _RowFile:
         facts = self._file.metadata() or {}
         self.mark = facts.get("identity", "")
         dtypes: dict[str, str] = json.loads(facts["dtypes"])
-        self.keys = [bytes(key) for key in self._file.get_tensor("keys")]
+        self.keys = as_keys(self._file.get_tensor("keys"))
         self._sums = self._file.get_tensor("sums")
         self._starts = {name: self._file.get_tensor(f"{name}.starts") for name in dtypes}
         self._slices = {name: self._file.get_slice(name) for name in dtypes}
@@ -191,7 +196,7 @@ class _RowFile:
             }
         except (OSError, SafetensorError, IndexError):
             return None
-        return found if _checksum(self.keys[row], found) == int(self._sums[row]) else None
+        return found if _checksum(key_at(self.keys, row), found) == int(self._sums[row]) else None
 
 
 def _packed(rows: Mapping[bytes, Mapping[str, np.ndarray]], mark: str) -> bytes:
