@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from distill_core import ranks
 from distill_core.data.batches import Batch, by_length, collate
@@ -31,6 +32,8 @@ TOKENS = 4096
 FLUSH_S = 20.0
 """Rows are written at least this often: so much work is lost at the most."""
 
+_LOCK = ".filling.lock"
+_WAIT_S = 1.0
 _ROWS_AT_ONCE = 256
 _CHECKED_AT_ONCE = 2000
 
@@ -131,9 +134,37 @@ def fill(
     readings = ((cached.training, rows), (cached.scoring, compared), (cached.scoring, own))
     for kept, reading in readings:
         wanted = reading.wanted()
-        found = yield from _missing(kept, wanted)
-        # processes that train together ask about the same rows, whatever each has found
-        missing, headless = ranks.agree(partial(_lacks, cached, found))
+        asked = yield from _fill_one(cached, kept, reading, wanted, teacher)
+        if reading is rows:
+            done.rows, done.asked = len(wanted), asked
+            done.tokens = int(wanted.positions.sum())
+    yield from _prompts(cached, teacher, held_out)
+    stores = {one.mark: one for one in (cached.training.store, cached.scoring.store)}
+    done.bytes = sum(store.size_bytes for store in stores.values())
+    return done
+
+
+def _fill_one(
+    cached: CachedTeacher, kept: Kept, reading: Reading, wanted: Asked, teacher: OnDemandTeacher
+) -> Generator[Event, None, int]:
+    """Ask about what is missing in one store; returns how many rows that were.
+
+    Another run that fills the same store is waited for: what it asks need not be asked again.
+    """
+    missing, headless = yield from _lacking(cached, kept, wanted)
+    if not (missing.any() or headless):
+        return 0
+    lock = FileLock(kept.store.folder / _LOCK, thread_local=False)
+    try:
+        waited = False
+        while not ranks.agree(partial(_taken, lock)):
+            waited = True
+            words = "another run is asking this teacher"
+            yield progress("caching teacher", words, done=0, total=len(wanted))
+            time.sleep(_WAIT_S)
+        if waited:
+            kept.store.reopen()
+            missing, headless = yield from _lacking(cached, kept, wanted)
         if missing.any() or headless:
             reader = Reader(teacher.model, vocab_size=cached.vocab_size)
             if headless:
@@ -141,13 +172,27 @@ def fill(
             yield from _ask(cached, kept, reader, reading, wanted, missing)
             ranks.gather([])  # all have written
             kept.store.reopen()
-        if reading is rows:
-            done.rows, done.asked = len(wanted), int(missing.sum())
-            done.tokens = int(wanted.positions.sum())
-    yield from _prompts(cached, teacher, held_out)
-    stores = {one.mark: one for one in (cached.training.store, cached.scoring.store)}
-    done.bytes = sum(store.size_bytes for store in stores.values())
-    return done
+        return int(missing.sum())
+    finally:
+        lock.release()
+
+
+def _taken(lock: FileLock) -> bool:
+    """Take the lock unless somebody else has it."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+def _lacking(
+    cached: CachedTeacher, kept: Kept, wanted: Asked
+) -> Generator[Event, None, tuple[np.ndarray, bool]]:
+    """Which rows are missing, and whether the heads are."""
+    found = yield from _missing(kept, wanted)
+    # processes that train together ask about the same rows, whatever each has found
+    return ranks.agree(partial(_lacks, cached, found))
 
 
 def _lacks(cached: CachedTeacher, missing: np.ndarray) -> tuple[np.ndarray, bool]:

@@ -8,10 +8,12 @@ nothing of teachers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
 import shutil
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,9 @@ NOTE = "cache.json"
 
 FILE_BYTES = 64_000_000
 """Rows are written in files of about this size."""
+
+BROKEN_AFTER_S = 3600.0
+"""A file that nobody has written to for so long will not be finished."""
 
 _SUFFIX = ".rows.safetensors"
 
@@ -60,6 +65,7 @@ class RowStore:
         self._new: dict[bytes, Mapping[str, np.ndarray]] = {}
         self._new_bytes = 0
         self._agree_on_note()
+        self._remove_broken_writes()
         self.reopen()
 
     def __contains__(self, key: bytes) -> bool:
@@ -74,8 +80,8 @@ class RowStore:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file())
+        """Bytes on disk, without what is being written."""
+        return sum(path.stat().st_size for path in self.folder.glob("[!.]*") if path.is_file())
 
     def read(self, keys: Sequence[bytes]) -> list[dict[str, np.ndarray]]:
         """Arrays of each key, in order.
@@ -127,6 +133,13 @@ class RowStore:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.replace_json(note, self.identity)
+
+    def _remove_broken_writes(self) -> None:
+        """Remove what a write that was killed has left; one that still goes on is younger."""
+        for path in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > BROKEN_AFTER_S:
+                    path.unlink()
 
     def reopen(self) -> None:
         """Learn what other processes have written meanwhile; what was not flushed is kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from distill_core.data.batches import collate
 from distill_core.data.classes import EncodedText
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, TeacherSide
 from distill_core.errors import CacheError, ModelError
+from distill_core.events import Event
 from distill_core.forward.network import Wanted
+from distill_core.generate import Continuation
 from distill_core.losses.sparse import SparseRows
 from distill_core.models.classifiers import with_labels
 from distill_core.recipe import HiddenCache, SampledCache, TopKCache
@@ -81,11 +83,16 @@ def run(
 ) -> Filled:
     asks = {"compared": rows(3, seed=5), "prompts": PROMPTS, "max_new_tokens": 4} | more
     steps = fill(cached, teacher, rows=Reading(items, 0), held_out=Questions(**asks))
+    done = finished(steps)
+    teacher.unload()
+    return done
+
+
+def finished(steps: Generator[Event, None, Filled]) -> Filled:
     while True:
         try:
             assert next(steps)["phase"] == "caching teacher"
         except StopIteration as end:
-            teacher.unload()
             return end.value
 
 
@@ -333,6 +340,34 @@ def test_the_teacher_is_loaded_only_if_something_is_missing(ask: Any, opened: An
     assert (second.rows, second.asked, Counting.loads) == (12, 0, 1)
     more = run(opened(), ask(), [*ROWS, *rows(2, seed=9)])
     assert (more.rows, more.asked, Counting.loads) == (14, 2, 2)
+
+
+def test_two_runs_that_fill_one_cache_at_once_ask_once(
+    ask: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_pass, "TOKENS", 16)
+    monkeypatch.setattr(cache_pass, "_WAIT_S", 0.0)
+    reading, nothing = Reading(ROWS, 0), Questions()
+    one, other = (fill(opened(), ask(), rows=reading, held_out=nothing) for _ in range(2))
+    assert "hidden states" in next(one)["message"]
+    assert "another run" in next(other)["message"]
+    assert "another run" in next(other)["message"]
+    loads = Counting.loads
+    finished(one)
+    filled = finished(other)
+    assert (filled.rows, filled.asked) == (12, 0)
+    assert Counting.loads == loads
+    assert len(list(opened().training.store.folder.glob("*.rows.safetensors"))) == 1
+
+
+def test_answers_of_two_runs_are_kept_beside_each_other(opened: Any) -> None:
+    one, other = opened().said, opened().said
+    one.keep([[1]], [Continuation([5], 2)], 8)
+    other.keep([[9]], [Continuation([6], None)], 8)
+    found = opened().said
+    assert found.read([1], 8) == Continuation([5], 2)
+    assert found.read([9], 8) == Continuation([6], None)
+    assert other.knows([1], 8)
 
 
 def test_held_out_rows_are_scored_by_the_whole_distribution(ask: Any, opened: Any) -> None:
