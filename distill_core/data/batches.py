@@ -46,6 +46,13 @@ class Batch:
         default=None, init=False, repr=False, compare=False
     )
 
+    _unmoved: Batch | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def unmoved(self) -> Batch:
+        """The rows where they were collated: looking at them there makes no device wait."""
+        return self._unmoved or self
+
     @property
     def for_teacher(self) -> Batch:
         """The rows as the teacher reads them."""
@@ -139,6 +146,7 @@ class Batch:
             spans=self.spans.moved(move) if self.spans else None,
         )
         moved._places, moved._real = places, (move(real), lengths)
+        moved._unmoved = self.unmoved
         return moved
 
 

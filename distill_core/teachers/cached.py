@@ -59,6 +59,7 @@ def row_keys(batch: Batch) -> list[bytes]:
 
     Padding, its side and the other rows do not matter.
     """
+    batch = batch.unmoved
     ids = batch.input_ids.cpu().numpy().astype("<i4")
     real = batch.attention_mask.cpu().numpy().astype(bool)
     if isinstance(batch, ClassBatch):
@@ -76,7 +77,7 @@ def row_keys(batch: Batch) -> list[bytes]:
 
 def row_counts(batch: Batch) -> list[int]:
     """How many positions of each row (B,) are asked about."""
-    counts: list[int] = batch.supervised.sum(1).tolist()
+    counts: list[int] = batch.unmoved.supervised.sum(1).tolist()
     return counts
 
 

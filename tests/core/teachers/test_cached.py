@@ -23,7 +23,7 @@ from distill_core.recipe import HiddenCache, SampledCache, TopKCache
 from distill_core.teachers import cache_pass
 from distill_core.teachers.cache_pass import Filled, Questions, Reading, fill
 from distill_core.teachers.cache_store import RowStore
-from distill_core.teachers.cached import CachedTeacher, row_keys
+from distill_core.teachers.cached import CachedTeacher, row_counts, row_keys
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.mixture import Mixture
 from distill_core.teachers.on_demand import OnDemandTeacher
@@ -251,6 +251,14 @@ def test_c10_the_targets_are_the_same_however_the_pass_went(
     )
     again = opened(KINDS[kind])
     assert torch.equal(values(again.view(everything)), values(one.view(everything)))
+
+
+def test_a_batch_on_a_device_is_looked_up_without_reading_it_there() -> None:
+    texts = [EncodedText([1, 7 + n, 9, 2], [0, 0, 1, 1], n, True, False) for n in range(3)]
+    for asked in (batch([4, 0, 5]), batch([0, 2], texts)):
+        away = asked.to("meta").to("meta")  # nothing can be read from there
+        assert row_keys(away) == row_keys(asked)
+        assert row_counts(away) == row_counts(asked)
 
 
 def test_a_row_that_was_never_asked_is_an_error_not_a_guess(ask: Any, opened: Any) -> None:
