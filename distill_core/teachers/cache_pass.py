@@ -207,7 +207,7 @@ def _missing(kept: Kept, wanted: Asked) -> Generator[Event, None, np.ndarray]:
         if number % _CHECKED_AT_ONCE == 0:
             words = "checking what the teacher has said"
             yield progress("caching teacher", words, done=number, total=len(there))
-        missing[place] = not kept.store.is_whole(key_at(wanted.keys, place))
+        missing[place] = not kept.store.is_whole(key_at(wanted.keys, int(place)))
     return missing
 
 

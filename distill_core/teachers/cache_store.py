@@ -93,9 +93,10 @@ class RowStore:
 
     def is_whole(self, key: bytes) -> bool:
         """Whether a row can be read as it was written; where it cannot, it is forgotten."""
-        if self._found(key) is None:
-            self._places.forget(key)
-        return key in self
+        if self._found(key) is not None:
+            return True
+        self._places.forget(key)
+        return key in self._new
 
     def add(self, key: bytes, arrays: Mapping[str, np.ndarray]) -> None:
         """Take a row; it is written with those after it, at the latest by `flush`."""
@@ -162,18 +163,17 @@ class RowStore:
     def _row(self, key: bytes) -> dict[str, np.ndarray]:
         if key in self._new:
             return dict(self._new[key])
-        if key not in self:
-            raise CacheError(
-                f"A row is not in the teacher cache {self.folder.name}: the teacher was never "
-                "asked about it.\nResume the run, which asks; or leave teacher_cache empty."
-            )
-        found = self._found(key)
-        if found is None:
+        if (found := self._found(key)) is not None:
+            return found
+        if key in self:
             raise CacheError(
                 f"A row of the teacher cache {self.folder.name} is damaged: its checksum is "
                 "another.\nResume the run: the row is asked for again."
             )
-        return found
+        raise CacheError(
+            f"A row is not in the teacher cache {self.folder.name}: the teacher was never "
+            "asked about it.\nResume the run, which asks; or leave teacher_cache empty."
+        )
 
     def _found(self, key: bytes) -> dict[str, np.ndarray] | None:
         """A row from the first place where it is whole: it may have been written anew."""
