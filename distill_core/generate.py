@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from distill_core.forward.growing_rows import GrowingRows
 from distill_core.halving import Room, in_halves
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SHRINK_AT = 0.75
 """Finished rows leave the batch once no more than this share of it goes on."""
+
+PART = 256
+"""Tokens whose shares are summed together where one is drawn."""
 
 Stream = tuple[int, ...]
 """Names one prompt's random numbers, together with the seed."""
@@ -43,7 +46,7 @@ class Continuation:
         return self.ids if self.stop is None else [*self.ids, self.stop]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate_steps(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
@@ -57,8 +60,8 @@ def generate_steps(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield per step the next ids (B,) and which rows were still open before it, (B,) bool.
 
-    Prompts are padded on the left and masked; positions count real tokens only, so that a
-    prompt's answer does not depend on its neighbours. Ends when every row has met a stop id.
+    A prompt's answer does not depend on its neighbours (`GrowingRows`). Ends when every row has met
+    a stop id.
 
     Args:
         model: A causal language model, in eval mode.
@@ -72,14 +75,7 @@ def generate_steps(
             never chosen.
     """
     device = next(model.parameters()).device
-    longest = max(len(prompt) for prompt in prompts)
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for index, prompt in enumerate(prompts):
-        ids[index, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[index, longest - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    rows = GrowingRows(model, prompts)
     stops = torch.tensor(sorted(stop_ids) or [-1], device=device)
     # generators of their own: sampling must not move the random state of training
     streams = streams or [(place,) for place in range(len(prompts))]
@@ -87,32 +83,19 @@ def generate_steps(
     is_open = torch.ones(len(prompts), dtype=torch.bool, device=device)
     lines = torch.arange(len(prompts), device=device)
     """Which prompt each row of the model's batch is: finished ones leave it now and then."""
-    cache: Any = None
     for _ in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        chosen = _choose(output.logits[:, -1, :vocab_size], sampling_temperature, random)
+        chosen = _choose(rows.logits()[:, :vocab_size], sampling_temperature, random)
         yield torch.zeros_like(is_open, dtype=torch.long).index_copy(0, lines, chosen), is_open
         goes_on = is_open[lines] & ~torch.isin(chosen, stops)
         is_open = torch.zeros_like(is_open).index_copy(0, lines, goes_on)
         left = int(goes_on.sum())
         if left == 0:
             return
-        mask = functional.pad(mask, (0, 1), value=1)
-        positions = positions[:, -1:] + 1
-        if left <= SHRINK_AT * len(lines) and hasattr(cache, "batch_select_indices"):
+        rows.grow(chosen)
+        if left <= SHRINK_AT * len(lines) and rows.can_shrink:
             kept = goes_on.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            chosen, mask, positions, lines = (x[kept] for x in (chosen, mask, positions, lines))
-            random = [random[row] for row in kept.tolist()]
-        ids = chosen[:, None]
+            rows.shrink(kept)
+            lines, random = lines[kept], [random[row] for row in kept.tolist()]
 
 
 def continuations(
@@ -201,11 +184,37 @@ def generate(
 def _choose(
     logits: Tensor, sampling_temperature: float, random: Sequence[np.random.Generator]
 ) -> Tensor:
-    """Next ids (B,) from `logits[B, V]`: one number of each row's stream picks by its share."""
+    """Next ids (B,) from `logits[B, V]`: one number of each row's stream picks by its share.
+
+    Shares are summed in parts of the vocabulary first, then inside the one part that was met; only
+    the numbers drawn go to the device.
+    """
     if sampling_temperature == 0:
         return logits.argmax(-1)
-    shares = (logits.float().cpu() / sampling_temperature).softmax(-1).double().cumsum(-1)
-    drawn = torch.tensor([stream.random() for stream in random], dtype=torch.float64)
-    # the first id whose sum of shares is above the number drawn: never one of share 0
-    place = torch.searchsorted(shares, (drawn * shares[:, -1])[:, None], right=True)[:, 0]
-    return place.clamp(max=logits.shape[-1] - 1).to(logits.device)
+    # MPS has no float64
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64
+    drawn = torch.tensor([[stream.random()] for stream in random], dtype=wide)
+    shares = logits.float() / sampling_temperature
+    shares.sub_(shares.amax(-1, keepdim=True)).exp_()  # their sum may be anything
+    vocabulary = shares.shape[1]
+    whole = vocabulary - vocabulary % PART
+    parts = shares[:, :whole].unflatten(1, (-1, PART)).sum(-1)
+    parts = torch.cat([parts, shares[:, whole:].sum(-1, keepdim=True)], 1).to(wide)
+    sums = parts.cumsum(-1)
+    number = drawn.to(logits.device) * sums[:, -1:]
+    part = _first_above(sums, number)
+    left = number - (sums - parts).gather(1, part)
+    ids = part * PART + torch.arange(PART, device=logits.device)
+    inside = shares.gather(1, ids.clamp(max=vocabulary - 1)).masked_fill(ids >= vocabulary, 0)
+    chosen = part * PART + _first_above(inside.to(wide).cumsum(-1), left)
+    return chosen[:, 0].clamp(max=vocabulary - 1)
+
+
+def _first_above(sums: Tensor, number: Tensor) -> Tensor:
+    """Place (B, 1) of the first of ascending `sums[B, N]` above `number[B, 1]`: never of share 0.
+
+    Rounding may bring the number to the last sum or below 0; the nearest place with a share then.
+    """
+    place = torch.searchsorted(sums, number.clamp(min=0), right=True)
+    last = torch.searchsorted(sums, sums[:, -1:].contiguous())
+    return place.minimum(last).clamp(max=sums.shape[1] - 1)

@@ -60,6 +60,12 @@ class Batch:
     """How both sides' supervised tokens meet; None: one by one."""
     _places: Tensor | None = field(default=None, init=False, repr=False, compare=False)
     _real: Real | None = field(default=None, init=False, repr=False, compare=False)
+    _unmoved: Batch | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def unmoved(self) -> Batch:
+        """The rows where they were collated: looking at them there makes no device wait."""
+        return self._unmoved or self
 
     @property
     def for_teacher(self) -> Batch:
@@ -164,6 +170,7 @@ class Batch:
             spans=self.spans.moved(move) if self.spans else None,
         )
         moved._places, moved._real = move(self.places), self.real.moved(move)
+        moved._unmoved = self.unmoved
         return moved
 
 

@@ -241,7 +241,8 @@ def _read(path: Path) -> dict[str, _Answer]:
     """Stored answers by row key; a last line that was cut short is left out."""
     known: dict[str, _Answer] = {}
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        # `splitlines` would also cut at line separators inside a text
+        for line in path.read_text(encoding="utf-8").split("\n"):
             try:
                 answer = _Answer(*json.loads(line))
             except (ValueError, TypeError):

@@ -8,10 +8,12 @@ nothing of teachers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
 import shutil
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +25,16 @@ from safetensors.numpy import save
 
 from distill_core import files
 from distill_core.errors import CacheError, DiskFullError
+from distill_core.teachers.cache_index import Places, as_keys, key_at
 
 NOTE = "cache.json"
 """What the folder's name is a hash of, in plain words."""
 
 FILE_BYTES = 64_000_000
 """Rows are written in files of about this size."""
+
+BROKEN_AFTER_S = 3600.0
+"""A file that nobody has written to for so long will not be finished."""
 
 _SUFFIX = ".rows.safetensors"
 
@@ -55,22 +61,27 @@ class RowStore:
         self.mark = identity_hash(identity)
         self.folder = root / self.mark
         self._files: list[_RowFile] = []
-        self._places: dict[bytes, list[tuple[int, int]]] = {}
+        self._places = Places()
         self._new: dict[bytes, Mapping[str, np.ndarray]] = {}
         self._new_bytes = 0
         self._agree_on_note()
+        self._remove_broken_writes()
         self.reopen()
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._places or key in self._new
+        return key in self._new or bool(self._places.of(key))
 
     def __len__(self) -> int:
         return len(self._places) + len(self._new)
 
+    def known(self, keys: np.ndarray) -> np.ndarray:
+        """Bool (R,): which of `keys[R]` (`cache_index.as_keys`) are on disk."""
+        return self._places.known(keys)
+
     @property
     def size_bytes(self) -> int:
-        """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.folder.glob("*") if path.is_file())
+        """Bytes on disk, without what is being written."""
+        return sum(path.stat().st_size for path in self.folder.glob("[!.]*") if path.is_file())
 
     def read(self, keys: Sequence[bytes]) -> list[dict[str, np.ndarray]]:
         """Arrays of each key, in order.
@@ -82,9 +93,10 @@ class RowStore:
 
     def is_whole(self, key: bytes) -> bool:
         """Whether a row can be read as it was written; where it cannot, it is forgotten."""
-        if self._found(key) is None:
-            self._places.pop(key, None)
-        return key in self
+        if self._found(key) is not None:
+            return True
+        self._places.forget(key)
+        return key in self._new
 
     def add(self, key: bytes, arrays: Mapping[str, np.ndarray]) -> None:
         """Take a row; it is written with those after it, at the latest by `flush`."""
@@ -123,11 +135,19 @@ class RowStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.replace_json(note, self.identity)
 
+    def _remove_broken_writes(self) -> None:
+        """Remove what a write that was killed has left; one that still goes on is younger."""
+        for path in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > BROKEN_AFTER_S:
+                    path.unlink()
+
     def reopen(self) -> None:
         """Learn what other processes have written meanwhile; what was not flushed is kept."""
-        self._files, self._places = [], {}
+        self._files, self._places = [], Places()
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             self._take(path)
+        self._places.sort()
 
     def _take(self, path: Path) -> None:
         """Learn which rows a file has; one that was cut or damaged as a whole has none."""
@@ -137,29 +157,27 @@ class RowStore:
             return
         if found.mark != self.mark:
             raise _foreign(self.folder, f"{path.name} is of another teacher or setting")
+        self._places.add(found.keys, len(self._files))
         self._files.append(found)
-        for row, key in enumerate(found.keys):
-            self._places.setdefault(key, []).append((len(self._files) - 1, row))
 
     def _row(self, key: bytes) -> dict[str, np.ndarray]:
         if key in self._new:
             return dict(self._new[key])
-        if key not in self._places:
-            raise CacheError(
-                f"A row is not in the teacher cache {self.folder.name}: the teacher was never "
-                "asked about it.\nResume the run, which asks; or leave teacher_cache empty."
-            )
-        found = self._found(key)
-        if found is None:
+        if (found := self._found(key)) is not None:
+            return found
+        if key in self:
             raise CacheError(
                 f"A row of the teacher cache {self.folder.name} is damaged: its checksum is "
                 "another.\nResume the run: the row is asked for again."
             )
-        return found
+        raise CacheError(
+            f"A row is not in the teacher cache {self.folder.name}: the teacher was never "
+            "asked about it.\nResume the run, which asks; or leave teacher_cache empty."
+        )
 
     def _found(self, key: bytes) -> dict[str, np.ndarray] | None:
         """A row from the first place where it is whole: it may have been written anew."""
-        read = (self._files[file].row(row) for file, row in self._places.get(key, []))
+        read = (self._files[file].row(row) for file, row in self._places.of(key))
         return next((row for row in read if row is not None), None)
 
 
@@ -171,7 +189,7 @@ class _RowFile:
         facts = self._file.metadata() or {}
         self.mark = facts.get("identity", "")
         dtypes: dict[str, str] = json.loads(facts["dtypes"])
-        self.keys = [bytes(key) for key in self._file.get_tensor("keys")]
+        self.keys = as_keys(self._file.get_tensor("keys"))
         self._sums = self._file.get_tensor("sums")
         self._starts = {name: self._file.get_tensor(f"{name}.starts") for name in dtypes}
         self._slices = {name: self._file.get_slice(name) for name in dtypes}
@@ -191,7 +209,7 @@ class _RowFile:
             }
         except (OSError, SafetensorError, IndexError):
             return None
-        return found if _checksum(self.keys[row], found) == int(self._sums[row]) else None
+        return found if _checksum(key_at(self.keys, row), found) == int(self._sums[row]) else None
 
 
 def _packed(rows: Mapping[bytes, Mapping[str, np.ndarray]], mark: str) -> bytes:

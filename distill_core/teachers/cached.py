@@ -60,6 +60,7 @@ def row_keys(batch: Batch) -> list[bytes]:
 
     Padding, its side and the other rows do not matter.
     """
+    batch = batch.unmoved
     ids = batch.input_ids.cpu().numpy().astype("<i4")
     real = batch.attention_mask.cpu().numpy().astype(bool)
     if isinstance(batch, ClassBatch):
@@ -77,7 +78,7 @@ def row_keys(batch: Batch) -> list[bytes]:
 
 def row_counts(batch: Batch) -> list[int]:
     """How many positions of each row (B,) are asked about."""
-    counts: list[int] = batch.supervised.sum(1).tolist()
+    counts: list[int] = batch.unmoved.supervised.sum(1).tolist()
     return counts
 
 
@@ -154,8 +155,9 @@ class CachedTeacher:
 
         self.training = kept(settings)
         whole = isinstance(settings, HiddenCache)
-        # held-out rows are few: they are scored by the whole distribution, whatever is learnt from
-        self.scoring = self.training if whole else kept(HiddenCache())
+        # held-out rows are few: they are scored by the whole distribution, whatever is learnt from,
+        # in a format that holds every number
+        self.scoring = self.training if whole else kept(HiddenCache(precision="fp32"))
         self.said = Said(self.scoring.store.folder / _SAID)
         self._heads: Heads | None = None
 

@@ -86,14 +86,18 @@ class Mixture(nn.Module):
     def forward(
         self, *, past_key_values: Sequence[Any] | None = None, **inputs: Any
     ) -> MixtureOutput:
-        """Mixed log-probabilities (B, T, V) as logits, and each member's own cache."""
+        """Mixed log-probabilities (B, T, V) as logits, and each member's own cache.
+
+        No cache at all where a member keeps none: it will have to read everything again.
+        """
         caches = past_key_values or [None] * len(self.members)
         outputs = [
             member(past_key_values=cache, **inputs)
             for member, cache in zip(self.members, caches, strict=True)
         ]
         logits = mixed((one.logits[..., : self.vocab_size] for one in outputs), self.weights)
-        return MixtureOutput(logits, [getattr(one, "past_key_values", None) for one in outputs])
+        kept = [getattr(one, "past_key_values", None) for one in outputs]
+        return MixtureOutput(logits, None if None in kept else kept)
 
     def num_parameters(self) -> int:
         """Weights of all members together."""
@@ -103,6 +107,6 @@ class Mixture(nn.Module):
 class MixtureOutput:
     """What `Mixture` returns, under the names of a causal language model's output."""
 
-    def __init__(self, logits: Tensor, past_key_values: list[Any]) -> None:
+    def __init__(self, logits: Tensor, past_key_values: list[Any] | None) -> None:
         self.logits = logits
         self.past_key_values = past_key_values

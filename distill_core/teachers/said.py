@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from distill_core import files
 from distill_core.errors import CacheError
 from distill_core.generate import Continuation
@@ -23,8 +25,7 @@ class Said:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        known = files.read_json(path)
-        self._known: dict[str, Any] = known if known.pop("sum", None) == _text_sum(known) else {}
+        self._known = self._read()
 
     def knows(self, prompt: list[int], max_new_tokens: int) -> bool:
         """Whether an answer is kept."""
@@ -43,10 +44,17 @@ class Said:
     def keep(
         self, prompts: Sequence[list[int]], answers: Sequence[Continuation], max_new_tokens: int
     ) -> None:
-        """Write answers beside those that are there."""
+        """Write answers beside those that are there, another run's of this moment included."""
         for prompt, answer in zip(prompts, answers, strict=True):
             self._known[_asked(prompt, max_new_tokens)] = [answer.ids, answer.stop]
-        files.replace_json(self.path, self._known | {"sum": _text_sum(self._known)})
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            self._known = self._read() | self._known
+            files.replace_json(self.path, self._known | {"sum": _text_sum(self._known)})
+
+    def _read(self) -> dict[str, Any]:
+        """What the file holds; nothing where it is damaged."""
+        known = files.read_json(self.path)
+        return known if known.pop("sum", None) == _text_sum(known) else {}
 
 
 def _asked(prompt: list[int], max_new_tokens: int) -> str:

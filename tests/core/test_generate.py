@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill_core.generate import Continuation, continuations, generate
+from distill_core.generate import Continuation, _choose, _first_above, continuations, generate
 
 PROMPTS = [[5], [6, 7, 8], [9, 10, 11, 12, 13], [4, 4]]
 
@@ -130,3 +130,75 @@ def test_a_continuation_knows_whether_and_how_it_ended(model: Any) -> None:
     ended = continuations(model, [[5]], stop_ids={free[2]}, max_new_tokens=6)[0]
     assert ended.stop == free[2]
     assert ended.with_stop == free[: free.index(free[2]) + 1]
+
+
+class Draws:
+    """A stream of random numbers that gives the same one again and again."""
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def random(self) -> float:
+        return self.number
+
+
+EDGES = [0.0, 1e-300, 0.3, 0.9999999, float(np.nextafter(1, 0)), 1.0]
+"""Numbers drawn, up to the 1 that rounding may bring."""
+
+
+@pytest.mark.parametrize("vocab_size", [3, 255, 256, 257, 1000])
+def test_a_token_of_probability_0_is_never_drawn(vocab_size: int) -> None:
+    random = np.random.default_rng(vocab_size)
+    for share in (1, vocab_size // 3, vocab_size - 1):
+        logits = torch.full((len(EDGES), vocab_size), -torch.inf)
+        some = torch.from_numpy(random.permutation(vocab_size)[:share])
+        logits[:, some] = torch.from_numpy(random.normal(size=share) * 3).float()
+        chosen = _choose(logits, 0.8, [Draws(number) for number in EDGES])  # type: ignore[misc]
+        assert torch.isin(chosen, some).all()
+        assert int(chosen[0]) == int(some.min())
+        assert int(chosen[-1]) == int(some.max())
+
+
+def test_a_number_that_rounding_brought_below_0_meets_the_first_share() -> None:
+    sums, numbers = torch.tensor([[0.0, 0.0, 0.4, 0.4, 1.0, 1.0]] * 3), [[-1e-9], [0.4], [1.0]]
+    assert _first_above(sums, torch.tensor(numbers)).tolist() == [[2], [4], [4]]
+
+
+@pytest.mark.parametrize("vocab_size", [5, 256, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_token_drawn_is_where_the_sum_of_shares_passes_the_number(
+    vocab_size: int, dtype: torch.dtype
+) -> None:
+    random = np.random.default_rng(0)
+    logits = torch.from_numpy(random.normal(size=(200, vocab_size)) * 4).to(dtype)
+    before, numbers = logits.clone(), random.random(200)
+    chosen = _choose(logits, 1.3, [Draws(number) for number in numbers])  # type: ignore[misc]
+    shares = np.exp(logits.double().numpy() / 1.3)
+    shares /= shares.sum(1, keepdims=True)
+    sums = shares.cumsum(1)
+    up_to = np.take_along_axis(sums, chosen[:, None].numpy(), axis=1)[:, 0]
+    share = np.take_along_axis(shares, chosen[:, None].numpy(), axis=1)
+    assert (numbers < up_to + 1e-6).all()
+    assert (numbers >= up_to - share[:, 0] - 1e-6).all()
+    assert torch.equal(logits, before), "the model's own numbers stay"
+
+
+def test_a_model_in_training_can_write_between_its_steps(tiny_llama: Callable[..., Any]) -> None:
+    def gradients(writes: bool) -> list[torch.Tensor]:
+        model = tiny_llama(layers=2, seed=3)
+        # its frequencies are a buffer that is made anew while it reads more than 8 tokens
+        model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+        model.config.max_position_embeddings = 8
+        model = type(model)(model.config).train()
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        if writes:
+            continuations(model.eval(), PROMPTS, stop_ids=set(), max_new_tokens=12)
+            model.train()
+        ids = torch.arange(3, 23)[None]
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    for one, other in zip(gradients(True), gradients(False), strict=True):
+        torch.testing.assert_close(one, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,13 @@ def test_a_pass_that_was_cut_short_goes_on_to_the_same_answers(
     teacher.asked.clear()
     assert texts(ask(teacher, folder=tmp_path / "b", **sampled)) == texts(whole)
     assert not teacher.asked
+
+
+def test_separators_inside_an_answer_do_not_cut_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    said = module._Answer("row", "one\u2028two\u2029three\u0085four\r\nfive\x0bsix", True, None)
+    module._append(path, [said, replace(said, row="next")])
+    assert module._read(path) == {"row": said, "next": replace(said, row="next")}
 
 
 def test_c12_answering_leaves_mode_gradients_and_random_state_alone(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -185,3 +187,17 @@ def test_a_full_disk_is_told_before_and_while_it_is_written(
     monkeypatch.undo()
     assert_whole(RowStore(tmp_path, WHO), range(3))
     assert store.size_bytes > 0
+
+
+def test_what_a_killed_write_left_is_not_counted_and_goes(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    size = store.size_bytes
+    old, young = (store.folder / f".{name}.rows.safetensors.123.tmp" for name in ("a", "b"))
+    for path in (old, young):
+        path.write_bytes(bytes(1000))
+    hour_ago = time.time() - cache_store.BROKEN_AFTER_S - 1
+    os.utime(old, (hour_ago, hour_ago))
+    assert store.size_bytes == size
+    assert_whole(RowStore(tmp_path, WHO), range(6))
+    assert not old.exists()
+    assert young.exists(), "somebody may still be writing it"

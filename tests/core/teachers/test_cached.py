@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ from distill_core.data.batches import collate
 from distill_core.data.classes import EncodedText
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, TeacherSide
 from distill_core.errors import CacheError, ModelError
+from distill_core.events import Event
 from distill_core.forward.network import Wanted
+from distill_core.generate import Continuation
 from distill_core.losses.sparse import SparseRows
 from distill_core.models.classifiers import with_labels
 from distill_core.recipe import HiddenCache, SampledCache, TopKCache
 from distill_core.teachers import cache_pass
 from distill_core.teachers.cache_pass import Filled, Questions, Reading, fill
 from distill_core.teachers.cache_store import RowStore
-from distill_core.teachers.cached import CachedTeacher, row_keys
+from distill_core.teachers.cached import CachedTeacher, row_counts, row_keys
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.mixture import Mixture
 from distill_core.teachers.on_demand import OnDemandTeacher
@@ -81,11 +83,16 @@ def run(
 ) -> Filled:
     asks = {"compared": rows(3, seed=5), "prompts": PROMPTS, "max_new_tokens": 4} | more
     steps = fill(cached, teacher, rows=Reading(items, 0), held_out=Questions(**asks))
+    done = finished(steps)
+    teacher.unload()
+    return done
+
+
+def finished(steps: Generator[Event, None, Filled]) -> Filled:
     while True:
         try:
             assert next(steps)["phase"] == "caching teacher"
         except StopIteration as end:
-            teacher.unload()
             return end.value
 
 
@@ -201,6 +208,19 @@ def test_numbers_too_large_for_the_format_are_told(ask: Any, opened: Any, tiny_l
     run(opened(HiddenCache(precision="bf16")), ask(model))
 
 
+@pytest.mark.parametrize("kind", ["top_k", "sampled"])
+def test_held_out_rows_are_scored_exactly_whatever_is_learnt_from(
+    ask: Any, opened: Any, tiny_llama: Any, kind: str
+) -> None:
+    model = tiny_llama(seed=1)
+    model.model.norm.weight.data[:] = 1e6  # more than fp16 holds
+    model.lm_head.weight.data.div_(1e6)
+    cached = opened(KINDS[kind])
+    run(cached, ask(model))
+    asked = batch([0, 2], rows(3, seed=5))
+    torch.testing.assert_close(cached.logits(asked), ask(model).logits(asked), atol=1e-5, rtol=0)
+
+
 # --- C10 ------------------------------------------------------------------------------------------
 
 
@@ -231,6 +251,14 @@ def test_c10_the_targets_are_the_same_however_the_pass_went(
     )
     again = opened(KINDS[kind])
     assert torch.equal(values(again.view(everything)), values(one.view(everything)))
+
+
+def test_a_batch_on_a_device_is_looked_up_without_reading_it_there() -> None:
+    texts = [EncodedText([1, 7 + n, 9, 2], [0, 0, 1, 1], n, True, False) for n in range(3)]
+    for asked in (batch([4, 0, 5]), batch([0, 2], texts)):
+        away = asked.to("meta").to("meta")  # nothing can be read from there
+        assert row_keys(away) == row_keys(asked)
+        assert row_counts(away) == row_counts(asked)
 
 
 def test_a_row_that_was_never_asked_is_an_error_not_a_guess(ask: Any, opened: Any) -> None:
@@ -320,6 +348,34 @@ def test_the_teacher_is_loaded_only_if_something_is_missing(ask: Any, opened: An
     assert (second.rows, second.asked, Counting.loads) == (12, 0, 1)
     more = run(opened(), ask(), [*ROWS, *rows(2, seed=9)])
     assert (more.rows, more.asked, Counting.loads) == (14, 2, 2)
+
+
+def test_two_runs_that_fill_one_cache_at_once_ask_once(
+    ask: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_pass, "TOKENS", 16)
+    monkeypatch.setattr(cache_pass, "_WAIT_S", 0.0)
+    reading, nothing = Reading(ROWS, 0), Questions()
+    one, other = (fill(opened(), ask(), rows=reading, held_out=nothing) for _ in range(2))
+    assert "hidden states" in next(one)["message"]
+    assert "another run" in next(other)["message"]
+    assert "another run" in next(other)["message"]
+    loads = Counting.loads
+    finished(one)
+    filled = finished(other)
+    assert (filled.rows, filled.asked) == (12, 0)
+    assert Counting.loads == loads
+    assert len(list(opened().training.store.folder.glob("*.rows.safetensors"))) == 1
+
+
+def test_answers_of_two_runs_are_kept_beside_each_other(opened: Any) -> None:
+    one, other = opened().said, opened().said
+    one.keep([[1]], [Continuation([5], 2)], 8)
+    other.keep([[9]], [Continuation([6], None)], 8)
+    found = opened().said
+    assert found.read([1], 8) == Continuation([5], 2)
+    assert found.read([9], 8) == Continuation([6], None)
+    assert other.knows([1], 8)
 
 
 def test_held_out_rows_are_scored_by_the_whole_distribution(ask: Any, opened: Any) -> None:
