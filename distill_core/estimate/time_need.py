@@ -113,12 +113,24 @@ def forward_flops(shape: PretrainedConfig, tokens: float, predicted: float, leng
     return tokens * (2 * body + attention) + predicted * 2 * table
 
 
-def measured_tokens_per_s(key: str, history: Sequence[Mapping[str, Any]]) -> float | None:
-    """Speed of the newest earlier stage that trained the same networks in the same way."""
-    for item in history:
-        if item["stage"] == key and item["tokens_per_s"] > 0:
-            return float(item["tokens_per_s"])
-    return None
+def measured_s(
+    stage: PlannedStage, rows: Lengths, key: str, history: Sequence[Mapping[str, Any]]
+) -> float | None:
+    """Seconds of a stage's steps, by the newest stage that trained the same networks the same way.
+
+    An earlier run's speed is that of all its steps. A dry step's leaves out what the student writes
+    itself: `own_answers_s` of a batch, whose rows have `own_row_tokens`. None: nothing is alike.
+    """
+    alike = (one for one in history if one["stage"] == key and one["tokens_per_s"] > 0)
+    found = next(alike, None)
+    if found is None:
+        return None
+    batch = stage.settings.optim.global_batch_size
+    plain = own = batch * rows.mean / found["tokens_per_s"]
+    if "own_answers_s" in found:
+        own = found["own_answers_s"] + batch * found["own_row_tokens"] / found["tokens_per_s"]
+    share = getattr(stage.settings, "on_policy_fraction", 0.0)
+    return float(stage.total_steps * (plain + share * (own - plain)))
 
 
 def stage_keys(stages: Sequence[PlannedStage]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distill_core import dry_step, estimate
+from distill_core import dry_rows, dry_step, estimate
 from distill_core.checks import check_machine
 from distill_core.data.formats import Row
 from distill_core.errors import DataError, OutOfMemory
@@ -73,9 +73,33 @@ def test_every_stage_is_measured_at_two_sizes(
     assert 0 < small["tokens"] <= large["tokens"]
     assert large["peak_bytes"] >= found["held_bytes"] > 0
     assert found["tokens_per_s"] > 0
+    assert "own_answers_s" not in found
     assert found["micro_batch_size"] == recipe.stages[0].optim.micro_batch_size
     assert files_of(tiny_teacher_dir) == before, "the teacher's weights"
     assert not list(folder.rglob("student/*")), "nothing that was trained is saved"
+
+
+def test_what_the_student_writes_itself_is_timed_and_forecast(make: Make, tmp_path: Path) -> None:
+    recipe = make("stages.0.on_policy_fraction=0.5", "stages.0.student_answers.max_new_tokens=48")
+    told = dry_step.measured(recipe, tmp_path / "dry")
+    (found,) = told["stages"]
+    assert found["own_answers_s"] > 0
+    assert 5 < found["own_row_tokens"] < 64
+
+    def forecast(share: float, **changed: float) -> dict[str, Any]:
+        dry = told | {"stages": [found | changed]}
+        return estimate.estimate(make(f"stages.0.on_policy_fraction={share}"), dry=dry)
+
+    plain, half, always = (forecast(share)["training_s"] for share in (0, 0.5, 1))
+    work = estimate.Work(recipe)
+    row = found["own_row_tokens"] - work.rows(work.stages[0]).mean
+    own = found["own_answers_s"] + 8 * row / found["tokens_per_s"]
+    assert always - plain == pytest.approx(50 * own, abs=0.02)
+    assert half == pytest.approx((plain + always) / 2, abs=0.02)
+    slower = forecast(1, own_answers_s=found["own_answers_s"] + 1)
+    assert slower["training_s"] == pytest.approx(always + 50, abs=0.02)
+    assert slower["time_s"][0] > forecast(1)["time_s"][0] + 30
+    assert slower["memory_bytes"] == forecast(1)["memory_bytes"]
 
 
 def test_a_stage_that_follows_another_is_measured_with_its_model(
@@ -111,11 +135,11 @@ def test_the_longest_rows_and_a_draw_of_the_others_all_with_answers(make: Make) 
         return Row(tuple(messages), None, f"row {words}")  # type: ignore[arg-type]
 
     rows = [row(n, answered=n % 2 == 0) for n in range(1, 101)]
-    chosen = dry_step.few_rows(rows, plan(make(), labelled=50, unlabelled=50), seed=0)
+    chosen = dry_rows.few_rows(rows, plan(make(), labelled=50, unlabelled=50), seed=0)
     assert [one.origin for one in chosen[:8]] == [f"row {n}" for n in range(100, 92, -1)]
     assert len(chosen) == 8 + 8
     assert all(one.response for one in chosen)
-    assert dry_step.few_rows(
+    assert dry_rows.few_rows(
         [row(3, answered=False)], plan(make(), labelled=0, unlabelled=1), seed=0
     )
 
