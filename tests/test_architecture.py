@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 GROUPS = {
     "facts": "recipe errors events files runs steps.schedule intervals scores tasks "
     "models.cache_folder probe",
-    "names": "models device peak starter ranks",
+    "names": "models device environment peak starter ranks",
     "parts": "losses teachers students data forward generate halving",
     "loop": "trainer steps dry_step dry_rows pipeline stages checkpoints scoring evaluate "
     "conclusions comparing softening self_test export harness starter.build starter.tokenizer "

@@ -188,7 +188,8 @@ class Work:
         Where dry steps were taken, baselines, of which there are none, are reckoned from them.
         """
         speed = self._speed()
-        keys = time_need.stage_keys(self.stages)
+        precision = "bf16" if self.bf16 else "fp32"
+        keys = time_need.stage_keys(self.stages, device=self.device.type, precision=precision)
         dry = [
             {**self.dry[stage.index], "stage": key}
             for stage, key in zip(self.stages, keys, strict=True)
