@@ -105,6 +105,20 @@ def test_lora_trains_what_peft_would(make: Make, tiny_teacher_dir: Path) -> None
     assert estimate.estimate(recipe)["memory_bytes"]["optimiser"] == 8 * trained
 
 
+def test_rows_beyond_those_in_memory_take_hardly_any(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def context(rows: int) -> int:
+        facts = row_facts.DataFacts(rows, rows, 0, 100)
+        monkeypatch.setattr(estimate, "data_facts", lambda data, task: facts)
+        return int(estimate.estimate(make())["memory_bytes"]["context"])
+
+    few, ten_thousand, million = (context(rows) for rows in (1000, 10_000, 1_000_000))
+    assert ten_thousand - few == pytest.approx(7192 * 2500, rel=0.01)
+    # `growth.json`: 552.8 and 584.0 MB
+    assert million - ten_thousand == pytest.approx(31e6, rel=0.1)
+
+
 def test_activations_and_loss_grow_with_the_micro_batch(make: Make) -> None:
     def need(size: int) -> dict[str, int]:
         recipe = make(f"stages.0.optim={{micro_batch_size: {size}, global_batch_size: 65536}}")
