@@ -6,7 +6,9 @@ all, for time, every one of them with an answer. Knows no models.
 
 from __future__ import annotations
 
+import heapq
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,21 +24,28 @@ PARTS_OF_A_STEP = 8
 def few_rows(rows: Sequence[Any], stages: Sequence[PlannedStage], *, seed: int) -> list[Any]:
     """The longest rows, then a draw of all: enough of both for a step of any stage.
 
-    Rows without an answer get that of another row, since a teacher's would take long to write.
+    Rows without an answer get that of another row, since a teacher's would take long to write. All
+    rows are read once, and none is kept that is not chosen.
     """
     optims = [stage.settings.optim for stage in stages]
     most = max(min(one.global_batch_size, 2 * one.micro_batch_size) for one in optims)
     drawn = max(timed_rows(one.global_batch_size, one.micro_batch_size) for one in optims)
-    by_length = sorted(rows, key=_characters, reverse=True)[:most]
+    lengths, answered = array("Q"), array("Q")
+    for place, row in enumerate(rows):
+        lengths.append(_characters(row))
+        if isinstance(row, Row) and row.response:
+            answered.append(place)
+    everywhere = range(len(rows))
+    by_length = heapq.nlargest(most, everywhere, key=lengths.__getitem__)
     chance = random.Random(seed)
-    chosen = [*by_length, *chance.sample(list(rows), min(drawn, len(rows)))]
-    answers = [row.response for row in rows if isinstance(row, Row) and row.response]
-    return [
-        row
-        if isinstance(row, TextRow) or row.labelled
-        else _answered(row, chance.choice(answers) if answers else None)
-        for row in chosen
-    ]
+    places = [*by_length, *chance.sample(everywhere, min(drawn, len(rows)))]
+
+    def with_answer(row: Any) -> Any:
+        if isinstance(row, TextRow) or row.labelled:
+            return row
+        return _answered(row, rows[chance.choice(answered)].response if answered else None)
+
+    return [with_answer(rows[place]) for place in places]
 
 
 def timed_rows(global_batch_size: int, micro_batch_size: int) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from distill_core import dry_rows, dry_step, estimate
 from distill_core.checks import check_machine
 from distill_core.data.formats import Row
+from distill_core.data.spooled import Spooled
 from distill_core.errors import DataError, OutOfMemory
 from distill_core.estimate import dry_process
 from distill_core.forward.network import Network
@@ -142,6 +146,46 @@ def test_the_longest_rows_and_a_draw_of_the_others_all_with_answers(make: Make) 
     assert dry_rows.few_rows(
         [row(3, answered=False)], plan(make(), labelled=0, unlabelled=1), seed=0
     )
+
+
+def test_of_many_rows_only_the_chosen_ones_are_kept(make: Make) -> None:
+    """Tens of thousands lie on the disk: a list of all would be as large as if they did not."""
+
+    def row(number: int) -> Row:
+        content = f"question {number} " + "word " * (number % 50)
+        messages = [{"role": "user", "content": content}]
+        messages += [{"role": "assistant", "content": f"answer {number}"}] if number % 3 else []
+        return Row(tuple(messages), None, f"row {number}")  # type: ignore[arg-type]
+
+    rows = Spooled(map(row, range(20_000)))
+    stages = plan(make(), labelled=1, unlabelled=1)
+    tracemalloc.start()
+    chosen = dry_rows.few_rows(rows, stages, seed=3)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # of each row its length and place; the rows themselves take some 10 MB
+    assert most < 4e6
+    assert chosen == _few_of_a_list(list(rows), seed=3)
+
+
+def _few_of_a_list(rows: list[Row], *, seed: int) -> list[Row]:
+    """The eight longest, eight at random, and answers of anybody: as said, with all in memory."""
+    longest = sorted(rows, key=lambda row: -sum(len(one["content"]) for one in row.messages or ()))
+    chance = random.Random(seed)
+    chosen = [*longest[:8], *chance.sample(rows, 8)]
+    answers = [row.response for row in rows if row.response]
+    return [
+        row
+        if row.response
+        else replace(
+            row,
+            messages=(
+                *row.prompt_messages,
+                {"role": "assistant", "content": chance.choice(answers)},
+            ),
+        )
+        for row in chosen
+    ]
 
 
 # --- in a process of its own ----------------------------------------------------------------------
