@@ -2,20 +2,21 @@
 
 In: a folder with `recipe.json`. Out: `measured.json` beside it: for each stage the peak of memory
 at two sizes of a micro-batch, and the seconds of a step. The stages are those of a run, with its
-models, losses, teacher and device; the rows are the longest ones and a draw of the others. Nothing
-but the folder is written, and the models that are trained are this process's own copies.
+models, losses, teacher and device; the rows are the longest ones and a draw of the others. Where a
+student writes its own answers, it writes a batch of them too. Nothing but the folder is written,
+and the models that are trained are this process's own copies.
 """
 
 from __future__ import annotations
 
 import gc
-import random
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ import psutil
 import torch
 
 from distill_core import device, files, models, peak
-from distill_core.data.classes import TextRow
-from distill_core.data.formats import Row
 from distill_core.data.grouping import computed_tokens, parts_of
+from distill_core.data.on_policy import ANSWERS_AT_ONCE
 from distill_core.data.sources import Prepared, prepare
+from distill_core.data.tokenize import Encoded
+from distill_core.dry_rows import few_rows, timed_rows
 from distill_core.errors import DistillError, ModelError, OutOfMemory, is_out_of_memory
 from distill_core.events import Event, event
 from distill_core.pipeline import classes_of
@@ -38,11 +40,11 @@ from distill_core.trainer import TrainingStage, train
 
 RECIPE, MEASURED = "recipe.json", "measured.json"
 
-PARTS_OF_A_STEP = 8
-"""A timed step has at most so many micro-batches; larger ones are reckoned from it."""
-
 STEPS_TIMED, SECONDS_TIMED = 6, 3.0
 """Timing ends after so many steps, or once they took so long together."""
+
+OWN_ANSWERS_TIMED = 5
+"""How often a batch is written, if there is time: it takes as long as its longest answer."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,46 +127,6 @@ def _short(stage: PlannedStage, rows: int) -> PlannedStage:
     return replace(stage, settings=settings, total_steps=-(-rows // size) + 1, rows=rows)
 
 
-# --- which rows -----------------------------------------------------------------------------------
-
-
-def few_rows(rows: Sequence[Any], stages: Sequence[PlannedStage], *, seed: int) -> list[Any]:
-    """The longest rows, then a draw of all: enough of both for a step of any stage.
-
-    Rows without an answer get that of another row, since a teacher's would take long to write.
-    """
-    optims = [stage.settings.optim for stage in stages]
-    most = max(min(one.global_batch_size, 2 * one.micro_batch_size) for one in optims)
-    drawn = max(_timed_rows(one.global_batch_size, one.micro_batch_size) for one in optims)
-    by_length = sorted(rows, key=_characters, reverse=True)[:most]
-    chance = random.Random(seed)
-    chosen = [*by_length, *chance.sample(list(rows), min(drawn, len(rows)))]
-    answers = [row.response for row in rows if isinstance(row, Row) and row.response]
-    return [
-        row
-        if isinstance(row, TextRow) or row.labelled
-        else _answered(row, chance.choice(answers) if answers else None)
-        for row in chosen
-    ]
-
-
-def _timed_rows(global_batch_size: int, micro_batch_size: int) -> int:
-    return min(global_batch_size, PARTS_OF_A_STEP * micro_batch_size)
-
-
-def _characters(row: Any) -> int:
-    if isinstance(row, TextRow):
-        return len(row.text or "") + len(row.text_pair or "")
-    return len(row.text or "") + sum(len(one["content"]) for one in row.messages or ())
-
-
-def _answered(row: Row, answer: str | None) -> Row:
-    """The row with somebody's answer; with its own words where nobody has answered anything."""
-    prompt = row.prompt_messages
-    words = answer or " ".join(prompt[-1]["content"].split()[:24]) or "yes"
-    return replace(row, messages=(*prompt, {"role": "assistant", "content": words}))
-
-
 # --- in the place of the training -----------------------------------------------------------------
 
 
@@ -188,7 +150,8 @@ class _Meter:
     last: int
     found: list[dict[str, Any]] = field(default_factory=list)
     """By stage: the points, how many rows fit at once, the most while loading, what was held when
-    all was loaded, tokens per second of a step, and seconds until the first one."""
+    all was loaded, tokens per second of a step, and seconds until the first one; where the student
+    writes its own answers, the seconds of a batch of them, and the mean tokens of such a row."""
     _since: float = field(default_factory=lambda: psutil.Process().create_time())
 
     def train(
@@ -219,7 +182,7 @@ class _Meter:
             parts = parts_of(lengths, size, device=self.device.type, packed=packed)
             tokens = max(computed_tokens(part, lengths, packed=packed) for part in parts)
             points.append(Point(tokens, peak.peak_bytes(self.device)))
-        timed = stage.rows[-_timed_rows(optim.global_batch_size, most) :]
+        timed = stage.rows[-timed_rows(optim.global_batch_size, most) :]
         _, speeds = self._step(stage, timed, allowed, least=3, most=STEPS_TIMED)
         self.found.append(
             {
@@ -230,6 +193,7 @@ class _Meter:
                 "held_bytes": held,
                 "tokens_per_s": statistics.median(speeds[1:]),
                 "start_s": started_s,
+                **self._own_answers(stage, len(timed)),
             }
         )
         self._since = time.time()
@@ -265,6 +229,38 @@ class _Meter:
             raise OutOfMemory("No step could be taken.", field="data.max_seq_len")
         gc.collect()
         return at_once.of(short.optim), speeds
+
+    def _own_answers(self, stage: TrainingStage, count: int) -> dict[str, float]:
+        """Let the student write as many answers as come together, of the last `count` rows.
+
+        Returns the seconds of a whole batch, and the mean tokens of its rows; nothing where the
+        student never writes.
+        """
+        if stage.on_policy is None:
+            return {}
+        batch = stage.optim.global_batch_size
+        last = range(len(stage.rows) - count, len(stage.rows))
+        places = list(islice(cycle(last), min(batch, ANSWERS_AT_ONCE)))
+        given = [stage.rows[place] for place in places]
+        seconds: list[float] = []
+        while len(seconds) < OWN_ANSWERS_TIMED and sum(seconds) < SECONDS_TIMED:
+            device.synchronize(self.device)
+            started = time.perf_counter()
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=stage.mixed_precision == "bf16"
+            ):
+                written = stage.on_policy.write(
+                    stage.student,
+                    step=len(seconds),
+                    rows=places,
+                    given=[row for row in given if isinstance(row, Encoded)],
+                )
+            device.synchronize(self.device)
+            seconds.append(time.perf_counter() - started)
+        return {
+            "own_answers_s": statistics.median(seconds[1:] or seconds) * batch / len(places),
+            "own_row_tokens": statistics.mean(len(row.input_ids) for row in written.rows),
+        }
 
 
 if __name__ == "__main__":

@@ -9,20 +9,17 @@ torch with it, is imported only here, in the child.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
-import platform
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
-from distill_core import files, ranks, runs
+from distill_core import environment, files, ranks, runs
 from distill_core.errors import (
     DiskFullError,
     DistillError,
@@ -155,7 +152,8 @@ def follow(
         told = ended = False
         try:
             recipe = runs.load_recipe(run_dir)
-            _write_environment(run_dir, recipe)
+            # a pipeline that stands in for the real one may do without torch
+            environment.write(run_dir, {} if pipeline else environment.computed_on(recipe))
             run = pipeline or _pipeline_of(run_dir)
             for happening in run(recipe, run_dir, should_stop=should_stop):
                 item = happening
@@ -255,36 +253,6 @@ def _real_pipeline() -> Pipeline:
     from distill_core import pipeline
 
     return pipeline.run
-
-
-_PACKAGES = (
-    *("distill-studio", "torch", "transformers", "accelerate", "peft"),
-    *("datasets", "tokenizers", "safetensors", "numpy"),
-)
-
-
-def _write_environment(run_dir: Path, recipe: Recipe) -> None:
-    """Write down what the run was made with; enough to repeat it."""
-    versions: dict[str, Any] = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    files.replace_json(
-        run_dir / "environment.json",
-        {
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "machine": platform.machine(),
-            "host": platform.node(),
-            "device": recipe.device,
-            "cpu_count": os.cpu_count(),
-            "memory_total_bytes": psutil.virtual_memory().total,
-            "threads": os.environ.get("OMP_NUM_THREADS"),
-            "versions": versions,
-            "command": [sys.executable, *sys.argv],
-            "started_time_s": time.time(),
-        },
-    )
 
 
 if __name__ == "__main__":

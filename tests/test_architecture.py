@@ -22,10 +22,10 @@ ROOT = Path(__file__).parent.parent
 GROUPS = {
     "facts": "recipe errors events files runs steps.schedule intervals scores tasks "
     "models.cache_folder probe",
-    "names": "models device peak starter ranks",
+    "names": "models device environment peak starter ranks",
     "parts": "losses teachers students data forward generate halving",
-    "loop": "trainer steps dry_step pipeline stages checkpoints scoring evaluate conclusions "
-    "comparing softening self_test export harness starter.build starter.tokenizer "
+    "loop": "trainer steps dry_step dry_rows pipeline stages checkpoints scoring evaluate "
+    "conclusions comparing softening self_test export harness starter.build starter.tokenizer "
     "probe.measuring probe.arm_scores",
     "advice": "checks advisor estimate pair_doctor progressive",
     "processes": "supervisor worker processes",

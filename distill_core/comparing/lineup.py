@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from distill_core.teachers.loading import LoadOne
+
 FILE = "lineup.json"
 
 TEACHER, STUDENT = "teacher", "student"
@@ -158,8 +160,13 @@ class Loaded:
     fingerprint: str
 
 
-def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
-    """Load a member in eval mode; raises `RunError`, `ModelError`."""
+def load(
+    run_dir: Path, found: Member, *, device: torch.device, each: LoadOne | None = None
+) -> Loaded:
+    """Load a member in eval mode; raises `RunError`, `ModelError`.
+
+    `each` loads a single network of saved weights; `teachers.loading.load_one` when left out.
+    """
     from distill_core.students import parts
     from distill_core.students.build import build_student, own_folder
     from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
@@ -169,7 +176,7 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
             f"The {found.title} of {run_dir.name} is not saved yet. Wait for the run to finish."
         )
     if found.build is None:
-        return _load_saved(run_dir, found, device=device)
+        return _load_saved(run_dir, found, device=device, each=each)
     source = folder(run_dir, found.source)
     chosen = parts.read(run_dir / found.parts) if found.parts else None
     model = build_student(
@@ -183,7 +190,9 @@ def load(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
     return Loaded(found, model.requires_grad_(False), tokenizer, mark)
 
 
-def _load_saved(run_dir: Path, found: Member, *, device: torch.device) -> Loaded:
+def _load_saved(
+    run_dir: Path, found: Member, *, device: torch.device, each: LoadOne | None
+) -> Loaded:
     """Load weights as they are on disk, in the number format that they taught in."""
     from distill_core.teachers import precision
     from distill_core.teachers.loading import Part, fingerprint, load_network
@@ -195,7 +204,12 @@ def _load_saved(run_dir: Path, found: Member, *, device: torch.device) -> Loaded
     works = precision.refusal(found.precision, device) is None
     chosen = found.precision if works else "fp32"
     model = load_network(
-        parts, precision=chosen, device=device, vocab_size=len(tokenizer), labels=found.labels
+        parts,
+        precision=chosen,
+        device=device,
+        vocab_size=len(tokenizer),
+        labels=found.labels,
+        each=each,
     )
     mark = fingerprint(parts, precision=chosen)
     return Loaded(found, model.requires_grad_(False), tokenizer, mark)

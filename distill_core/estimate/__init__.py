@@ -188,9 +188,10 @@ class Work:
         Where dry steps were taken, baselines, of which there are none, are reckoned from them.
         """
         speed = self._speed()
-        keys = time_need.stage_keys(self.stages)
+        precision = "bf16" if self.bf16 else "fp32"
+        keys = time_need.stage_keys(self.stages, device=self.device.type, precision=precision)
         dry = [
-            {"stage": key, "tokens_per_s": self.dry[stage.index]["tokens_per_s"]}
+            {**self.dry[stage.index], "stage": key}
             for stage, key in zip(self.stages, keys, strict=True)
             if not stage.baseline and stage.index in self.dry
         ]
@@ -198,9 +199,7 @@ class Work:
         for stage, key in zip(self.stages, keys, strict=True):
             networks, rows = self.networks(stage), self.rows(stage)
             formula = time_need.training_s(stage, networks, rows, speed)
-            known = time_need.measured_tokens_per_s(key, [*dry, *history])
-            tokens = stage.total_steps * stage.settings.optim.global_batch_size * rows.mean
-            found.append((formula, tokens / known if known else None))
+            found.append((formula, time_need.measured_s(stage, rows, key, [*dry, *history])))
         if dry:
             ratios = [known / formula for formula, known in found if known is not None]
             share = sum(ratios) / len(ratios)

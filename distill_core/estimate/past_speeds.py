@@ -12,15 +12,17 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from distill_core import runs
+from distill_core import environment, runs
 from distill_core.errors import DistillError
 from distill_core.estimate.time_need import stage_keys
-from distill_core.recipe.plan import plan
+from distill_core.recipe.plan import PlannedStage, plan
 from distill_core.runs import series
 
 _NEWEST = 8
 _ENOUGH_STEPS = 40
 """The first steps of a stage are slower than the rest."""
+_ALL_POINTS = 10**9
+"""A thinned curve keeps the extremes, whose mean is not that of all."""
 
 
 def past_speeds(runs_dir: Path) -> list[dict[str, Any]]:
@@ -43,11 +45,21 @@ def _is_ours(status: dict[str, Any]) -> bool:
 @functools.lru_cache(maxsize=32)
 def _speeds(folder: Path, stamp: int) -> list[dict[str, Any]]:
     recipe = runs.load_recipe(folder)
-    curves, _ = series.read_series(folder, max_points=400)
+    told = {"device": recipe.device, "precision": recipe.precision}
+    meant = environment.read(folder)
+    told = {name: meant.get(name, own) if own == "auto" else own for name, own in told.items()}
+    curves, _ = series.read_series(folder, max_points=_ALL_POINTS)
     stages = plan(recipe, labelled=1, unlabelled=0)
     speeds = []
-    for stage, key in zip(stages, stage_keys(stages), strict=True):
+    for stage, key in zip(stages, stage_keys(stages, **told), strict=True):
         curve = curves.get(f"{stage.index}/tokens_per_s")
         if curve and curve["step"][-1] >= _ENOUGH_STEPS:
-            speeds.append({"stage": key, "tokens_per_s": statistics.median(curve["value"])})
+            speeds.append({"stage": key, "tokens_per_s": _usual(stage, curve["value"])})
     return speeds
+
+
+def _usual(stage: PlannedStage, speeds: list[float]) -> float:
+    """The median; of two kinds of steps, some of them on-policy, what gives the time of all."""
+    if 0 < getattr(stage.settings, "on_policy_fraction", 0.0) < 1:
+        return statistics.harmonic_mean(speeds)
+    return statistics.median(speeds)

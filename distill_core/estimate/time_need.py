@@ -113,18 +113,31 @@ def forward_flops(shape: PretrainedConfig, tokens: float, predicted: float, leng
     return tokens * (2 * body + attention) + predicted * 2 * table
 
 
-def measured_tokens_per_s(key: str, history: Sequence[Mapping[str, Any]]) -> float | None:
-    """Speed of the newest earlier stage that trained the same networks in the same way."""
-    for item in history:
-        if item["stage"] == key and item["tokens_per_s"] > 0:
-            return float(item["tokens_per_s"])
-    return None
+def measured_s(
+    stage: PlannedStage, rows: Lengths, key: str, history: Sequence[Mapping[str, Any]]
+) -> float | None:
+    """Seconds of a stage's steps, by the newest stage that trained the same networks the same way.
+
+    An earlier run's speed is that of all its steps. A dry step's leaves out what the student writes
+    itself: `own_answers_s` of a batch, whose rows have `own_row_tokens`. None: nothing is alike.
+    """
+    alike = (one for one in history if one["stage"] == key and one["tokens_per_s"] > 0)
+    found = next(alike, None)
+    if found is None:
+        return None
+    batch = stage.settings.optim.global_batch_size
+    plain = own = batch * rows.mean / found["tokens_per_s"]
+    if "own_answers_s" in found:
+        own = found["own_answers_s"] + batch * found["own_row_tokens"] / found["tokens_per_s"]
+    share = getattr(stage.settings, "on_policy_fraction", 0.0)
+    return float(stage.total_steps * (plain + share * (own - plain)))
 
 
-def stage_keys(stages: Sequence[PlannedStage]) -> list[str]:
-    """What two stages share when their speeds can be compared: the networks and the adapter.
+def stage_keys(stages: Sequence[PlannedStage], *, device: str, precision: str) -> list[str]:
+    """What two stages share when their speeds can be compared; `precision`: fp32 or bf16.
 
-    A stage that goes on from the one before is the same only where that one is.
+    The device, the networks, what is asked of them, and how many rows come together. A stage that
+    goes on from the one before is the same only where that one is.
     """
     keys: list[str] = []
     before = ""
@@ -133,15 +146,32 @@ def stage_keys(stages: Sequence[PlannedStage]) -> list[str]:
         adapter = settings.adapter.model_dump_json() if settings.adapter else ""
         source = stage.source
         if isinstance(settings, DistillStage):
-            source = "+".join(one.model for one in settings.teachers)
-            source += f"@{settings.teacher_precision}" * (settings.teacher_precision != "auto")
-            if settings.teacher_cache is not None:
-                source += f"#{settings.teacher_cache.kind}"
-            if settings.on_policy_fraction:
-                source += f"~{settings.on_policy_fraction:g}"
-        key = "|".join((stage.kind, source, settings.student.model_dump_json(), adapter))
+            source = _teaching(settings, precision)
+        terms = "+".join(sorted(term.name for term in stage.losses if term.is_active))
+        step = settings.optim.model_dump_json(include=_CHANGE_THE_SPEED)
+        student = settings.student.model_dump_json()
+        key = "|".join((device, precision, stage.kind, source, student, adapter, terms, step))
         if PREVIOUS in (stage.source, getattr(settings.student, "model", None)):
             key = f"{before}>{key}"
         keys.append(key)
         before = before if stage.baseline else key
     return keys
+
+
+_CHANGE_THE_SPEED = {
+    *("global_batch_size", "micro_batch_size"),
+    *("loss_chunk_rows", "compile_loss", "liger_loss"),
+}
+
+
+def _teaching(settings: DistillStage, precision: str) -> str:
+    """Who teaches in a stage, in which number format, and what else makes its steps longer."""
+    found = "+".join(one.model for one in settings.teachers)
+    chosen = settings.teacher_precision
+    found += f"@{precision if chosen == 'auto' else chosen}"
+    if settings.teacher_cache is not None:
+        found += f"#{settings.teacher_cache.model_dump_json()}"
+    if settings.on_policy_fraction:
+        longest = settings.student_answers.max_new_tokens
+        found += f"~{settings.on_policy_fraction:g}*{longest}"
+    return found

@@ -7,7 +7,7 @@ asked (a `Mixture` where there are several), and what identifies it. Trains noth
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from distill_core import models
 from distill_core.teachers import precision as formats
 from distill_core.teachers.int8 import with_int8_layers
 from distill_core.teachers.mixture import Mixture
+
+LoadOne = Callable[[Path, str, torch.device, models.Labels | None], Any]
+"""From a folder, number format, device and classes to a network; see `load_one`."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def load_network(
     vocab_size: int,
     labels: models.Labels | None = None,
     field: str = "",
+    each: LoadOne | None = None,
 ) -> Any:
     """Load one teacher, or several as one `Mixture`, in eval mode.
 
@@ -47,12 +51,13 @@ def load_network(
         vocab_size: Number of ids that the shared tokenizer has.
         labels: The classes that they tell apart; None: they write text.
         field: The recipe's field of the number format, for errors.
+        each: Loads a single teacher; `load_one` when left out.
 
     Raises:
         ModelError: if a folder cannot be loaded, or the number format does not work there.
     """
     formats.require(precision, device, field=field)
-    networks = [_loaded(part.folder, precision, device, labels) for part in parts]
+    networks = [(each or load_one)(part.folder, precision, device, labels) for part in parts]
     if len(networks) == 1:
         return networks[0]
     weights = [part.weight for part in parts]
@@ -86,9 +91,10 @@ def identity(parts: Sequence[Part], *, precision: str, device: torch.device) -> 
     }
 
 
-def _loaded(
+def load_one(
     folder: Path, precision: str, device: torch.device, labels: models.Labels | None
 ) -> Any:
+    """Load a single network in eval mode; raises `ModelError`."""
     if precision in {"fp32", "bf16"}:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         return models.load_model(folder, dtype=dtype, device=device, labels=labels)

@@ -60,6 +60,10 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "pocket_student",
         [_DROP, "stages.0.optim.loss_chunk_rows=0"],
     ),
+    "starter: … on-policy in half of the steps": (
+        "pocket_student",
+        [_DROP, "stages.0.on_policy_fraction=0.5"],
+    ),
     "starter: fine-tune": ("fine_tune", []),
     "starter: fine-tune with LoRA": ("fine_tune_lora", []),
     "smollm2: distil six layers": ("pocket_student", _SIX),

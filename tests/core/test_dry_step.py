@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distill_core import dry_step, estimate
+from distill_core import dry_rows, dry_step, estimate
 from distill_core.checks import check_machine
 from distill_core.data.formats import Row
+from distill_core.data.spooled import Spooled
 from distill_core.errors import DataError, OutOfMemory
 from distill_core.estimate import dry_process
 from distill_core.forward.network import Network
@@ -73,9 +77,33 @@ def test_every_stage_is_measured_at_two_sizes(
     assert 0 < small["tokens"] <= large["tokens"]
     assert large["peak_bytes"] >= found["held_bytes"] > 0
     assert found["tokens_per_s"] > 0
+    assert "own_answers_s" not in found
     assert found["micro_batch_size"] == recipe.stages[0].optim.micro_batch_size
     assert files_of(tiny_teacher_dir) == before, "the teacher's weights"
     assert not list(folder.rglob("student/*")), "nothing that was trained is saved"
+
+
+def test_what_the_student_writes_itself_is_timed_and_forecast(make: Make, tmp_path: Path) -> None:
+    recipe = make("stages.0.on_policy_fraction=0.5", "stages.0.student_answers.max_new_tokens=48")
+    told = dry_step.measured(recipe, tmp_path / "dry")
+    (found,) = told["stages"]
+    assert found["own_answers_s"] > 0
+    assert 5 < found["own_row_tokens"] < 64
+
+    def forecast(share: float, **changed: float) -> dict[str, Any]:
+        dry = told | {"stages": [found | changed]}
+        return estimate.estimate(make(f"stages.0.on_policy_fraction={share}"), dry=dry)
+
+    plain, half, always = (forecast(share)["training_s"] for share in (0, 0.5, 1))
+    work = estimate.Work(recipe)
+    row = found["own_row_tokens"] - work.rows(work.stages[0]).mean
+    own = found["own_answers_s"] + 8 * row / found["tokens_per_s"]
+    assert always - plain == pytest.approx(50 * own, abs=0.02)
+    assert half == pytest.approx((plain + always) / 2, abs=0.02)
+    slower = forecast(1, own_answers_s=found["own_answers_s"] + 1)
+    assert slower["training_s"] == pytest.approx(always + 50, abs=0.02)
+    assert slower["time_s"][0] > forecast(1)["time_s"][0] + 30
+    assert slower["memory_bytes"] == forecast(1)["memory_bytes"]
 
 
 def test_a_stage_that_follows_another_is_measured_with_its_model(
@@ -111,13 +139,53 @@ def test_the_longest_rows_and_a_draw_of_the_others_all_with_answers(make: Make) 
         return Row(tuple(messages), None, f"row {words}")  # type: ignore[arg-type]
 
     rows = [row(n, answered=n % 2 == 0) for n in range(1, 101)]
-    chosen = dry_step.few_rows(rows, plan(make(), labelled=50, unlabelled=50), seed=0)
+    chosen = dry_rows.few_rows(rows, plan(make(), labelled=50, unlabelled=50), seed=0)
     assert [one.origin for one in chosen[:8]] == [f"row {n}" for n in range(100, 92, -1)]
     assert len(chosen) == 8 + 8
     assert all(one.response for one in chosen)
-    assert dry_step.few_rows(
+    assert dry_rows.few_rows(
         [row(3, answered=False)], plan(make(), labelled=0, unlabelled=1), seed=0
     )
+
+
+def test_of_many_rows_only_the_chosen_ones_are_kept(make: Make) -> None:
+    """Tens of thousands lie on the disk: a list of all would be as large as if they did not."""
+
+    def row(number: int) -> Row:
+        content = f"question {number} " + "word " * (number % 50)
+        messages = [{"role": "user", "content": content}]
+        messages += [{"role": "assistant", "content": f"answer {number}"}] if number % 3 else []
+        return Row(tuple(messages), None, f"row {number}")  # type: ignore[arg-type]
+
+    rows = Spooled(map(row, range(20_000)))
+    stages = plan(make(), labelled=1, unlabelled=1)
+    tracemalloc.start()
+    chosen = dry_rows.few_rows(rows, stages, seed=3)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # of each row its length and place; the rows themselves take some 10 MB
+    assert most < 4e6
+    assert chosen == _few_of_a_list(list(rows), seed=3)
+
+
+def _few_of_a_list(rows: list[Row], *, seed: int) -> list[Row]:
+    """The eight longest, eight at random, and answers of anybody: as said, with all in memory."""
+    longest = sorted(rows, key=lambda row: -sum(len(one["content"]) for one in row.messages or ()))
+    chance = random.Random(seed)
+    chosen = [*longest[:8], *chance.sample(rows, 8)]
+    answers = [row.response for row in rows if row.response]
+    return [
+        row
+        if row.response
+        else replace(
+            row,
+            messages=(
+                *row.prompt_messages,
+                {"role": "assistant", "content": chance.choice(answers)},
+            ),
+        )
+        for row in chosen
+    ]
 
 
 # --- in a process of its own ----------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from distill_core import device, estimate, models, runs
+from distill_core import device, environment, estimate, models, runs
 from distill_core.errors import RecipeError
 from distill_core.estimate import memory_need, past_speeds, row_facts, time_need
 from distill_core.models import model_facts
@@ -103,6 +103,20 @@ def test_lora_trains_what_peft_would(make: Make, tiny_teacher_dir: Path) -> None
     stage = {"kind": "fine_tune", "model": str(tiny_teacher_dir), "adapter": {"kind": "lora"}}
     recipe = make("stages.0.adapter.rank=3", stages=[stage])
     assert estimate.estimate(recipe)["memory_bytes"]["optimiser"] == 8 * trained
+
+
+def test_rows_beyond_those_in_memory_take_hardly_any(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def context(rows: int) -> int:
+        facts = row_facts.DataFacts(rows, rows, 0, 100)
+        monkeypatch.setattr(estimate, "data_facts", lambda data, task: facts)
+        return int(estimate.estimate(make())["memory_bytes"]["context"])
+
+    few, ten_thousand, million = (context(rows) for rows in (1000, 10_000, 1_000_000))
+    assert ten_thousand - few == pytest.approx(7192 * 2500, rel=0.01)
+    # `growth.json`: 552.8 and 584.0 MB
+    assert million - ten_thousand == pytest.approx(31e6, rel=0.1)
 
 
 def test_activations_and_loss_grow_with_the_micro_batch(make: Make) -> None:
@@ -295,6 +309,7 @@ def test_a_wrong_model_is_told_as_a_problem(make: Make) -> None:
 def _finished_run(recipe: Recipe, folder: Path, *, tokens_per_s: float, state: str) -> None:
     run_dir = runs.create(recipe, folder)
     status.write(run_dir, status.read(run_dir) | {"state": state})
+    environment.write(run_dir, environment.computed_on(recipe))
     lines = [
         {"type": "step", "stage": 0, "step": n, "metrics": {"tokens_per_s": tokens_per_s}}
         for n in range(1, 51)
@@ -325,6 +340,75 @@ def test_other_shapes_and_unfinished_runs_are_not_compared(make: Make, tmp_path:
     assert past_speeds.past_speeds(tmp_path / "nowhere") == []
 
 
+def _keys(recipe: Recipe, device: str = "cpu", precision: str = "fp32") -> list[str]:
+    stages = plan(recipe, labelled=9, unlabelled=0)
+    return time_need.stage_keys(stages, device=device, precision=precision)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "optim.micro_batch_size=2",
+        "optim.global_batch_size=64",
+        "optim.loss_chunk_rows=0",
+        "optim.compile_loss=true",
+        "optim.liger_loss=false",
+        "losses=[{name: forward_kl}, {name: attention}]",
+        "losses=[{name: forward_kl}]",
+        "teacher_precision=int8",
+        "teacher_cache={kind: hidden}",
+        "on_policy_fraction=0.5",
+        "adapter={kind: lora}",
+    ],
+)
+def test_speeds_are_compared_only_where_steps_are_alike(make: Make, change: str) -> None:
+    assert _keys(make(f"stages.0.{change}")) != _keys(make())
+
+
+def test_what_leaves_a_step_as_long_is_alike(make: Make) -> None:
+    for change in (
+        "optim={max_steps: 7, learning_rate: 1.0e-5}",
+        "losses=[{name: cross_entropy, weight: 3}, {name: forward_kl, temperature: 2}]",
+        "teacher_precision=fp32",
+        "student_answers.max_new_tokens=9",
+    ):
+        assert _keys(make(f"stages.0.{change}")) == _keys(make()), change
+
+
+def test_a_cpu_s_speed_is_not_told_for_an_accelerator(make: Make) -> None:
+    told = {*_keys(make()), *_keys(make(), "cuda"), *_keys(make(), "cpu", "bf16")}
+    assert len(told) == 3
+
+
+def test_what_auto_meant_is_read_from_the_run(make: Make, tmp_path: Path) -> None:
+    recipe = make("device=auto")
+    folder = tmp_path / "runs"
+    _finished_run(recipe, folder, tokens_per_s=1000.0, state="finished")
+    (run_dir,) = runs.folders(folder)
+    (run_dir / environment.FILE).unlink()
+    (unknown,) = past_speeds.past_speeds(folder)
+    assert unknown["stage"] not in _keys(recipe)
+    past_speeds._speeds.cache_clear()
+    environment.write(run_dir, {"device": "cuda", "precision": "bf16"})
+    (known,) = past_speeds.past_speeds(folder)
+    assert [known["stage"]] == _keys(recipe, "cuda", "bf16")
+    assert environment.computed_on(make()) == {"device": "cpu", "precision": "fp32"}
+
+
+def test_own_answers_in_some_steps_count_in_an_earlier_run_s_speed(
+    make: Make, tmp_path: Path
+) -> None:
+    recipe = make("stages.0.on_policy_fraction=0.25")
+    folder = tmp_path / "runs"
+    _finished_run(recipe, folder, tokens_per_s=1000.0, state="finished")
+    (run_dir,) = runs.folders(folder)
+    lines = (run_dir / "events.jsonl").read_text().splitlines()[:48]
+    lines[::4] = [line.replace("1000.0", "100.0") for line in lines[::4]]
+    (run_dir / "events.jsonl").write_text("\n".join(lines) + "\n")
+    (told,) = past_speeds.past_speeds(folder)
+    assert told["tokens_per_s"] == pytest.approx(1 / (0.75 / 1000 + 0.25 / 100))
+
+
 def test_a_stage_that_goes_on_from_another_needs_the_same_one_before(
     make: Make, tiny_teacher_dir: Path, tiny_student_dir: Path, tmp_path: Path
 ) -> None:
@@ -332,10 +416,7 @@ def test_a_stage_that_goes_on_from_another_needs_the_same_one_before(
     second |= {"student": {"init": "layer_drop", "layers": 1}}  # type: ignore[dict-item]
     large = {"kind": "fine_tune", "model": str(tiny_teacher_dir)}
     small = {"kind": "fine_tune", "model": str(tiny_student_dir)}
-    keys = [
-        time_need.stage_keys(plan(make(stages=[first, second]), labelled=9, unlabelled=0))
-        for first in (large, small, large)
-    ]
+    keys = [_keys(make(stages=[first, second])) for first in (large, small, large)]
     assert keys[0] == keys[2]
     assert keys[0][1] != keys[1][1]
 

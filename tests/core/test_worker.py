@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from distill_core import files, runs, worker
+from distill_core import device, files, runs, worker
 from distill_core.errors import (
     DataError,
     DiskFullError,
@@ -84,6 +84,14 @@ def test_the_environment_is_written_down(run_dir: Path) -> None:
     assert written["cpu_count"] == os.cpu_count()
     assert set(written["versions"]) >= {"torch", "transformers"}
     assert written["command"]
+
+
+def test_it_says_what_auto_meant_here(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_pipeline_of", lambda run_dir: pretend.pipeline)
+    worker.work(run_dir)
+    written = files.read_json(run_dir / "environment.json")
+    assert written["device"] == device.pick_device("auto").type
+    assert written["precision"] in {"fp32", "bf16"}
 
 
 def test_nothing_temporary_is_left(run_dir: Path) -> None:
