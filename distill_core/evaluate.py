@@ -7,8 +7,9 @@ Every score that is a mean over rows has a 95 % interval; what the scores add up
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from distill_core.data.sources import load_rows, prepare
 from distill_core.data.tokenize import stop_token_ids
 from distill_core.device import pick_device
 from distill_core.errors import DataError, DistillError, RunError
-from distill_core.events import Event, progress
+from distill_core.events import Event, progress, result_of
 from distill_core.recipe import FileSource, Recipe
 from distill_core.scores import TASK_METRICS
 from distill_core.scoring import (
@@ -84,7 +85,8 @@ def evaluate_members(
             max_new_tokens=recipe.evaluation.max_new_tokens,
         )
     for number, found in enumerate(members):
-        yield progress("evaluating", found.title, done=number, total=len(members))
+        words = partial(progress, "evaluating", done=number, total=len(members))
+        yield words(found.title)
         loaded = lineup.load(run_dir, found, device=device)
         if validity is None:
             _score_classifier(scored, loaded, rows, recipe)
@@ -97,7 +99,8 @@ def evaluate_members(
             metric=metric,
             teacher_tokenizer=tokenizer_for(scored.teacher_tokenizer, loaded.tokenizer),
         )
-        _score_member(scored, loaded, held_out, validity)
+        for doing in _score_member(scored, loaded, held_out, validity):
+            yield words(f"{found.title}: {doing}")
     yield progress("evaluating", "all models", done=len(members), total=len(members))
     if store:
         files.replace_json(run_dir / ROWS_FILE, {"metric": metric, "rows": scored.rows})
@@ -118,13 +121,16 @@ def evaluate_members(
 
 def _score_member(
     scored: _Scored, loaded: lineup.Loaded, held_out: HeldOut, validity: Validity
-) -> None:
-    """Score one member; the teacher stays in memory for those that come after it."""
+) -> Iterator[str]:
+    """Score one member, and say what comes next; the teacher stays for those that come after it."""
     found = loaded.member
     known = scored.teacher if held_out.comparable else None
     teacher = for_student(known, scored.teacher_tokenizer, loaded.tokenizer)
+    yield "probabilities"
     tokens = score_tokens(loaded.model, held_out, teacher=teacher)
+    yield "answers"
     answers = answer_prompts(loaded.model, held_out)
+    yield "speed"
     timings = measure_speed(loaded.model, held_out)
     scored.timed[found.key] = (timings.new_tokens, timings.seconds)
     score: dict[str, Any] = {
@@ -135,6 +141,7 @@ def _score_member(
         **_answer_scores(answers, held_out, validity),
     }
     if teacher is not None:
+        yield "what it writes itself"
         score |= score_own_samples(loaded.model, held_out, teacher=teacher)
     elif scored.teacher is not None:
         score["note"] = "other tokens than the teacher's: no KL, no agreement"
@@ -244,7 +251,7 @@ def evaluate_run(
     chosen = chosen[: rows or recipe.evaluation.final_rows]
     asked = [row.content_hash for row in chosen]
     trained_on = set(asked).intersection(row.content_hash for row in prepared.train)
-    steps = evaluate_members(
+    scored = evaluate_members(
         run_dir,
         chosen,
         data_facts={
@@ -256,12 +263,7 @@ def evaluate_run(
         device=pick_device(recipe.device),
         store=False,
     )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: dict[str, Any] = end.value
-            return result
+    return result_of(scored)
 
 
 def _renewed_verdict(stored: dict[str, Any], run_dir: Path, recipe: Recipe) -> dict[str, Any]:

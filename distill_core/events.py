@@ -7,9 +7,11 @@ words, which the plots, the command line and the README read. Knows nothing of t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 Event = dict[str, Any]
 """Always `type`, `time_s` (seconds since the epoch); most carry `stage` and `step` too."""
@@ -217,6 +219,16 @@ def event(type: EventType, **fields: Any) -> Event:
 def progress(phase: Phase, message: str, *, done: int = 0, total: int = 0) -> Event:
     """Work that is not a training step: `done` of `total`, 0 of 0 when unknown."""
     return event("progress", phase=phase, message=message, done=done, total=total)
+
+
+def result_of(events: Generator[Event, None, T]) -> T:
+    """What a generator of events returns; the events themselves are not wanted."""
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def rounded(metrics: dict[str, float]) -> dict[str, float]:

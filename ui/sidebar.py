@@ -13,6 +13,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import text, theme
+from ui.run_bar import run_bar
 from ui.state import Page, list_runs
 
 
@@ -59,22 +60,22 @@ def machine_html(machine: dict[str, Any]) -> str:
 
 
 def running_html(runs: list[dict[str, Any]]) -> str:
-    """What is running now and how many wait, or what to do when nothing is."""
+    """What is running now, how many wait or are paused; what to do when nothing is."""
     active = [run for run in runs if run["status"]["state"] in text.ACTIVE_STATES]
     queued = sum(run["status"]["state"] == "queued" for run in active)
     current = next((run for run in active if run["status"]["state"] != "queued"), None)
     head = '<section class="ds-card ds-side" aria-label="Running now"><h2>Running now</h2>'
-    if current is None and not queued:
-        return f'{head}<div class="ds-muted">{escape(text.NOTHING_RUNS)}</div></section>'
+    waits = [run["name"] for run in runs if run["status"]["state"] == "paused"]
     if current is None:
-        return f'{head}<div class="ds-muted">{text.queued(queued)}</div></section>'
+        said = " · ".join(filter(None, (text.queued(queued), text.paused(waits))))
+        return f'{head}<div class="ds-muted">{escape(said or text.NOTHING_RUNS)}</div></section>'
     status = current["status"]
     words = " · ".join(filter(None, (text.phase(status), text.step_of(status))))
-    rest = [text.time_left(status), text.queued(queued)]
+    rest = [text.time_left(status), text.queued(queued), text.paused(waits)]
     return (
         f"{head}<b>{escape(current['name'])}</b>"
         f'<div class="ds-muted">{escape(words)}</div>'
-        + theme.bar(status.get("progress") or 0.0, label=f"Progress of {current['name']}")
+        + run_bar(current["name"], status)
         + f'<div class="ds-small">{escape(" · ".join(filter(None, rest)))}</div></section>'
     )
 

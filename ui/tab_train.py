@@ -16,6 +16,7 @@ import gradio as gr
 
 from distill_core import api
 from ui import plots, text, theme
+from ui.run_bar import run_bar
 from ui.state import Page, list_runs, show_run
 from ui.training import samples
 from ui.training.follow import Followed, follow
@@ -200,15 +201,15 @@ def _only_changes(now: dict[str, Any], last: dict[str, Any], names: list[str]) -
 def run_label(run: dict[str, Any]) -> str:
     """Name a run for the picker: icon, name, state, when."""
     status = run["status"]
-    icon = text.STATE_LOOKS[status["state"]][0]
+    icon, _ = text.look_of(status)
     when = text.when_text(run.get("created_time_s"), now_s=time.time())
-    return f"{icon} {run['name']} · {status['state']} · {when}"
+    return f"{icon} {run['name']} · {text.state(status)} · {when}"
 
 
 def header_html(run: dict[str, Any], *, is_probe: bool = False) -> str:
     """The run's name, phase and progress, and what happens next."""
     status = run["status"]
-    icon, tone = text.STATE_LOOKS[status["state"]]
+    icon, tone = text.look_of(status)
     phase = text.phase(status)
     where = [text.stage_of(status), text.step_of(status), text.time_left(status)]
     if status["state"] == "finished":
@@ -220,10 +221,10 @@ def header_html(run: dict[str, Any], *, is_probe: bool = False) -> str:
         f'<b class="ds-name">{escape(run["name"])}</b>',
         f'<span role="status" aria-live="polite">{chip}</span>',
         f'<span class="ds-muted">{escape(" · ".join(filter(None, where)))}</span></div>',
-        _progress(run["name"], status),
+        run_bar(run["name"], status),
     ]
     said = status.get("message") if status["state"] == "running" else ""
-    advice = said or text.STATE_NEXT.get(status["state"], "")
+    advice = said or text.next_of(status)
     if is_probe and status["state"] == "finished":  # of several students none is the run's
         advice = text.PROBE_NEXT
     if advice and status["state"] not in ("failed", "lost"):
@@ -253,23 +254,6 @@ def error_html(status: dict[str, Any]) -> str:
         lines.append(f"In the recipe: {field}.")
     lines.append(text.STATE_NEXT[status["state"]])
     return theme.alert(text.ERROR_TITLES[status["state"]], "\n".join(filter(None, lines)))
-
-
-def _progress(name: str, status: dict[str, Any]) -> str:
-    """The bar: training steps, or done of total in another phase; moving when that is unknown."""
-    label = f"Progress of {name}"
-    busy_elsewhere = status["state"] == "running" and status.get("phase") not in ("training", "")
-    if busy_elsewhere and not status.get("total"):
-        return (
-            f'<div class="ds-bar ds-waiting" role="progressbar" aria-label="{escape(label)}">'
-            '<span style="background:var(--student)"></span></div>'
-        )
-    share = status.get("progress") or 0.0
-    colour = theme.STUDENT
-    if busy_elsewhere:
-        share = (status.get("done") or 0) / status["total"]
-        colour = theme.TEACHER if status["phase"] == "caching teacher" else theme.STUDENT
-    return theme.bar(share, label=label, colour=colour)
 
 
 def log_html(log: str) -> str:

@@ -5,6 +5,7 @@ In: numbers and a run's status. Out: words. Knows nothing of Gradio.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -95,9 +96,8 @@ STATE_LOOKS: dict[str, tuple[str, str]] = {
 
 STATE_NEXT = {
     "queued": "Waits for the run before it; starts by itself.",
-    "stopping": "Saves a checkpoint, then ends.",
-    "paused": "Saved, and its memory is free. Resume goes on from the last checkpoint.",
-    "stopped": "Saved and ended. Resume goes on from the last checkpoint.",
+    "paused": "Saved, and its memory is free. Resume goes on from there.",
+    "stopped": "Saved and ended. Resume goes on from there.",
     "finished": "Done. Compare the student with its teacher, or export it from Runs.",
     "failed": "Mend what the message names, then resume: it goes on from the last checkpoint.",
     "lost": "Most often it was killed or memory ran out; the end of the log may tell.",
@@ -115,7 +115,40 @@ def phase(status: dict[str, Any]) -> str:
     """What a run is doing, in a word or two."""
     if status["state"] == "running":
         return str(status.get("phase") or "starting")
-    return str(status["state"])
+    return state(status)
+
+
+def state(status: dict[str, Any]) -> str:
+    """A run's state; one that is leaving is `pausing` or `stopping`, as it was asked."""
+    pauses = status.get("pause_asked") and not status.get("stop_asked")
+    return "pausing" if status["state"] == "stopping" and pauses else str(status["state"])
+
+
+def look_of(status: dict[str, Any]) -> tuple[str, str]:
+    """Icon and tone of a run's state."""
+    return STATE_LOOKS["paused" if state(status) == "pausing" else status["state"]]
+
+
+def next_of(status: dict[str, Any]) -> str:
+    """What a run's state comes to, or what to do then."""
+    if status["state"] != "stopping":
+        return STATE_NEXT.get(status["state"], "")
+    saves = status.get("phase") == "training"
+    kept = "Saves a checkpoint" if saves else "Keeps what is done so far"
+    return f"{kept}, then {'gives its memory back' if state(status) == 'pausing' else 'ends'}."
+
+
+def share_of(status: dict[str, Any]) -> float | None:
+    """How far a run is, 0–1: in all steps, or in a phase that counts something else; None: unknown.
+
+    One that was left in such a phase still stands there.
+    """
+    if status.get("phase") in (None, "", "training"):
+        return float(status.get("progress") or 0.0)
+    if status.get("total"):
+        return float((status.get("done") or 0) / status["total"])
+    works = status["state"] in ("running", "stopping")
+    return None if works else float(status.get("progress") or 0.0)
 
 
 def step_of(status: dict[str, Any]) -> str:
@@ -136,10 +169,20 @@ def stage_of(status: dict[str, Any]) -> str:
 
 
 def time_left(status: dict[str, Any]) -> str:
-    """`1 min 20 s left`, or nothing when it is not known or no longer matters."""
+    """`1 min 20 s left`, or nothing when it is not known or no longer matters.
+
+    Only training knows how long all of it takes; another phase tells its own time.
+    """
     if status["state"] != "running" or status.get("eta_s") is None:
         return ""
-    return f"{duration_text(status['eta_s'])} left"
+    whole = status.get("phase") in (None, "", "training")
+    return f"{duration_text(status['eta_s'])} left{'' if whole else ' in this phase'}"
+
+
+def paused(names: Sequence[str]) -> str:
+    """`1 paused: pocket-student`, or nothing; of many, the first two are named."""
+    more = ", …" if len(names) > 2 else ""
+    return f"{len(names)} paused: {', '.join(names[:2])}{more}" if names else ""
 
 
 def queued(count: int) -> str:

@@ -101,8 +101,13 @@ def chip(text: str, tone: Tone = "neutral", icon: str = "") -> str:
     return f'<span class="ds-chip ds-{tone}">{mark}{escape(text)}</span>'
 
 
-def bar(share: float, *, label: str, colour: str = STUDENT) -> str:
-    """A progress bar; `share` 0–1, `label` for screen readers."""
+def bar(share: float | None, *, label: str, colour: str = STUDENT) -> str:
+    """A progress bar; `share` 0–1, None: moving, since nobody knows; `label` for screen readers."""
+    if share is None:
+        return (
+            f'<div class="ds-bar ds-waiting" role="progressbar" aria-label="{escape(label)}">'
+            f'<span style="background:{colour}"></span></div>'
+        )
     percent = 100 * min(1.0, max(0.0, share))
     return (
         f'<div class="ds-bar" role="progressbar" aria-label="{escape(label)}" aria-valuemin="0" '

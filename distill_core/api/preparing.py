@@ -67,6 +67,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     "features"}, "memory_basis": "formula | measured by a dry step", "total_memory_bytes",
     "available_memory_bytes", "fits": bool, "savings": where it does not fit, [{"field", "value",
     "change": in words, "saves_bytes", "fits": bool}], the largest first, "time_s": [low, high],
+    "time_parts": what it goes into, in words, such as ["2,000 steps", "scoring"],
     "training_s": of the optimiser's steps alone, "time_basis": "measured on an earlier run |
     measured by a dry step | formula", "steps",
     "download_bytes", "disk_bytes", "caches": [{"stage", "kind", "bytes_per_token", "tokens",

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from distill_core.events import Event
-from distill_core.runs.recorder import Pace
+from distill_core.runs.pace import Pace, PhasePace
 from distill_core.scores import SCORES
 
 
@@ -193,7 +193,7 @@ class RunDisplay:
         )
         self._task = self._bar.add_task("preparing", total=None, count="", facts="")
         self._phase, self._title, self._steps = "", "", 0
-        self._pace = Pace()
+        self._pace, self._phase_pace = Pace(), PhasePace()
         self._steps_per_stage: list[int] = []
 
     def __enter__(self) -> RunDisplay:
@@ -222,7 +222,9 @@ class RunDisplay:
             if kernels := event.get("loss_kernels"):
                 self.tell(f"  {kernels['words']}")
         elif kind == "progress":
-            self._show(event["phase"], event["message"], event["done"], event["total"])
+            left = self._phase_pace.seconds_left(event)
+            facts = [] if left is None else [f"{duration(left)} left in this phase"]
+            self._show(event["phase"], event["message"], event["done"], event["total"], facts)
         elif kind == "step":
             metrics = event["metrics"]
             facts = [f"{name} {number(metrics[name])}" for name in ("loss",) if name in metrics]

@@ -58,6 +58,7 @@ def estimate(
         "memory_basis": "measured by a dry step" if dry else "formula",
         "savings": [] if total <= available else savings.savings(work),
         "time_s": seconds,
+        "time_parts": time_need.parts(work.stages, answers=any(map(work.answers, work.stages))),
         "training_s": round(work.training_s(history), 2),
         "time_basis": basis + work.assumption(),
         "steps": sum(stage.total_steps for stage in work.stages if not stage.baseline),
@@ -260,20 +261,20 @@ class Work:
         seconds = 0.0
         settings = stage.settings
         if networks.teacher is not None and isinstance(settings, DistillStage):
-            count = self.answers(stage)
-            longest = settings.teacher_answers.max_new_tokens
-            asked = 0.0
-            for one in networks.teachers:
-                asked += time_need.answering_s(
-                    one, rows, speed, count=count, max_new_tokens=longest
-                )
-                if settings.teacher_answers.best_of > 1:  # each answer is read once more
-                    asked += time_need.scoring_s(one, rows, speed, count=count)
+            seconds += time_need.asking_s(
+                networks, rows, speed, count=self.answers(stage), settings=settings.teacher_answers
+            )
             if stage.keeps_teacher:
-                rows_asked = cache_need.rows_asked(stage)
-                for one in networks.teachers:
-                    asked += time_need.scoring_s(one, rows, speed, count=rows_asked)
-            seconds += asked / time_need.gain(networks.precision, speed.device)
+                count = cache_need.rows_asked(stage)
+                seconds += time_need.reading_s(networks, rows, speed, count=count)
+        if stage.text_of is not None:  # all rows in the teacher's words: those with labels, too
+            taught = self.stages[stage.text_of]
+            assert isinstance(taught.settings, DistillStage), "only teachers write text"
+            answered = taught.settings.teacher_answers
+            count = 0 if answered.rows == "all" else self.data.labelled * answered.best_of
+            seconds += time_need.asking_s(
+                self.networks(taught), rows, speed, count=count, settings=answered
+            )
         every = self.recipe.evaluation.every_steps
         shots = 1 + (stage.total_steps // every if every else SHOTS_PER_STAGE)
         count = min(self.recipe.evaluation.rows, max(1, self.data.held_out))

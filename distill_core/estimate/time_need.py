@@ -16,7 +16,7 @@ from distill_core.estimate.memory_need import Networks
 from distill_core.estimate.row_facts import Lengths
 from distill_core.models import model_facts
 from distill_core.models.classifiers import is_classifier
-from distill_core.recipe import PREVIOUS, DistillStage
+from distill_core.recipe import PREVIOUS, DistillStage, TeacherAnswerSettings
 from distill_core.recipe.plan import PlannedStage
 
 if TYPE_CHECKING:
@@ -97,6 +97,31 @@ def answering_s(
     return seconds + batches * length * shape.num_hidden_layers * 2 * LAYER_OVERHEAD_S[speed.device]
 
 
+def asking_s(
+    networks: Networks,
+    rows: Lengths,
+    speed: Speed,
+    *,
+    count: int,
+    settings: TeacherAnswerSettings,
+) -> float:
+    """Seconds in which all teachers write `count` answers, and read each where it has rivals."""
+    written = sum(
+        answering_s(one, rows, speed, count=count, max_new_tokens=settings.max_new_tokens)
+        for one in networks.teachers
+    )
+    seconds = written / gain(networks.precision, speed.device)
+    if settings.best_of > 1:
+        seconds += reading_s(networks, rows, speed, count=count)
+    return seconds
+
+
+def reading_s(networks: Networks, rows: Lengths, speed: Speed, *, count: int) -> float:
+    """Seconds in which all teachers read `count` rows with their answers."""
+    seconds = sum(scoring_s(one, rows, speed, count=count) for one in networks.teachers)
+    return seconds / gain(networks.precision, speed.device)
+
+
 def scoring_s(shape: PretrainedConfig, rows: Lengths, speed: Speed, *, count: int) -> float:
     """Seconds in which a model reads `count` rows with their answers."""
     return speed.forward_s(shape, count * rows.mean, count * rows.answer, rows.mean)
@@ -111,6 +136,20 @@ def forward_flops(shape: PretrainedConfig, tokens: float, predicted: float, leng
     tables = 1 if getattr(shape, "tie_word_embeddings", False) else 2
     body = model_facts.parameters(shape) - tables * table
     return tokens * (2 * body + attention) + predicted * 2 * table
+
+
+def parts(stages: Sequence[PlannedStage], *, answers: bool) -> list[str]:
+    """What a run's time goes into, in words, in the order in which it comes."""
+    own = sum(stage.total_steps for stage in stages if not stage.baseline)
+    baselines = [stage.total_steps for stage in stages if stage.baseline]
+    writes = answers or any(stage.text_of is not None for stage in stages)
+    found = ["the teacher's answers"] if writes else []
+    found += ["the teacher's cache"] if any(stage.keeps_teacher for stage in stages) else []
+    found.append(f"{own:,} steps")
+    if baselines:
+        many = f"{len(baselines)} baselines" if len(baselines) > 1 else "baseline"
+        found.append(f"{many} {sum(baselines):,} steps")
+    return [*found, "scoring"]
 
 
 def measured_s(

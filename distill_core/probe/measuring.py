@@ -251,21 +251,14 @@ class _Measuring:
             only=only or {lineup.STUDENT},
         )
         for happening in events:
-            leaves = happening["type"] == "run_stopped"
-            if not leaves:
+            if happening["type"] != "run_stopped":
                 yield happening
-            # no step asks while a teacher answers; what it has said is kept
-            if leaves or (happening["type"] == "progress" and ranks.agree(self._is_late)):
-                asked = ranks.agree(self._should_stop)
-                self._cut_short = not asked
-                if asked:
-                    reason = "paused" if asked == "pause" else "stopped"
-                    here = happening if leaves else event("run_stopped", stage=0, step=0)
-                    self.stopped = here | {"reason": reason}
-                return
-
-    def _is_late(self) -> bool:
-        return bool(self._should_stop()) or self.left_s <= 0
+                continue
+            asked = ranks.agree(self._should_stop)
+            self._cut_short = not asked
+            if asked:
+                reason = "paused" if asked == "pause" else "stopped"
+                self.stopped = happening | {"reason": reason}
 
     def last_words(self) -> Event:
         """The event that ends a probe which was asked to stop; its time is stored before."""

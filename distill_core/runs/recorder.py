@@ -18,6 +18,7 @@ from distill_core import files
 from distill_core.events import Event
 from distill_core.runs import journal, run_control
 from distill_core.runs import status as run_status
+from distill_core.runs.pace import Pace, PhasePace
 from distill_core.runs.status import Status
 from distill_core.scores import TASK_METRICS
 
@@ -36,7 +37,7 @@ class Recorder:
         self.summary = files.read_json(run_dir / "summary.json")
         self._journal = journal.Journal(run_dir)
         self._samples: journal.Journal | None = None
-        self._pace = Pace()
+        self._pace, self._phase_pace = Pace(), PhasePace()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         """Held by whoever writes the status; never asked for while `_lock` is held."""
@@ -128,25 +129,6 @@ class Recorder:
         self._samples.append(event)
 
 
-class Pace:
-    """Seconds per step of the stage that is trained now, measured in this process."""
-
-    def __init__(self) -> None:
-        self._stage = -1
-        self._first = (0, 0.0)
-
-    def seconds_left(self, event: Event, steps_per_stage: list[int]) -> float | None:
-        """Forecast from a `step` event; None until two steps of a stage have been seen."""
-        now, stage, step = time.monotonic(), event["stage"], event["step"]
-        if stage != self._stage:
-            self._stage, self._first = stage, (step, now)
-        taken = step - self._first[0]
-        if taken <= 0:
-            return None
-        left = sum(steps_per_stage[stage:]) - step
-        return max(0.0, left * (now - self._first[1]) / taken)
-
-
 # --- what each type of event changes; True: write the status at once ------------------------------
 
 
@@ -201,8 +183,7 @@ def _progress(recorder: Recorder, event: Event) -> bool:
     changed |= event["message"] != recorder.status["message"]
     for key in ("phase", "message", "done", "total"):
         recorder.status[key] = event[key]
-    if changed and event["phase"] == "caching teacher":
-        recorder.status["eta_s"] = None
+    recorder.status["eta_s"] = recorder._phase_pace.seconds_left(event)
     return changed
 
 
@@ -262,7 +243,8 @@ _SUMMED_UP = ("cross_entropy", "tokens_per_s", "rows_per_s", "bytes")
 
 
 def _run_stopped(recorder: Recorder, event: Event) -> bool:
-    return recorder.end("paused" if event.get("reason") == "paused" else "stopped", phase="")
+    # the phase stays: it tells how far the run has come
+    return recorder.end("paused" if event.get("reason") == "paused" else "stopped")
 
 
 def _run_failed(recorder: Recorder, event: Event) -> bool:

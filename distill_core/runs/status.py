@@ -110,7 +110,8 @@ def current(run_dir: Path) -> Status:
     written = status["state"]
     status["state"] = state_of(status, is_alive(status), age_s)
     if status["state"] == "stopping":
-        status["message"] = "Saving, then " + ("stopping" if status["stop_asked"] else "pausing")
+        kept = "Saving" if status["phase"] == "training" else "Keeping what is done"
+        status["message"] = f"{kept}, then {'stopping' if status['stop_asked'] else 'pausing'}"
     elif status["state"] == "lost" and written == "running":
         status["message"] = ended_unexpectedly(status)
     elif status["state"] == "running" and age_s > LOST_AFTER_S:

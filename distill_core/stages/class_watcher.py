@@ -6,12 +6,13 @@ events, as `watcher.py` gives for models that write. Changes nothing of the trai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
-from distill_core.events import Event, event
+from distill_core.events import Event, event, progress
 from distill_core.scoring.classes import ClassScores, HeldOutTexts, score_classes, score_teacher
+from distill_core.stages.watcher import UNTRAINED
 from distill_core.teachers.base import Teacher
 from distill_core.teachers.cache_pass import Questions
 from distill_core.teachers.trimmed import whole
@@ -44,10 +45,15 @@ class ClassWatcher:
         """What the teacher is asked; a classifier answers no prompts."""
         return Questions(compared=self.held_out.encoded, own=self.teacher_held_out.encoded)
 
-    def look(self, step: int) -> Iterator[Event]:
-        """Yield one `evaluation` event, then one `sample` event for each fixed text."""
+    def look(self, step: int) -> Generator[Event, None, None]:
+        """Yield one `evaluation` event, then one `sample` event for each fixed text.
+
+        Before the first step `progress` comes before them.
+        """
         if not self.held_out.rows:
             return
+        if step == 0:
+            yield progress("evaluating", UNTRAINED)
         ours = score_classes(self.network, self.held_out, teacher=self.teacher)
         metrics = ours.as_metrics()
         if self.teacher is not None:

@@ -8,7 +8,7 @@ held-out rows. The one place where a stage asks which task it is.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from distill_core.data.on_policy import OnPolicy
 from distill_core.data.spooled import Chosen, Spooled
 from distill_core.data.tokenize import encode_prompt, stop_token_ids
 from distill_core.errors import DataError, ModelError
+from distill_core.events import Event, progress, result_of
 from distill_core.losses.objective import Objective
 from distill_core.models import Labels, model_facts
 from distill_core.models.classifiers import check_teacher
@@ -35,6 +36,9 @@ from distill_core.teachers.trimmed import tokenizer_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+ROWS_BETWEEN_WORDS = 1000
+"""So many rows are read before it is told how far that is."""
 
 
 def encode_rows(
@@ -54,6 +58,27 @@ def encode_rows(
         DataError: if no row is left.
         ModelError: if the terms cannot compare such a pair.
     """
+    events = rows_read(
+        rows,
+        student,
+        teacher=teacher,
+        objective=objective,
+        max_seq_len=max_seq_len,
+        classes=classes,
+    )
+    return result_of(events)
+
+
+def rows_read(
+    rows: Sequence[Row],
+    student: PreTrainedTokenizerBase,
+    *,
+    teacher: PreTrainedTokenizerBase,
+    objective: Objective,
+    max_seq_len: int,
+    classes: Labels | None = None,
+) -> Generator[Event, None, tuple[Sequence[Row], Sequence[Any]]]:
+    """As `encode_rows`, with `progress` on the way."""
     teacher = tokenizer_for(teacher, student)
     read = (
         reader(student, teacher, by_text=objective.by_text, by_id=objective.by_id)
@@ -62,6 +87,8 @@ def encode_rows(
     )
     places, encoded = array("q"), Spooled[Any]()
     for place, row in enumerate(rows):
+        if place % ROWS_BETWEEN_WORDS == 0:
+            yield progress("preparing", "tokenizing", done=place, total=len(rows))
         item = read(row, max_seq_len)
         if item is not None and item.supervised_tokens:
             places.append(place)

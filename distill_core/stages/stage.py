@@ -28,6 +28,7 @@ from distill_core.recipe import PREVIOUS, PretrainedStudent, Recipe, Student
 from distill_core.recipe.plan import PlannedStage, student_origin
 from distill_core.stages import asking, reading
 from distill_core.stages.learner import make_learner
+from distill_core.stages.stopping import Left, alone, heed, heeded, together
 from distill_core.steps import loss_kernels
 from distill_core.steps.rows_at_once import FILE as ROWS_AT_ONCE
 from distill_core.steps.rows_at_once import RowsAtOnce
@@ -78,6 +79,25 @@ def run_stage(
     this: Run, stage: PlannedStage, should_stop: Callable[[], str | None]
 ) -> Generator[Event, None, bool]:
     """Train one stage and save its model; returns whether it was stopped."""
+    folder = this.folder / "checkpoints" / f"stage_{stage.index}"
+    checkpoints = Checkpoints(folder, keep=this.recipe.checkpoints.keep)
+    try:
+        return (yield from _run_stage(this, stage, checkpoints, should_stop))
+    except Left as left:
+        saved = checkpoints.steps()
+        step = saved[-1] if saved else 0
+        yield event("run_stopped", reason=left.reason, stage=stage.index, step=step)
+        return True
+
+
+def _run_stage(
+    this: Run,
+    stage: PlannedStage,
+    checkpoints: Checkpoints,
+    should_stop: Callable[[], str | None],
+) -> Generator[Event, None, bool]:
+    """As `run_stage`; raises `Left` where it is stopped before its first step."""
+    ask, ask_alone = together(should_stop), alone(should_stop)
     started = time.monotonic()
     before = this.before(stage)
     yield progress("loading", f"models for: {stage.title}")
@@ -86,7 +106,7 @@ def run_stage(
     seed = this.recipe.seed
     torch.manual_seed(seed)
     teaching = asking.teaching_of(this, stage)
-    rounding = yield from asking.rounding_of(this, teaching, tokenizer)
+    rounding = yield from heeded(asking.rounding_of(this, teaching, tokenizer), ask)
     teacher, cached = asking.teacher_of(this, stage, teaching, tokenizer)
     student_settings = _student_settings(stage.settings.student, this.folder, before)
     own = own_folder(student_settings, source)
@@ -103,9 +123,6 @@ def run_stage(
         teacher=asked,
         teacher_tokenizer=tokenizer,
     )
-    checkpoints = Checkpoints(
-        this.folder / "checkpoints" / f"stage_{stage.index}", keep=this.recipe.checkpoints.keep
-    )
     begins = functools.partial(
         event,
         "stage_started",
@@ -118,28 +135,29 @@ def run_stage(
     )
     learner, looked = None, False
     if not chosen_on_rows(student_settings):
-        learner = yield from learner_on(encoded=())
+        learner = yield from heeded(learner_on(encoded=()), ask)
         yield begins(student=learner.facts, layer_map=learner.matching.words)
         if cached is None and not checkpoints.steps():
             # the first point of the curves need not wait for the rows
             looked = True
             if ranks.is_first():
-                yield from learner.watcher.look(0)
-    rows, answered = yield from asking.answered_rows(this, stage, teaching, teacher, tokenizer)
-    yield progress("preparing", "tokenizing")
+                yield from heeded(learner.watcher.look(0), ask_alone)
+    rows, answered = yield from heeded(
+        asking.answered_rows(this, stage, teaching, teacher, tokenizer), ask
+    )
     read = functools.partial(
-        reading.encode_rows,
+        reading.rows_read,
         teacher=tokenizer,
         objective=Objective(stage.losses),
         max_seq_len=this.recipe.data.max_seq_len,
         classes=this.classes,
     )
-    kept, encoded = read(rows, student_tokenizer)
+    kept, encoded = yield from heeded(read(rows, student_tokenizer), ask)
     if learner is None:
-        learner = yield from learner_on(encoded=encoded)
+        learner = yield from heeded(learner_on(encoded=encoded), ask)
         yield begins(student=learner.facts, layer_map=learner.matching.words)
         if learner.parts.tokens is not None:
-            again = read(kept, learner.tokenizer)
+            again = yield from heeded(read(kept, learner.tokenizer), ask)
             kept, encoded = reading.reread(kept, encoded, learner.parts.tokens, again)
     built = casting.Built(
         source=source_name,
@@ -156,9 +174,14 @@ def run_stage(
     ranks.agree(lambda: casting.enter(this.folder, this.stages, stage, built))
     if asked is not None:  # not before it has answered: who is looked into may compute otherwise
         asked.look_into(learner.matching.teacher)
-    cache = yield from asking.cache_filled(
-        this, stage, teacher, learner.taught_by, encoded, learner.watcher.asks(), learner.tokenizer
+    asks = learner.watcher.asks()
+    cache = yield from heeded(
+        asking.cache_filled(
+            this, stage, teacher, learner.taught_by, encoded, asks, learner.tokenizer
+        ),
+        ask_alone,
     )
+    heed(ask)
     kernels, trial = yield from loss_kernels.chosen(
         Objective(stage.losses),
         stage.settings.optim,
@@ -203,10 +226,14 @@ def run_stage(
         mixed_precision=this.mixed_precision,
         use_cpu=this.device.type == "cpu",
     )
+    steps_taken = False
     for happening in this.train(training, should_stop=should_stop):
         yield happening
         if happening["type"] == "run_stopped":
             return True
+        steps_taken |= happening["type"] == "step"
+        if not steps_taken:  # once they are, there is something to save
+            heed(ask_alone)
     yield progress("saving", stage.output)
     target = this.folder / stage.output
     ranks.agree(lambda: models.save(merged(learner.network), learner.tokenizer, target))

@@ -6,11 +6,11 @@ events. Changes nothing of the training, not even its random state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
-from distill_core.events import Event, event
+from distill_core.events import Event, event, progress
 from distill_core.scoring import (
     ANSWER_METRICS,
     HeldOut,
@@ -24,6 +24,9 @@ from distill_core.scoring.tokens import TokenScores
 from distill_core.teachers.base import Teacher
 from distill_core.teachers.cache_pass import Questions
 from distill_core.teachers.trimmed import whole
+
+UNTRAINED = "scoring the untrained student"
+"""What a stage does before its first step."""
 
 
 class Watcher:
@@ -60,18 +63,27 @@ class Watcher:
             max_new_tokens=theirs.max_new_tokens,
         )
 
-    def look(self, step: int) -> Iterator[Event]:
-        """Yield one `evaluation` event, then one `sample` event for each fixed prompt."""
+    def look(self, step: int) -> Generator[Event, None, None]:
+        """Yield one `evaluation` event, then one `sample` event for each fixed prompt.
+
+        Before the first step `progress` comes before them.
+        """
         if not self.held_out.rows:
             return
+        if step == 0:  # it may take long, and no step has told yet that the run is at work
+            yield progress("evaluating", f"{UNTRAINED}: probabilities")
         scores = score_tokens(self.network, self.held_out, teacher=self.teacher)
         metrics = scores.as_metrics()
         if not self.held_out.comparable and self.teacher is not None:
             metrics |= self._bits_per_byte(scores, self.teacher)
+        if step == 0:
+            yield progress("evaluating", f"{UNTRAINED}: answers")
         texts = answer_prompts(self.network, self.held_out).texts
         metrics |= self._answer_metrics("held_out", texts)
         if texts and self.teacher is not None:
             if not self._teacher_texts:  # the same every time: asked once a stage
+                if step == 0:
+                    yield progress("evaluating", f"{UNTRAINED}: answers of its teacher")
                 self._teacher_texts = teacher_texts(self.teacher, self.teacher_held_out)
             metrics |= self._answer_metrics("held_out_teacher", self._teacher_texts)
         self.last = {name: float(f"{value:.9g}") for name, value in metrics.items()}

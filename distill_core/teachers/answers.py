@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from distill_core.teachers.base import Teacher
 
 FOLDER = "teacher_answers"
-ANSWERS_AT_ONCE = 512
-"""Answers that are generated before they are stored."""
+ANSWERS_AT_ONCE = 256
+"""Answers that are generated before they are stored: a batch of `continuations` on a GPU."""
+
+ANSWERS_AT_ONCE_ON_CPU = 128
 
 _LAYOUT = 2
 """Of a stored line; answers in another layout are not read."""
@@ -118,7 +120,8 @@ def answer_rows(
         words = "the teacher answers all rows"
     # the same batches whatever is stored already, so that a resumed pass gives the same answers
     order = sorted(asked.prompts, key=lambda key: (len(asked.prompts[key]), key))
-    at_once = max(1, ANSWERS_AT_ONCE // settings.best_of)
+    most = ANSWERS_AT_ONCE if teacher.device.type != "cpu" else ANSWERS_AT_ONCE_ON_CPU
+    at_once = max(1, most // settings.best_of)
     groups = [order[start : start + at_once] for start in range(0, len(order), at_once)]
     for turn in range(0, len(groups), ranks.count()):  # a group for each process
         yield progress("caching teacher", words, done=turn * at_once, total=len(order))

@@ -6,7 +6,7 @@ In: a folder, settings that differ. Out: files of rows, recipes, events. Knows n
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,29 @@ def recipe(
     return recipe_yaml.parse(settings)
 
 
-def go(made: Recipe, folder: Path, **more: Any) -> list[dict[str, Any]]:
-    """Run a recipe in this process, to its end; returns its events."""
+def go(
+    made: Recipe,
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    stop_when: Callable[[dict[str, Any]], bool] = lambda event: False,
+    wish: str = "stop",
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """Run a recipe in this process, to its end; returns its events.
+
+    `stop_after`: so many steps, or `stop_when` some event has come, it is asked to stop or pause.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(recipe_yaml.dumps(made))
-    return list(pipeline.run(made, folder, **more))
+    events, asked = list[dict[str, Any]](), list[str]()
+    more.setdefault("should_stop", lambda: asked[-1] if asked else None)
+    for event in pipeline.run(made, folder, **more):
+        events.append(event)
+        enough = event["type"] == "step" and len(of(events, "step")) == stop_after
+        if enough or stop_when(event):
+            asked.append(wish)
+    return events
 
 
 def of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

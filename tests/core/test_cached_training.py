@@ -57,7 +57,7 @@ Go = Callable[..., list[dict[str, Any]]]
 @pytest.fixture
 def go(rows_file: Path, tiny_teacher_dir: Path, tmp_path: Path) -> Go:
     def run(name: str = "one", *, stages: Any = None, seed: int = 0, **more: Any) -> Any:
-        should_stop = more.pop("should_stop", None)
+        stop_after = more.pop("stop_after", None)
         made = small_runs.recipe(
             rows_file,
             stages or [distill(**{"teacher": str(tiny_teacher_dir)} | more)],
@@ -66,8 +66,7 @@ def go(rows_file: Path, tiny_teacher_dir: Path, tmp_path: Path) -> Go:
             evaluation={"rows": 4, "samples": 2, "max_new_tokens": 4, "every_steps": 4},
             checkpoints={"every_steps": 4},
         )
-        stop = {"should_stop": should_stop} if should_stop else {}
-        return small_runs.go(made, tmp_path / "runs" / name, **stop)
+        return small_runs.go(made, tmp_path / "runs" / name, stop_after=stop_after)
 
     return run
 
@@ -185,13 +184,7 @@ def test_a_run_that_was_stopped_goes_on_as_one_that_was_not(
     go: Go, tmp_path: Path, more: dict[str, Any]
 ) -> None:
     whole = go("whole", teacher_cache={"kind": "hidden"}, **more)
-    steps: list[int] = []
-
-    def stop_at_six() -> str | None:
-        steps.append(1)
-        return "stop" if len(steps) == 6 else None
-
-    first = go("cut", teacher_cache={"kind": "hidden"}, should_stop=stop_at_six, **more)
+    first = go("cut", teacher_cache={"kind": "hidden"}, stop_after=6, **more)
     rest = go("cut", teacher_cache={"kind": "hidden"}, **more)
     assert shown(first) + shown(rest) == shown(whole)
     one, two = (

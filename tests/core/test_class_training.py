@@ -174,8 +174,7 @@ def test_resuming_gives_the_losses_of_the_run_that_never_stopped(
     for folder in folders:
         folder.mkdir(parents=True)
     whole = losses(go(made, folders[0]))
-    wishes = iter([None] * 8 + ["stop"])
-    cut = losses(go(made, folders[1], should_stop=lambda: next(wishes, None)))
+    cut = losses(go(made, folders[1], stop_after=9))
     rest = losses(go(made, folders[1]))
     assert len(cut) < len(whole)
     assert cut | rest == whole

@@ -61,7 +61,7 @@ def test_every_part_is_there(make: Make) -> None:
     assert set(result) == {
         *("memory_bytes", "total_memory_bytes", "available_memory_bytes", "fits", "time_s"),
         *("time_basis", "steps", "download_bytes", "disk_bytes", "caches"),
-        *("memory_basis", "savings", "training_s"),
+        *("memory_basis", "savings", "training_s", "time_parts"),
     }
     assert tuple(result["memory_bytes"]) == memory_need.PARTS
     assert result["total_memory_bytes"] == sum(result["memory_bytes"].values())
@@ -271,6 +271,35 @@ def test_the_teachers_answers_and_the_baseline_take_time(make: Make) -> None:
     baseline = estimate.estimate(make("evaluation.baselines=[fine_tuned_on_labels]"))
     assert baseline["time_s"][1] > base
     assert baseline["steps"] == 100
+    assert baseline["time_parts"] == [
+        *("the teacher's answers", "100 steps", "baseline 100 steps", "scoring")
+    ]
+
+
+def test_a_baseline_on_the_teacher_s_text_waits_for_answers_to_all_rows(make: Make) -> None:
+    many = "stages.0.teacher_answers={best_of: 8, sampling_temperature: 1}"
+    one, both = (
+        estimate.estimate(make(f"evaluation.baselines=[{names}]", many))
+        for names in ("fine_tuned_on_labels", "fine_tuned_on_teacher_text")
+    )
+    assert both["time_s"][1] > 1.1 * one["time_s"][1]
+    everything = "stages.0.teacher_answers.rows=all"
+    one, both = (
+        estimate.estimate(make(f"evaluation.baselines=[{names}]", everything))
+        for names in ("fine_tuned_on_labels", "fine_tuned_on_teacher_text")
+    )
+    assert both["time_s"] == pytest.approx(one["time_s"], rel=0.05), "they are there already"
+
+
+def test_what_the_time_goes_into(make: Make) -> None:
+    quiet = estimate.estimate(make("data.sources.0.limit=500", "evaluation.baselines=[]"))
+    assert quiet["time_parts"] == ["100 steps", "scoring"]
+    two = "evaluation.baselines=[fine_tuned_on_labels, fine_tuned_on_teacher_text]"
+    many = estimate.estimate(make(two, "stages.0.teacher_cache={kind: hidden}"))
+    assert many["time_parts"] == [
+        *("the teacher's answers", "the teacher's cache"),
+        *("100 steps", "2 baselines 200 steps", "scoring"),
+    ]
 
 
 def test_steps_follow_from_epochs_and_rows(make: Make, tiny_teacher_dir: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from distill_core.recipe import recipe_yaml
 from distill_core.recipe.plan import plan
 from distill_core.stages import learner, reading
 from distill_core.students import width_prune
-from distill_core.teachers import answers
+from distill_core.teachers import answers, cache_pass
 from tests.core.small_runs import distill, go, of, optim, recipe, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:Truncating")
@@ -130,7 +130,7 @@ def test_the_first_look_waits_neither_for_answers_nor_for_rows(
     settings = recipe(rows_file, [distill(teacher)])
     events = go(settings, run_dir)
     marks = ("stage_started", "evaluation", "rows_ready", "step")
-    begun = [event for event in events if event["type"] in marks or "answers" in said(event)]
+    begun = [event for event in events if event["type"] in marks or "answers rows" in said(event)]
     order = [event["type"] for event in begun]
     assert order[:4] == ["stage_started", "evaluation", "progress", "progress"]
     assert order[4:6] == ["rows_ready", "step"]
@@ -213,14 +213,14 @@ def test_the_text_baseline_learns_what_the_teacher_answers_and_nothing_else(
     rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learnt: list[list[str]] = []
-    real = reading.encode_rows
+    real = reading.rows_read
 
     def kept(rows: Any, *rest: Any, **more: Any) -> Any:
         learnt.append([row.response for row in rows])
         assert learnt[1:] == [] or all(row.labelled for row in rows)
         return real(rows, *rest, **more)
 
-    monkeypatch.setattr(reading, "encode_rows", kept)
+    monkeypatch.setattr(reading, "rows_read", kept)
     evaluation = {"rows": 4, "max_new_tokens": 4, "baselines": ["fine_tuned_on_teacher_text"]}
     events = go(recipe(rows_file, [distill(teacher)], evaluation=evaluation), run_dir)
     data = of(events, "run_started")[0]["data"]
@@ -280,16 +280,11 @@ def test_the_untrained_student_is_built_again_as_training_started_from_it(
 # --- stop, resume -------------------------------------------------------------------------------
 
 
-def stop_after(steps: int) -> Any:
-    wishes: Iterator[str | None] = iter([None] * (steps - 1) + ["stop"])
-    return lambda: next(wishes, None)
-
-
 def test_a_resumed_run_keeps_the_parts_that_were_chosen_first(
     rows_file: Path, teacher: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = recipe(rows_file, [distill(teacher, student=STUDENTS["narrower"])])
-    go(made, run_dir, should_stop=stop_after(2))
+    go(made, run_dir, stop_after=2)
     monkeypatch.setattr(width_prune, "width_importance", None)  # measuring again would fail
     assert go(made, run_dir)[-1]["type"] == "run_finished"
 
@@ -311,7 +306,7 @@ def test_a_stopped_chain_resumes_to_the_same_losses_and_student(
     whole_dir, whole = never_stopped
     made = recipe_yaml.load(whole_dir / "recipe.yaml")
     cut_dir = tmp_path / "cut"
-    cut = go(made, cut_dir, should_stop=stop_after(at))
+    cut = go(made, cut_dir, stop_after=at)
     assert cut[-1]["type"] == "run_stopped"
     rest = go(made, cut_dir)
     assert rest[-1]["type"] == "run_finished"
@@ -323,6 +318,79 @@ def test_a_stopped_chain_resumes_to_the_same_losses_and_student(
     b = load_file(cut_dir / "student" / "model.safetensors")
     for name in a:
         assert torch.equal(a[name], b[name]), name
+
+
+def during(phase: str, words: str) -> Any:
+    """Whether an event tells of that phase, in these words."""
+    return lambda event: event.get("phase") == phase and words in said(event)
+
+
+PHASES = {
+    "reading": during("preparing", "reading the data"),
+    "building": during("preparing", "building the student"),
+    "untrained": during("evaluating", "untrained student: answers"),
+    "first look": lambda event: event["type"] == "evaluation",
+    "answers": lambda event: "teacher answers rows" in said(event) and event["done"],
+    "tokenizing": during("preparing", "tokenizing"),
+    "cache": lambda event: "hidden states" in said(event) and event["done"],
+    "between stages": lambda event: event["type"] == "stage_finished",
+    "evaluating": lambda event: event.get("done") == 1 and "speed" in said(event),
+}
+
+
+@pytest.fixture
+def cached_run(
+    rows_file: Path, teacher: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[dict[str, Any]]]:
+    """Run a stage of every phase, its teacher's answers and cache in several parts."""
+    monkeypatch.setattr(answers, "ANSWERS_AT_ONCE_ON_CPU", 2)
+    monkeypatch.setattr(cache_pass, "TOKENS", 30)
+    made = recipe(rows_file, [distill(teacher, teacher_cache={"kind": "hidden"})])
+    return lambda folder, **more: go(made, folder, **more)
+
+
+@pytest.mark.parametrize("phase", sorted(PHASES))
+def test_a_run_left_in_any_phase_goes_on_there_to_the_same_losses(
+    phase: str, cached_run: Any, tmp_path: Path
+) -> None:
+    whole = cached_run(tmp_path / "one" / "run")
+    wish = "pause" if len(phase) % 2 else "stop"
+    folder = tmp_path / "two" / "run"
+    cut = cached_run(folder, stop_when=PHASES[phase], wish=wish)
+    place = next(n for n, event in enumerate(cut) if PHASES[phase](event))
+    assert [event["type"] for event in cut[place + 1 :]] == ["run_stopped"], "at once"
+    assert cut[-1]["reason"] == {"stop": "stopped", "pause": "paused"}[wish]
+    rest = cached_run(folder)
+    assert losses(cut) | losses(rest) == losses(whole)
+    assert rest[-1]["type"] == "run_finished"
+    scores = [events[-1]["evaluation"]["models"] for events in (whole, rest)]
+    for kept in ("cross_entropy", "kl_to_teacher"):
+        assert scores[0]["student"][kept] == scores[1]["student"][kept]
+
+
+def test_a_pass_that_was_left_asks_only_what_is_not_stored_yet(
+    cached_run: Any, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    ask = answers._ask
+
+    def counted(teacher: Any, tokenizer: Any, prompts: Any, *more: Any) -> Any:
+        asked.extend(prompts)
+        return ask(teacher, tokenizer, prompts, *more)
+
+    monkeypatch.setattr(answers, "_ask", counted)
+    cut = cached_run(run_dir, stop_when=PHASES["answers"])
+    assert cut[-1] | {"time_s": 0} == {
+        "type": "run_stopped",
+        "time_s": 0,
+        "reason": "stopped",
+        "stage": 0,
+        "step": 0,
+    }
+    assert len(asked) == 2
+    rows = of(cached_run(run_dir), "rows_ready")[0]
+    assert len(asked) == len(set(asked)) == rows["answers"]["asked"]
+    assert rows["cache"]["asked"] == rows["cache"]["rows"]
 
 
 # --- what can go wrong --------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +198,7 @@ def test_c20_teachers_and_own_answers_change_the_first_losses_of_a_trimmed_stude
         folder.mkdir(parents=True)
         taught_by = more.pop("taught_by", teacher)
         made = recipe(rows_file, [distill(taught_by, {**SMALLER, **TRIM}, **more)])
-        step = of(go(made, folder, should_stop=lambda: "stop"), "step")[0]["metrics"]
+        step = of(go(made, folder, stop_after=1), "step")[0]["metrics"]
         losses[name], own[name] = step["forward_kl"], step.get("own_answer_tokens")
     assert len(set(losses.values())) == len(losses)
     assert losses["int8"] == pytest.approx(losses["mixture"], rel=0.05)
@@ -268,11 +267,6 @@ def test_before_it_starts_it_is_as_large_as_it_will_be(
 # --- stop, resume ---------------------------------------------------------------------------
 
 
-def stop_after(steps: int) -> Any:
-    wishes: Iterator[str | None] = iter([None] * (steps - 1) + ["stop"])
-    return lambda: next(wishes, None)
-
-
 DOWN = "trimmed once, two steps down"
 
 
@@ -287,7 +281,7 @@ def test_a_stopped_chain_resumes_to_the_same_student(
     for folder in (whole_dir, cut_dir):
         folder.mkdir(parents=True)
     go(made, whole_dir)
-    assert go(made, cut_dir, should_stop=stop_after(at))[-1]["type"] == "run_stopped"
+    assert go(made, cut_dir, stop_after=at)[-1]["type"] == "run_stopped"
     assert go(made, cut_dir)[-1]["type"] == "run_finished"
     ours, theirs = (
         load_file(folder / "student" / "model.safetensors") for folder in (whole_dir, cut_dir)
@@ -303,7 +297,7 @@ def test_a_resumed_run_keeps_the_tokens_that_were_chosen_first(
     from distill_core.students import build
 
     made = recipe(rows_file, [distill(teacher, {**SMALLER, **TRIM})])
-    go(made, run_dir, should_stop=stop_after(2))
+    go(made, run_dir, stop_after=2)
     first = json.loads((run_dir / "parts" / "stage_0.json").read_text())["tokens"]
     monkeypatch.setattr(build, "kept_tokens", lambda *given, **more: pytest.fail("chosen again"))
     assert go(made, run_dir)[-1]["type"] == "run_finished"

@@ -26,7 +26,7 @@ from distill_core.errors import (
     RunError,
 )
 from distill_core.events import Event, event, progress
-from distill_core.runs import journal, recorder, run_control, series
+from distill_core.runs import journal, pace, recorder, run_control, series
 from distill_core.runs import status as run_status
 from tests.core import pretend
 
@@ -161,12 +161,31 @@ def test_steps_are_written_without_the_one_that_trains(
 
 
 def test_time_left_is_forecast_from_the_pace() -> None:
-    pace = recorder.Pace()
-    assert pace.seconds_left(step(1), [10, 20]) is None
-    left = pace.seconds_left(step(6), [10, 20])
+    watch = pace.Pace()
+    assert watch.seconds_left(step(1), [10, 20]) is None
+    left = watch.seconds_left(step(6), [10, 20])
     assert left is not None
     assert left >= 0
-    assert pace.seconds_left({**step(1), "stage": 1}, [10, 20]) is None, "a new stage: a new pace"
+    assert watch.seconds_left({**step(1), "stage": 1}, [10, 20]) is None, "a new stage: a new pace"
+
+
+def test_a_phase_that_counts_tells_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, watch = [0.0], pace.PhasePace()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def left(at: float, done: int, total: int = 100, phase: Any = "caching teacher") -> Any:
+        now[0] = at
+        return watch.seconds_left(progress(phase, "", done=done, total=total))
+
+    assert left(0, 0) is None
+    assert left(0.1, 20) is None
+    assert left(0.2, 40) is None, "stored already: passed over at once"
+    assert left(10, 50) == pytest.approx(49)
+    assert left(20, 60) == pytest.approx(39.6)
+    assert left(30, 60) == pytest.approx(29.6), "time goes on while nothing is told"
+    assert left(500, 60) is None, "never 0 s left"
+    assert left(501, 0, total=4, phase="evaluating") is None, "another phase: another pace"
+    assert left(502, 0, total=0, phase="saving") is None
 
 
 @pytest.mark.parametrize(("asked", "state"), [("stop", "stopped"), ("pause", "paused")])

@@ -256,13 +256,32 @@ def test_the_sidebar_tells_what_runs_and_what_waits(tmp_path: Path) -> None:
     from ui.state import list_runs
 
     assert "Press Start in Build" in sidebar.running_html(list_runs(str(tmp_path)))
+    write_run(tmp_path, name="rests", ends="paused", steps=20, upto=10)
+    html = sidebar.running_html(list_runs(str(tmp_path)))
+    assert "1 paused: rests" in html
+    assert "Nothing is running" not in html
     write_run(tmp_path, name="waits", ends="queued")
     assert "1 queued" in sidebar.running_html(list_runs(str(tmp_path)))
     write_run(tmp_path, name="runs-now", upto=12)
     html = sidebar.running_html(list_runs(str(tmp_path)))
     assert "runs-now" in html
     assert "training · step 12 of 120" in html
+    assert 'aria-valuenow="5"' in html
     assert "1 queued" in html
+
+
+def test_sidebar_and_train_draw_the_same_bar(tmp_path: Path) -> None:
+    from ui import tab_train
+    from ui.state import list_runs
+
+    write_run(tmp_path, ends="caching")
+    (run,) = list_runs(str(tmp_path))
+    for html in (sidebar.running_html([run]), tab_train.header_html(run)):
+        assert 'aria-valuenow="16"' in html
+    scored = {"phase": "evaluating", "done": 1, "total": 4, "progress": 1.0}
+    run["status"] |= scored
+    for html in (sidebar.running_html([run]), tab_train.header_html(run)):
+        assert 'aria-valuenow="25"' in html
 
 
 def test_the_sidebar_shows_the_memory_that_training_uses() -> None:

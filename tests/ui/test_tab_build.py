@@ -64,6 +64,7 @@ FORECAST = {
     "fits": True,
     "time_s": [120.0, 300.0],
     "time_basis": "formula",
+    "time_parts": ["the teacher's answers", "1,200 steps", "baseline 1,200 steps", "scoring"],
     "steps": 1200,
     "download_bytes": 0,
     "disk_bytes": 2**22,
@@ -368,7 +369,7 @@ def test_a_ready_recipe_can_be_started(desk: desks.Desk, sized: None) -> None:
     card, text, start = review.refresh(desk)
     assert "Same tokenizer" in review.redraw(desk)
     assert "no problems" in card
-    assert "2–5 min" in card
+    assert "2–5 min</b>: the teacher&#x27;s answers, 1,200 steps, baseline 1,200 steps" in card
     assert "1,200 steps × 32 rows" in card
     assert "distill-studio run pocket-student.yaml" in card
     assert at_fields(card) == []

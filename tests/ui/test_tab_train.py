@@ -14,6 +14,8 @@ from distill_core.events import event
 from distill_core.runs.recorder import Recorder
 from tests.ui.fake_run import write_run
 from ui import tab_train
+from ui.run_bar import run_bar
+from ui.state import list_runs
 from ui.training import samples
 
 BUTTONS = ("pause", "resume", "stop", "compare", "start")
@@ -66,9 +68,39 @@ def test_other_phases_have_their_own_progress(tmp_path: Path) -> None:
 
 def test_a_phase_of_unknown_length_moves_without_a_number() -> None:
     status = {"state": "running", "phase": "loading", "done": 0, "total": 0, "progress": 0.0}
-    html = tab_train._progress("mine", status)
+    html = run_bar("mine", status)
     assert "ds-waiting" in html
     assert "aria-valuenow" not in html
+
+
+def test_a_run_that_was_left_while_its_teacher_answered_stands_where_it_was() -> None:
+    status = {"phase": "caching teacher", "done": 12_800, "total": 20_000, "progress": 0.0}
+    for state in ("running", "stopping", "paused", "stopped"):
+        assert 'aria-valuenow="64"' in run_bar("mine", status | {"state": state})
+    again = status | {"state": "queued", "phase": ""}
+    assert 'aria-valuenow="0"' in run_bar("mine", again)
+
+
+@pytest.mark.parametrize(
+    ("phase", "asked", "words"),
+    [
+        ("training", {"stop_asked": True}, "Saves a checkpoint, then ends."),
+        ("training", {"pause_asked": True}, "Saves a checkpoint, then gives its memory back."),
+        ("caching teacher", {"stop_asked": True}, "Keeps what is done so far, then ends."),
+        ("evaluating", {"pause_asked": True}, "what is done so far, then gives its memory back."),
+        ("training", {"pause_asked": True, "stop_asked": True}, "a checkpoint, then ends."),
+    ],
+)
+def test_a_run_that_leaves_says_how(
+    phase: str, asked: dict[str, bool], words: str, tmp_path: Path
+) -> None:
+    write_run(tmp_path, upto=12)
+    (run,) = list_runs(str(tmp_path))
+    leaving = {"state": "stopping", "phase": phase} | asked
+    html = tab_train.header_html(run | {"status": run["status"] | leaving})
+    assert words in html
+    chip = "pausing" if "stop_asked" not in asked else "stopping"
+    assert f"</span> {chip}<" in html
 
 
 def test_a_finished_run_tells_what_came_out(tmp_path: Path) -> None:
@@ -83,8 +115,8 @@ def test_a_finished_run_tells_what_came_out(tmp_path: Path) -> None:
     ("ends", "buttons", "words"),
     [
         ("queued", {"pause", "stop"}, "next in the queue"),
-        ("paused", {"resume", "stop"}, "Resume goes on from the last checkpoint"),
-        ("stopped", {"resume"}, "Resume goes on from the last checkpoint"),
+        ("paused", {"resume", "stop"}, "Resume goes on from there"),
+        ("stopped", {"resume"}, "Resume goes on from there"),
         ("finished", {"compare"}, "Compare the student with its teacher"),
     ],
 )

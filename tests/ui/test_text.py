@@ -51,7 +51,7 @@ def test_shares_and_factors() -> None:
 def test_every_state_has_icon_tone_and_words_on_what_is_next() -> None:
     states = set(run_status.State.__args__)  # type: ignore[attr-defined]
     assert set(text.STATE_LOOKS) == states
-    assert set(text.STATE_NEXT) == states - {"running"}
+    assert set(text.STATE_NEXT) == states - {"running", "stopping"}, "see `next_of`"
     assert set(text.ACTIVE_STATES) == run_status.ACTIVE
     assert set(text.RESUMABLE_STATES) == run_status.RESUMABLE
 
@@ -70,8 +70,16 @@ def test_how_far_a_run_is() -> None:
 
 def test_time_left_is_only_told_while_it_matters() -> None:
     assert text.time_left({"state": "running", "eta_s": 80.2}) == "1 min 20 s left"
+    answers = {"state": "running", "phase": "caching teacher", "eta_s": 80.2}
+    assert text.time_left(answers) == "1 min 20 s left in this phase"
     assert text.time_left({"state": "running", "eta_s": None}) == ""
     assert text.time_left({"state": "paused", "eta_s": 80.2}) == ""
+
+
+def test_paused_runs_by_name() -> None:
+    assert text.paused([]) == ""
+    assert text.paused(["mine"]) == "1 paused: mine"
+    assert text.paused(["a", "b", "c"]) == "3 paused: a, b, …"
 
 
 def test_the_queue_in_words() -> None:

@@ -95,10 +95,10 @@ def _savings(savings: Sequence[dict[str, Any]]) -> str:
 
 
 def needs(estimate: dict[str, Any]) -> str:
-    """Time with its basis, steps, download and disk."""
+    """Time with what it goes into and its basis, download and disk."""
     low, high = estimate.get("time_s") or (None, None)
     span = time_range(low, high)
-    steps = int(estimate.get("steps") or 0)
+    parts = estimate.get("time_parts") or [f"{int(estimate.get('steps') or 0):,} steps"]
     basis = escape(str(estimate.get("time_basis") or ""))
     download = estimate.get("download_bytes") or 0
     fetched = text.bytes_text(download) if download else "nothing"
@@ -106,8 +106,8 @@ def needs(estimate: dict[str, Any]) -> str:
     on_disk = f" · disk {text.bytes_text(disk)}" if disk else ""
     caches = "".join(_cache(one) for one in estimate.get("caches") or [])
     return (
-        f'<div class="ds-need"><b>Time {span}</b> <span class="ds-muted">({basis}; '
-        f"{steps:,} steps)</span></div>"
+        f'<div class="ds-need"><b>Time {span}</b>: {escape(", ".join(parts))} '
+        f'<span class="ds-muted">({basis})</span></div>'
         f'<div class="ds-need"><b>Download</b> {fetched}'
         f'<span class="ds-muted">{on_disk}</span></div>{caches}'
     )

@@ -56,9 +56,9 @@ def history_html(runs: list[dict[str, Any]], picked: list[str]) -> str:
 def _row(run: dict[str, Any], ticked: bool, now_s: float) -> str:
     key, name, status = escape(run["run"]), escape(run["name"]), run["status"]
     summary = run.get("summary") or {}
-    icon, tone = text.STATE_LOOKS[status["state"]]
+    icon, tone = text.look_of(status)
     when = text.when_text(run.get("created_time_s"), now_s=now_s)
-    words = f"{run['name']}, {status['state']}, {when}"
+    words = f"{run['name']}, {text.state(status)}, {when}"
     cells = [
         f'<td><input type="checkbox" data-run="{key}" aria-label="select {escape(words)}"'
         f"{' checked' if ticked else ''}></td>",

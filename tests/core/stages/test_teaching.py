@@ -38,7 +38,7 @@ def go(
 ) -> Callable[..., list[dict[str, Any]]]:
     """Run one distil stage in a folder of that name; returns its events."""
 
-    def run(name: str, *, should_stop: Any = lambda: None, **stage: Any) -> list[dict[str, Any]]:
+    def run(name: str, *, stop_after: int | None = None, **stage: Any) -> list[dict[str, Any]]:
         recipe = small_runs.recipe(
             rows_file,
             [small_runs.distill(str(tiny_teacher_dir)) | stage],
@@ -46,7 +46,7 @@ def go(
             evaluation={"rows": 4, "samples": 1, "max_new_tokens": 4},
             checkpoints={"every_steps": 1},
         )
-        return small_runs.go(recipe, tmp_path / "runs" / name, should_stop=should_stop)
+        return small_runs.go(recipe, tmp_path / "runs" / name, stop_after=stop_after)
 
     return run
 
@@ -57,7 +57,7 @@ def losses(events: list[dict[str, Any]]) -> list[float]:
 
 def first_loss(go: Any, name: str, **stage: Any) -> float:
     """Of a run that is stopped after its first step."""
-    (loss,) = losses(go(name, should_stop=lambda: "stop", **stage))
+    (loss,) = losses(go(name, stop_after=1, **stage))
     return loss
 
 
@@ -157,8 +157,7 @@ def test_a_stopped_stage_with_two_int8_teachers_resumes_to_the_same_losses(
 ) -> None:
     stage = {"teacher": two(tiny_teacher_dir, second), "teacher_precision": "int8"}
     whole = losses(go("whole", **stage))
-    wishes = iter([None] * (at - 1) + ["stop"])
-    cut = losses(go("cut", should_stop=lambda: next(wishes, None), **stage))
+    cut = losses(go("cut", stop_after=at, **stage))
     assert cut + losses(go("cut", **stage)) == whole
 
 
@@ -212,8 +211,7 @@ def test_c20_each_setting_of_the_student_s_answers_changes_the_first_loss(go: An
 def test_a_stopped_on_policy_stage_resumes_to_the_same_losses(go: Any, at: int) -> None:
     stage = OWN | {"on_policy_fraction": 0.5, "student": STUDENT}
     whole = losses(go("whole", **stage))
-    wishes = iter([None] * (at - 1) + ["stop"])
-    cut = losses(go("cut", should_stop=lambda: next(wishes, None), **stage))
+    cut = losses(go("cut", stop_after=at, **stage))
     assert cut + losses(go("cut", **stage)) == whole
 
 

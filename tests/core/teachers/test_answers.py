@@ -183,7 +183,7 @@ def test_a_sampled_answer_depends_on_its_prompt_and_the_seed_alone(
 def test_a_pass_that_was_cut_short_goes_on_to_the_same_answers(
     ask: Any, teacher: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWERS_AT_ONCE", 4)
+    monkeypatch.setattr(module, "ANSWERS_AT_ONCE_ON_CPU", 4)
     sampled = {"sampling_temperature": 1.0, "best_of": 2, "rows": "all"}
     whole = ask(teacher, folder=tmp_path / "a", **sampled)
     real, asked = teacher.answers, []
