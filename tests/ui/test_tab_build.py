@@ -176,6 +176,30 @@ def test_yaml_that_cannot_be_read_is_never_overwritten(
     assert "not valid YAML" in problems[0].message
 
 
+def test_what_is_typed_in_the_yaml_box_is_left_alone(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gr, "Warning", lambda words: None)
+    assert review.show(desk)[2] == desks.default_text()
+    edits.edit_yaml("name: [x", "", desk, 4)
+    # a drop-down that is walked through tells of an edit while the cure is being typed
+    assert task_edits.edit_task("causal_lm", "", desk, 4) == (gr.skip(), gr.skip())
+    assert edits.edit_name("other", "", desk) == gr.skip()
+    assert review.show(desk)[2] == gr.skip(), "the broken text would replace the cure"
+    cured = desks.default_text().replace("pocket-student", "cured")
+    assert edits.edit_yaml(cured, "name: [x", desk, 4) == (cured, 5)
+    assert review.show(desk)[2] == gr.skip()
+    assert "name: renamed" in edits.edit_name("renamed", "", desk)
+    assert review.show(desk)[2] == desks.current(desk), "what the form changed is shown"
+
+
+def test_an_edit_that_changes_nothing_lays_nothing_out_again(desk: desks.Desk) -> None:
+    kept = (gr.skip(), gr.skip())
+    assert task_edits.edit_task("causal_lm", "", desk, 4) == kept
+    assert pair_edits.edit_teacher("pocket-teacher", "", desk, 4) == kept
+    assert edits.edit_method("Distill", "", desk, 4) == kept
+
+
 def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
     text = desks.current(desk).replace("layers: 3", "layers: 4")
     assert edits.edit_yaml(text, "", desk, 4) == (text, 5)

@@ -79,12 +79,12 @@ def redraw(desk: Desk) -> Any:
     return drawing + pair_chips(data, teacher)
 
 
-def show(desk: Desk) -> tuple[Any, str, str, Any]:
+def show(desk: Desk) -> tuple[Any, str, Any, Any]:
     """Draw and judge the recipe: drawing, summary, YAML, Start."""
     return redraw(desk), *refresh(desk)
 
 
-def refresh(desk: Desk) -> tuple[str, str, Any]:
+def refresh(desk: Desk) -> tuple[str, Any, Any]:
     """Judge the recipe: summary with the problems by field, YAML, Start."""
     text = desks.current(desk)
     problems, estimate = review(desk)
@@ -100,7 +100,9 @@ def refresh(desk: Desk) -> tuple[str, str, Any]:
         file_name=f"{data.get('name') or 'recipe'}.yaml",
     )
     words = "Mend the problems first" if blocked else "Start"
-    return shown + placed(data, problems), text, gr.update(interactive=not blocked, value=words)
+    boxed = desks.fill_box(desk)
+    yaml = gr.skip() if boxed is None else boxed
+    return shown + placed(data, problems), yaml, gr.update(interactive=not blocked, value=words)
 
 
 def placed(data: draft.Mapping, problems: list[api.Problem]) -> str:

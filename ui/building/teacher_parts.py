@@ -74,14 +74,14 @@ def _teacher(wires: Wires, path: str, one: draft.Mapping, known: list[tuple[str,
 def edit_shared(path: str, value: str | None, stored: str, desk: desks.Desk, version: int) -> Any:
     """Change one of several teachers; what is drawn and read again follows."""
     name = (value or "").strip()
-    return edits.changed(desk, stored, lambda data: draft.put(data, path, name)), version + 1
+    return edits.reshaped(desk, stored, lambda data: draft.put(data, path, name), version)
 
 
-def add_teacher(stage: int, stored: str, desk: desks.Desk, version: int) -> tuple[Any, int]:
+def add_teacher(stage: int, stored: str, desk: desks.Desk, version: int) -> tuple[Any, Any]:
     """Add a teacher to a stage, to be named."""
-    return edits.changed(desk, stored, lambda data: draft.with_teacher(data, stage)), version + 1
+    return edits.reshaped(desk, stored, lambda data: draft.with_teacher(data, stage), version)
 
 
-def remove_teacher(path: str, stored: str, desk: desks.Desk, version: int) -> tuple[Any, int]:
+def remove_teacher(path: str, stored: str, desk: desks.Desk, version: int) -> tuple[Any, Any]:
     """Take one of several teachers out."""
-    return edits.changed(desk, stored, lambda data: draft.without_teacher(data, path)), version + 1
+    return edits.reshaped(desk, stored, lambda data: draft.without_teacher(data, path), version)
