@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from distill_core import api
 from ui import form
@@ -24,6 +27,7 @@ from ui.building import (
     measuring,
     models_drawn,
     pair_edits,
+    relaid,
     review,
     row_drawn,
     student_parts,
@@ -198,6 +202,45 @@ def test_an_edit_that_changes_nothing_lays_nothing_out_again(desk: desks.Desk) -
     assert task_edits.edit_task("causal_lm", "", desk, 4) == kept
     assert pair_edits.edit_teacher("pocket-teacher", "", desk, 4) == kept
     assert edits.edit_method("Distill", "", desk, 4) == kept
+
+
+def test_a_field_that_has_lost_its_place_changes_nothing(desk: desks.Desk) -> None:
+    for path in ("a.jsonl", "b.jsonl"):
+        edits.add_source("file", "", desk, 0)
+        last = len(now(desk)["data"]["sources"]) - 1
+        edits.edit(form.Setting(f"data.sources.{last}.path", "", "", "text"), path, "", desk)
+    second_last = form.Setting(f"data.sources.{last - 1}.path", "", "", "text")
+    frame = draft.frame(now(desk), second_last.path)
+    edits.remove_source(0, "", desk, 0, frame=frame)
+    before = desks.current(desk)
+    edits.remove_source(0, "", desk, 0, frame=frame)  # the same button, pressed twice
+    edits.edit(second_last, "a.jsonl", "", desk, frame=frame)
+    edits.edit(form.Setting("data.sources.9.path", "", "", "text"), "a.jsonl", "", desk)
+    assert desks.current(desk) == before
+
+
+def test_listeners_of_a_replaced_layout_still_answer() -> None:
+    part = types.SimpleNamespace(render_iteration=3)
+    mine = types.SimpleNamespace(rendered_in=part, render_iteration=2)
+    other = types.SimpleNamespace(rendered_in=None, render_iteration=None)
+    config = types.SimpleNamespace(fns={1: mine, 2: other})
+    with gradio_sees(config, part):
+        relaid.keep_listeners()
+        assert mine.rendered_in is None, "it is not sent with the new layout"
+        assert mine.render_iteration == 3, "Gradio deletes those of an older one"
+        mine.replaced_s -= 2 * relaid.KEPT_S
+        relaid.keep_listeners()
+    assert config.fns == {2: other}
+
+
+@contextlib.contextmanager
+def gradio_sees(config: Any, part: Any) -> Iterator[None]:
+    """Stand inside the layout of a part."""
+    set_config = LocalContext.blocks_config.set(config)
+    set_part = LocalContext.renderable.set(part)
+    yield
+    LocalContext.blocks_config.reset(set_config)
+    LocalContext.renderable.reset(set_part)
 
 
 def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:

@@ -102,6 +102,20 @@ def drop(draft: Mapping, path: str) -> Mapping:
     return changed
 
 
+def frame(draft: Mapping, path: str) -> list[tuple[int, str]]:
+    """Tell what stands around a path: the length of each list on it, and the kind of its item.
+
+    A field that was laid out for another frame no longer means the setting that its path names.
+    """
+    found = []
+    way = path.split(".")
+    for place, key in enumerate(way):
+        held = get(draft, ".".join(way[:place])) if place else draft
+        if isinstance(held, list) and key.isdigit():
+            found.append((len(held), str(get(held, f"{key}.kind", ""))))
+    return found
+
+
 # --- task -------------------------------------------------------------------------------------
 
 

@@ -75,12 +75,22 @@ def edit_yaml(text: str, stored: str, desk: Desk, version: int) -> tuple[Any, An
 # --- edits ------------------------------------------------------------------------------------
 
 
-def edit(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
-    """Write a field's value into the recipe; an optional field that is empty is taken out."""
+def edit(setting: form.Setting, value: Any, stored: str, desk: Desk, *, frame: Any = None) -> Any:
+    """Write a field's value into the recipe; an optional field that is empty is taken out.
+
+    `frame` is that of the field's path when the field was laid out: one that has lost its place
+    since, such as a source's after another was removed, changes nothing.
+    """
     parsed = form.parsed(setting, value)
-    if parsed is None and setting.optional:
-        return changed(desk, stored, lambda data: draft.drop(data, setting.path))
-    return changed(desk, stored, lambda data: draft.put(data, setting.path, parsed))
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        if frame is not None and draft.frame(data, setting.path) != frame:
+            return data
+        if parsed is None and setting.optional:
+            return draft.drop(data, setting.path)
+        return draft.put(data, setting.path, parsed)
+
+    return changed(desk, stored, apply)
 
 
 def toggle_group(
@@ -134,10 +144,16 @@ def add_source(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, A
     return reshaped(desk, stored, lambda data: _with_source(data, FRESH_SOURCES[kind]), version)
 
 
-def remove_source(index: int, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
-    """Take a source of rows out."""
-    text = changed(desk, stored, lambda data: draft.drop(data, f"data.sources.{index}"))
-    return text, version + 1
+def remove_source(
+    index: int, stored: str, desk: Desk, version: int, *, frame: Any = None
+) -> tuple[Any, Any]:
+    """Take a source of rows out; pressed twice in a row, it takes out no other."""
+    path = f"data.sources.{index}"
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        return data if frame not in (None, draft.frame(data, path)) else draft.drop(data, path)
+
+    return reshaped(desk, stored, apply, version)
 
 
 def add_uploads(
@@ -193,6 +209,8 @@ def changed(desk: Desk, stored: str, apply: Any) -> Any:
         return desks.change(desk, stored, apply)
     except draft.BrokenYaml as error:
         gr.Warning(str(error))
+        return gr.skip()
+    except IndexError:  # of a field whose stage or source has gone
         return gr.skip()
 
 
