@@ -7,6 +7,7 @@ that follow the recipe's shape are in `build_parts`.
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ _SCRIPTS = Path(__file__).parent.parent / "assets"
 _TASKS = [(words, key) for key, words in draft.TASKS.items()]
 WAIT_MODELS = "<p class='ds-muted'>Reading the models …</p>"
 WAIT_CHECK = "<p class='ds-muted'>Checking the recipe …</p>"
+_AT_WORK = f"() => {json.dumps([WAIT_MODELS, WAIT_CHECK])}"
+"""What is shown of the recipe before goes at once: a look at the hub may take seconds."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", **QUIET}
 """Every change is followed, in order. (A postponed `always_last` listener repeats its event, so
@@ -57,7 +60,7 @@ def build(page: Page) -> None:
     student, data, stages = gr.State(0), gr.State(0), gr.State(0)
     with gr.Row(elem_classes="ds-build"):
         with gr.Column(scale=5, min_width=320):
-            fixed = _pair_card(wires.part(student), wires, shown[0])
+            fixed = _pair_card(wires.part(student), wires, shown)
             _data_card(wires.part(data), wires.version, student)
             method = _method_card(wires, page, stages)
             with gr.Column(elem_classes="ds-card"):
@@ -101,9 +104,10 @@ def _shown() -> list[Any]:
 
 
 def _pair_card(
-    wires: parts.Wires, whole: parts.Wires, drawing: gr.components.Component
+    wires: parts.Wires, whole: parts.Wires, shown: list[Any]
 ) -> list[gr.components.Component]:
     """Return the fields in the order of `review.fill`."""
+    drawing, told, *_ = shown
     with gr.Column(elem_classes="ds-card"):
         with gr.Row(elem_classes="ds-fields"):
             ready = gr.Dropdown(
@@ -138,6 +142,7 @@ def _pair_card(
         )
         relaid.folded("More than one teacher", wires, teacher_parts.teachers, [whole.version])
     parts.reshape(whole, ready.input, edits.pick_recipe, ready)
+    ready.input(None, None, [drawing, told], js=_AT_WORK, **QUIET)
     parts.follow(wires, name.change, edits.edit_name, name)
     parts.reshape(whole, task.input, task_edits.edit_task, task)
     parts.reshape(whole, teacher.input, pair_edits.edit_teacher, teacher)

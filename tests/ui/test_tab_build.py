@@ -656,15 +656,16 @@ def test_a_row_that_cannot_be_shown_says_why(
 def test_the_row_is_read_again_only_when_data_or_tokenizer_change(
     desk: desks.Desk, sized: None
 ) -> None:
-    key = data_view.follow_data(desk, 0, "")[3]
+    waiting, (*_, key) = data_view.follow_data(desk, 0, "")
+    assert "Reading the rows" in waiting[1]
     edits.edit(setting("", "seed"), 7, "", desk)
-    assert data_view.follow_data(desk, 0, key) == (gr.skip(),) * 4
+    assert list(data_view.follow_data(desk, 0, key)) == [(gr.skip(),) * 4]
     edits.remove_source(0, "", desk, 0)
-    fewer = data_view.follow_data(desk, 0, key)[3]
+    *_, (*_, fewer) = data_view.follow_data(desk, 0, key)
     assert fewer != key
     pair_edits.edit_init("pretrained", "", desk, 0)
     pair_edits.edit_student_model("pocket-teacher", "", desk, 0)
-    assert data_view.follow_data(desk, 0, fewer)[3] != fewer
+    assert list(data_view.follow_data(desk, 0, fewer))[-1][3] != fewer
 
 
 def test_long_rows_are_cut_for_the_page() -> None:

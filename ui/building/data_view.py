@@ -6,6 +6,7 @@ In: the desk, a row's number. Out: HTML. Changes nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,8 @@ from ui.building import desk as desks
 from ui.building import draft, row_drawn
 from ui.building.desk import Desk
 from ui.building.review import problems_of, told, warm
+
+WAIT_ROW = "<p class='ds-muted' role='status'>Reading the rows …</p>"
 
 
 def show_row(desk: Desk, index: int, step: int = 0) -> tuple[str, str, int]:
@@ -46,9 +49,14 @@ def data_key(desk: Desk) -> str:
     return json.dumps(parts, sort_keys=True, default=str)
 
 
-def follow_data(desk: Desk, index: int, shown_key: str) -> tuple[Any, Any, Any, Any]:
-    """Show the row again when the data or the tokenizer has changed; else leave it."""
+def follow_data(desk: Desk, index: int, shown_key: str) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Show the row again when the data or the tokenizer has changed; else leave it.
+
+    What was shown goes first: a look at the hub may take seconds.
+    """
     key = data_key(desk)
     if not key or key == shown_key:
-        return gr.skip(), gr.skip(), gr.skip(), gr.skip()
-    return *show_row(desk, index), key
+        yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
+        return
+    yield "", WAIT_ROW, gr.skip(), gr.skip()
+    yield *show_row(desk, index), key
