@@ -23,6 +23,9 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 """Ways to make a student; each is nothing but a list of stages."""
 
+SEVERAL_STAGES = "Progressive, or other stages"
+"""Stands for stages that no method names, such as a teacher made smaller step by step."""
+
 PREVIOUS = "previous"
 
 TASKS = {"causal_lm": "Write text", "text_classification": "Tell classes apart"}

@@ -131,6 +131,8 @@ def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, 
     """Change the list of stages to a method's."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
+        if name not in draft.METHODS:
+            return data
         made = draft.with_method(data, name, desk["shelf"].get("stages"))
         before = {**desk["shelf"].get("stages", {}), **draft.stages_by_kind(data)}
         desk["shelf"]["stages"] = before

@@ -158,7 +158,7 @@ def pair_chips(data: draft.Mapping, teacher: dict[str, Any] | None) -> str:
 def in_a_sentence(data: draft.Mapping, estimate: dict[str, Any] | None) -> str:
     """Say the recipe in one line: Distill · 1,200 steps × 64 rows."""
     stages = draft.kinds(data)
-    named = draft.method(data) or f"{len(stages)} stages"
+    named = draft.method(data) or f"{len(stages)} stage{'' if len(stages) == 1 else 's'}"
     steps = (estimate or {}).get("steps")
     rows = draft.get(data, "stages.0.optim.global_batch_size", 32)
     if not steps:
@@ -220,7 +220,7 @@ def fill(desk: Desk) -> tuple[Any, ...]:
             visible=init == "pretrained",
         ),
         gr.update(value=draft.task(data)),
-        gr.update(value=draft.method(data)),
+        _method_update(draft.method(data)),
     )
 
 
@@ -230,6 +230,12 @@ def init_choices(pair: draft.Pair) -> list[tuple[str, str]]:
     if not pair.has_teacher:
         words = {key: label.replace("teacher", "model") for key, label in INITS.items()}
     return [(label, key) for key, label in words.items()]
+
+
+def _method_update(named: str | None) -> Any:
+    """Mark the method; stages that none names have a choice of their own while they are there."""
+    others = [] if named else [draft.SEVERAL_STAGES]
+    return gr.update(choices=[*draft.METHODS, *others], value=named or draft.SEVERAL_STAGES)
 
 
 def _size_update(value: Any, facts: dict[str, Any] | None, key: str, shown: bool) -> Any:
