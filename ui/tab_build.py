@@ -220,7 +220,8 @@ def _summary_card(wires: parts.Wires, page: Page, shown: list[Any]) -> None:
         with gr.Accordion("YAML", open=False):
             yaml.render()
     parts.reshape(wires, yaml.blur, edits.edit_yaml, yaml)
-    dry.click(measuring.measure, [wires.desk], [said, *shown[1:]], trigger_mode="once", **QUIET)
+    measure = functools.partial(measuring.measure, runs_dir=page.runs_dir)
+    dry.click(measure, [wires.desk], [said, dry, *shown[1:]], trigger_mode="once", **QUIET)
     start.click(
         functools.partial(_start, page.runs_dir),
         [wires.desk],

@@ -731,11 +731,36 @@ def test_a_dry_step_makes_the_forecast_anew(
 ) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(api, "take_dry_step", taken.append)
-    waiting, done = measuring.measure(desk)
+    monkeypatch.setattr(measuring, "list_runs", lambda runs_dir: [])
+    waiting, done = measuring.measure(desk, "runs")
     assert "Taking a few steps" in waiting[0]
+    assert (waiting[1]["interactive"], done[1]["interactive"]) == (False, True)
     assert taken == [api.load_recipe(desks.current(desk))]
     assert done[0] == ""
-    assert "Memory" in done[1]
+    assert "Memory" in done[2]
+
+
+def test_a_dry_step_beside_another_run_says_that_it_was_slow(
+    sized: None, desk: desks.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "take_dry_step", lambda recipe: None)
+    training = [{"status": {"state": "running"}}]
+    monkeypatch.setattr(measuring, "list_runs", lambda runs_dir: training)
+    *_, (told, _, card, *_) = measuring.measure(desk, "runs")
+    assert "another run was training" in told
+    assert "Memory" in card
+
+
+def test_stages_that_no_method_names_are_a_choice_while_they_are_there(
+    desk: desks.Desk, sized: None
+) -> None:
+    assert draft.SEVERAL_STAGES not in review.fill(desk)[8]["choices"]
+    twice = now(desk)["stages"] * 2
+    edits.edit(form.Setting("stages", "", "", "text"), twice, "", desk)
+    assert review.fill(desk)[8]["value"] == draft.SEVERAL_STAGES
+    assert draft.SEVERAL_STAGES in review.fill(desk)[8]["choices"]
+    kept = (gr.skip(), gr.skip())
+    assert edits.edit_method(draft.SEVERAL_STAGES, "", desk, 0) == kept
 
 
 def test_a_dry_step_that_cannot_be_taken_says_why(
@@ -745,9 +770,9 @@ def test_a_dry_step_that_cannot_be_taken_says_why(
         raise api.DistillError("The rows are <not> here.")
 
     monkeypatch.setattr(api, "take_dry_step", refuse)
-    *_, (told, *rest) = measuring.measure(desk)
+    *_, (told, *rest) = measuring.measure(desk, "no-runs")
     assert "The rows are &lt;not&gt; here." in told
-    assert len(rest) == 3
+    assert len(rest) == 4
 
 
 # --- start ------------------------------------------------------------------------------------
