@@ -119,6 +119,7 @@ def _pair_card(
             )
             name = gr.Textbox(label="Name", elem_id="ds-field-name", interactive=True)
             task = gr.Dropdown(_TASKS, label="Task", elem_id="ds-field-task", interactive=True)
+        about = gr.HTML(elem_id="ds-ready-about")
         gr.HTML("<h3>Teacher and student, drawn to scale</h3>")
         drawing.render()
         with gr.Row(elem_classes="ds-fields"):
@@ -151,7 +152,7 @@ def _pair_card(
     for key, component in (("layers", layers), ("hidden_size", width)):
         edit = functools.partial(_edit_student, key)
         parts.follow(wires, component.input, edit, component, drawing)
-    return [ready, name, teacher, init, layers, width, model, task]
+    return [ready, about, name, teacher, init, layers, width, model, task]
 
 
 def _edit_student(key: str, value: Any, stored: str, desk: desks.Desk) -> tuple[Any, Any]:
@@ -168,6 +169,14 @@ def _data_card(wires: parts.Wires, *versions: gr.State) -> None:
         with gr.Row(elem_classes="ds-buttons"):
             back = gr.Button("◀ Previous row", size="sm", min_width=120, scale=0)
             ahead = gr.Button("Next row ▶", size="sm", min_width=120, scale=0)
+            wanted = gr.Number(
+                value=1,
+                label="Go to row",
+                precision=0,
+                min_width=110,
+                elem_id="ds-go-to-row",
+                interactive=True,
+            )
         index, shown_key = gr.State(0), gr.State("")
         row = [chips, tokens, index]
         relaid.folded(
@@ -179,6 +188,7 @@ def _data_card(wires: parts.Wires, *versions: gr.State) -> None:
     for button, step in ((back, -1), (ahead, 1)):
         show = functools.partial(data_view.show_row, step=step)
         button.click(show, [wires.desk, index], row, concurrency_limit=4, **QUIET)
+    wanted.submit(data_view.go_to_row, [wires.desk, wanted], row, concurrency_limit=4, **QUIET)
     for event in (*(version.change for version in versions), wires.recipe_yaml.change):
         event(
             data_view.follow_data,

@@ -246,7 +246,7 @@ def gradio_sees(config: Any, part: Any) -> Iterator[None]:
 def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
     text = desks.current(desk).replace("layers: 3", "layers: 4")
     assert edits.edit_yaml(text, "", desk, 4) == (text, 5)
-    layers = review.fill(desk)[4]
+    layers = review.fill(desk)[5]
     assert layers["value"] == 4
     pair_edits.edit_student("layers", 3.0, "", desk)
     assert "layers: 3," in review.refresh(desk)[1]
@@ -483,7 +483,8 @@ def test_slots_follow_the_stages(desk: desks.Desk, field: str, slot: str) -> Non
 
 
 def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
-    ready, name, teacher, init, layers, width, model, task, method = review.fill(desk)
+    ready, about, name, teacher, init, layers, width, model, task, method = review.fill(desk)
+    assert "Nothing to download" in about
     assert ready["value"] == api.ready_recipes()[0]["name"]
     assert name["value"] == "pocket-student"
     assert (teacher["value"], teacher["label"]) == ("pocket-teacher", "Teacher")
@@ -498,7 +499,7 @@ def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
 def test_a_narrower_student_opens_with_a_width_that_fits(desk: desks.Desk) -> None:
     pair_edits.edit_init("width_prune", "", desk, 0)
     assert now(desk)["stages"][0]["student"] == {"init": "width_prune", "hidden_size": 120}
-    _, _, _, init, layers, width, *_ = review.fill(desk)
+    _, _, _, _, init, layers, width, *_ = review.fill(desk)
     assert init["value"] == "width_prune"
     assert (layers["value"], layers["visible"]) == (5, True)  # empty: all of the teacher's
     assert (width["value"], width["maximum"], width["visible"]) == (120, 160, True)
@@ -595,9 +596,9 @@ def test_only_settings_that_the_task_reads_are_shown(task: str) -> None:
 
 def test_odd_values_do_not_break_the_fields(desk: desks.Desk, sized: None) -> None:
     desks.lay(desk, "stages: [{kind: distill, teacher: [1], student: {init: 3, layers: many}}]")
-    assert len(review.fill(desk)) == 9
+    assert len(review.fill(desk)) == 10
     desks.lay(desk, "stages: nonsense")
-    assert len(review.fill(desk)) == 9
+    assert len(review.fill(desk)) == 10
     assert review.refresh(desk)[2]["interactive"] is False
 
 
@@ -605,7 +606,7 @@ def test_a_draft_of_a_few_letters_does_not_break_the_view(desk: desks.Desk, size
     desks.lay(desk, "a: [1")
     assert review.redraw(desk) == gr.skip()
     assert "1 problem" in review.refresh(desk)[0]
-    assert review.fill(desk) == (gr.skip(),) * 9
+    assert review.fill(desk) == (gr.skip(),) * 10
 
 
 # --- pictures ---------------------------------------------------------------------------------
@@ -666,6 +667,25 @@ def test_the_row_is_read_again_only_when_data_or_tokenizer_change(
     pair_edits.edit_init("pretrained", "", desk, 0)
     pair_edits.edit_student_model("pocket-teacher", "", desk, 0)
     assert list(data_view.follow_data(desk, 0, fewer))[-1][3] != fewer
+
+
+def test_a_new_source_is_shown_from_its_first_row(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    facts = {**PREVIEW["facts"], "sources": [{"rows": 500}, {"rows": 40}], "rows": 540}
+
+    def show(recipe: Any, *, index: int = 0) -> Any:
+        asked.append(index)
+        return {**PREVIEW, "facts": facts}
+
+    key = data_view.data_key(desk)
+    monkeypatch.setattr(api, "preview", show)
+    edits.add_source("starter", "", desk, 0)
+    list(data_view.follow_data(desk, 3, key))
+    assert asked[-1] == 500
+    data_view.go_to_row(desk, 7)
+    assert asked[-1] == 6
 
 
 def test_long_rows_are_cut_for_the_page() -> None:
@@ -754,11 +774,11 @@ def test_a_dry_step_beside_another_run_says_that_it_was_slow(
 def test_stages_that_no_method_names_are_a_choice_while_they_are_there(
     desk: desks.Desk, sized: None
 ) -> None:
-    assert draft.SEVERAL_STAGES not in review.fill(desk)[8]["choices"]
+    assert draft.SEVERAL_STAGES not in review.fill(desk)[9]["choices"]
     twice = now(desk)["stages"] * 2
     edits.edit(form.Setting("stages", "", "", "text"), twice, "", desk)
-    assert review.fill(desk)[8]["value"] == draft.SEVERAL_STAGES
-    assert draft.SEVERAL_STAGES in review.fill(desk)[8]["choices"]
+    assert review.fill(desk)[9]["value"] == draft.SEVERAL_STAGES
+    assert draft.SEVERAL_STAGES in review.fill(desk)[9]["choices"]
     kept = (gr.skip(), gr.skip())
     assert edits.edit_method(draft.SEVERAL_STAGES, "", desk, 0) == kept
 

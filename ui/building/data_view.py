@@ -59,4 +59,28 @@ def follow_data(desk: Desk, index: int, shown_key: str) -> Iterator[tuple[Any, A
         yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
         return
     yield "", WAIT_ROW, gr.skip(), gr.skip()
-    yield *show_row(desk, index), key
+    more = bool(shown_key) and _sources(key) > _sources(shown_key)
+    yield *show_row(desk, first_of_last(desk) if more else index), key
+
+
+def _sources(key: str) -> int:
+    """How many sources a key of the data has."""
+    data = json.loads(key)[0]
+    listed = data.get("sources") if isinstance(data, dict) else None
+    return len(listed) if isinstance(listed, list) else 0
+
+
+def first_of_last(desk: Desk) -> int:
+    """Number of the first row of the last source; a little off where a share is held out."""
+    try:
+        facts = api.preview(api.load_recipe(desks.current(desk)))["facts"]
+    except api.DistillError:
+        return 0
+    rows = [int(source.get("rows") or 0) for source in facts["sources"]]
+    everything = max(1, sum(rows))
+    return round(sum(rows[:-1]) * int(facts.get("rows") or everything) / everything)
+
+
+def go_to_row(desk: Desk, number: float | None) -> tuple[str, str, int]:
+    """Show the row of a number, counted from 1."""
+    return show_row(desk, max(1, int(number or 1)) - 1)

@@ -1,7 +1,7 @@
 """Build's dry step: a few steps are taken on this machine, and the forecast rests on them.
 
-In: the desk, the runs folder. Out: words while it goes on, then the summary made anew. Takes no step
-itself.
+In: the desk, the runs folder. Out: words while it goes on, then the summary made anew. Takes no
+step itself.
 """
 
 from __future__ import annotations

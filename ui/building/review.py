@@ -189,7 +189,7 @@ def fill(desk: Desk) -> tuple[Any, ...]:
     try:
         data = draft.read(text)
     except draft.BrokenYaml:
-        return (gr.skip(),) * 9
+        return (gr.skip(),) * 10
     pair = draft.pair(data)
     name = str(draft.get(data, pair.teacher_path) or "")
     student = draft.get(data, pair.student_path, {"init": "pretrained"})
@@ -197,9 +197,10 @@ def fill(desk: Desk) -> tuple[Any, ...]:
     facts = _facts(lambda: api.model_facts(name)) if name else None
     known = model_choices(draft.task(data))
     models = [*known, *([(name, name)] if name and name not in dict(known).values() else [])]
-    picked = next((ready["name"] for ready in api.ready_recipes() if ready["yaml"] == text), None)
+    picked = next((ready for ready in api.ready_recipes() if ready["yaml"] == text), {})
     return (
-        gr.update(value=picked),
+        gr.update(value=picked.get("name")),
+        _about(str(picked.get("description") or "")),
         gr.update(value=str(data.get("name", ""))),
         gr.update(
             choices=models,
@@ -222,6 +223,11 @@ def fill(desk: Desk) -> tuple[Any, ...]:
         gr.update(value=draft.task(data)),
         _method_update(draft.method(data)),
     )
+
+
+def _about(words: str) -> str:
+    """What a ready recipe is for, as its first comment says it."""
+    return f'<p class="ds-muted">{escape(words[:1].upper() + words[1:])}</p>' if words else ""
 
 
 def init_choices(pair: draft.Pair) -> list[tuple[str, str]]:
