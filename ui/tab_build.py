@@ -7,7 +7,7 @@ that follow the recipe's shape are in `build_parts`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ui.building import (
     edits,
     measuring,
     pair_edits,
+    relaid,
     review,
     student_parts,
     task_edits,
@@ -34,6 +35,8 @@ _SCRIPTS = Path(__file__).parent.parent / "assets"
 _TASKS = [(words, key) for key, words in draft.TASKS.items()]
 WAIT_MODELS = "<p class='ds-muted'>Reading the models …</p>"
 WAIT_CHECK = "<p class='ds-muted'>Checking the recipe …</p>"
+_AT_WORK = f"() => {json.dumps([WAIT_MODELS, WAIT_CHECK])}"
+"""What is shown of the recipe before goes at once: a look at the hub may take seconds."""
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: dict[str, Any] = {"queue": False, "trigger_mode": "multiple", **QUIET}
 """Every change is followed, in order. (A postponed `always_last` listener repeats its event, so
@@ -53,15 +56,15 @@ def build(page: Page) -> None:
         recipe_yaml=page.recipe_yaml,
         version=gr.State(0),
         runs_dir=page.runs_dir,
-    ).followed_by(functools.partial(_show, desk, shown))
+    )
     student, data, stages = gr.State(0), gr.State(0), gr.State(0)
     with gr.Row(elem_classes="ds-build"):
         with gr.Column(scale=5, min_width=320):
-            fixed = _pair_card(wires.part(student), wires, shown[0])
+            fixed = _pair_card(wires.part(student), wires, shown)
             _data_card(wires.part(data), wires.version, student)
             method = _method_card(wires, page, stages)
             with gr.Column(elem_classes="ds-card"):
-                _folded(
+                relaid.folded(
                     "Advanced: schedule, clipping, LoRA, seed, evaluation, checkpoints",
                     wires.part(gr.State(0)),
                     parts.advanced,
@@ -71,7 +74,8 @@ def build(page: Page) -> None:
             _summary_card(wires, page, shown)
     for version in (wires.version, student, stages):
         version.change(review.fill, [desk], [*fixed, method], **AT_ONCE)
-    _show(desk, shown, wires.version.change)
+    for event in (wires.version.change, page.recipe_yaml.change):
+        event(review.show, [desk], shown, **AT_ONCE)
     _keep_in_step(wires, page)
 
 
@@ -96,52 +100,14 @@ def _shown() -> list[Any]:
     ]
 
 
-def _show(desk: gr.State, shown: list[Any], event: Callable[..., Any]) -> None:
-    """Draw and judge the recipe after an event."""
-    event(review.show, [desk], shown, **AT_ONCE)
-
-
-# --- parts that follow the recipe's shape -----------------------------------------------------
-
-
-def _rendered(part: Callable[..., None], inputs: list[Any], versions: list[gr.State]) -> None:
-    """Lay a part out again whenever one of its versions has changed.
-
-    One part at a time: Gradio walks a session's components while it lays a part out, and fails
-    when another thread adds some meanwhile.
-    """
-    gr.render(
-        inputs=inputs,
-        triggers=[version.change for version in versions],
-        trigger_mode="multiple",
-        show_progress="hidden",
-        concurrency_id="ds-form",
-        concurrency_limit=1,
-    )(part)
-
-
-def _folded(
-    title: str, wires: parts.Wires, part: Callable[..., None], versions: list[gr.State]
-) -> None:
-    """Lay a part out in an accordion, when that is opened."""
-    is_open = gr.State(False)
-    with gr.Accordion(title, open=False) as accordion:
-        _rendered(
-            functools.partial(parts.when_open, part, wires),
-            [wires.desk, is_open],
-            [is_open, wires.version, *versions],
-        )
-    for event, now in ((accordion.expand, True), (accordion.collapse, False)):
-        event(functools.partial(bool, now), None, is_open, concurrency_limit=4, **QUIET)
-
-
 # --- cards ------------------------------------------------------------------------------------
 
 
 def _pair_card(
-    wires: parts.Wires, whole: parts.Wires, drawing: gr.components.Component
+    wires: parts.Wires, whole: parts.Wires, shown: list[Any]
 ) -> list[gr.components.Component]:
     """Return the fields in the order of `review.fill`."""
+    drawing, told, *_ = shown
     with gr.Column(elem_classes="ds-card"):
         with gr.Row(elem_classes="ds-fields"):
             ready = gr.Dropdown(
@@ -153,6 +119,7 @@ def _pair_card(
             )
             name = gr.Textbox(label="Name", elem_id="ds-field-name", interactive=True)
             task = gr.Dropdown(_TASKS, label="Task", elem_id="ds-field-task", interactive=True)
+        about = gr.HTML(elem_id="ds-ready-about")
         gr.HTML("<h3>Teacher and student, drawn to scale</h3>")
         drawing.render()
         with gr.Row(elem_classes="ds-fields"):
@@ -171,9 +138,12 @@ def _pair_card(
                 interactive=True,
             )
         layers, width, model = student_parts.in_view()
-        _folded("More about the student's shape", wires, student_parts.student, [whole.version])
-        _folded("More than one teacher", wires, teacher_parts.teachers, [whole.version])
+        relaid.folded(
+            "More about the student's shape", wires, student_parts.student, [whole.version]
+        )
+        relaid.folded("More than one teacher", wires, teacher_parts.teachers, [whole.version])
     parts.reshape(whole, ready.input, edits.pick_recipe, ready)
+    ready.input(None, None, [drawing, told], js=_AT_WORK, **QUIET)
     parts.follow(wires, name.change, edits.edit_name, name)
     parts.reshape(whole, task.input, task_edits.edit_task, task)
     parts.reshape(whole, teacher.input, pair_edits.edit_teacher, teacher)
@@ -182,7 +152,7 @@ def _pair_card(
     for key, component in (("layers", layers), ("hidden_size", width)):
         edit = functools.partial(_edit_student, key)
         parts.follow(wires, component.input, edit, component, drawing)
-    return [ready, name, teacher, init, layers, width, model, task]
+    return [ready, about, name, teacher, init, layers, width, model, task]
 
 
 def _edit_student(key: str, value: Any, stored: str, desk: desks.Desk) -> tuple[Any, Any]:
@@ -199,12 +169,17 @@ def _data_card(wires: parts.Wires, *versions: gr.State) -> None:
         with gr.Row(elem_classes="ds-buttons"):
             back = gr.Button("◀ Previous row", size="sm", min_width=120, scale=0)
             ahead = gr.Button("Next row ▶", size="sm", min_width=120, scale=0)
+            wanted = gr.Number(
+                value=1,
+                label="Go to row",
+                precision=0,
+                min_width=110,
+                elem_id="ds-go-to-row",
+                interactive=True,
+            )
         index, shown_key = gr.State(0), gr.State("")
         row = [chips, tokens, index]
-        wires = wires.followed_by(
-            functools.partial(_show_again, wires.desk, [*row, shown_key]),
-        )
-        _folded(
+        relaid.folded(
             "Choose the data: starter rows, your files, the hub",
             wires,
             data_parts.sources,
@@ -213,21 +188,16 @@ def _data_card(wires: parts.Wires, *versions: gr.State) -> None:
     for button, step in ((back, -1), (ahead, 1)):
         show = functools.partial(data_view.show_row, step=step)
         button.click(show, [wires.desk, index], row, concurrency_limit=4, **QUIET)
-    for version in versions:
-        _show_again(wires.desk, [*row, shown_key], version.change)
-
-
-def _show_again(desk: gr.State, shown: list[Any], event: Callable[..., Any]) -> None:
-    """Show the row again after an event, when that has changed what the row depends on."""
-    _, _, index, shown_key = shown
-    event(
-        data_view.follow_data,
-        [desk, index, shown_key],
-        shown,
-        trigger_mode="multiple",
-        concurrency_limit=4,
-        **QUIET,
-    )
+    wanted.submit(data_view.go_to_row, [wires.desk, wanted], row, concurrency_limit=4, **QUIET)
+    for event in (*(version.change for version in versions), wires.recipe_yaml.change):
+        event(
+            data_view.follow_data,
+            [wires.desk, index, shown_key],
+            [*row, shown_key],
+            trigger_mode="multiple",
+            concurrency_limit=4,
+            **QUIET,
+        )
 
 
 def _method_card(wires: parts.Wires, page: Page, version: gr.State) -> gr.Radio:
@@ -241,7 +211,9 @@ def _method_card(wires: parts.Wires, page: Page, version: gr.State) -> gr.Radio:
             elem_id="ds-method",
             interactive=True,
         )
-        _rendered(functools.partial(parts.stages, own), [wires.desk], [wires.version, version])
+        relaid.rendered(
+            functools.partial(parts.stages, own), [wires.desk], [wires.version, version]
+        )
         learn = gr.Button("See what temperature and soft targets do", size="sm", scale=0)
     parts.reshape(own, method.input, edits.edit_method, method)
     learn.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
@@ -258,7 +230,8 @@ def _summary_card(wires: parts.Wires, page: Page, shown: list[Any]) -> None:
         with gr.Accordion("YAML", open=False):
             yaml.render()
     parts.reshape(wires, yaml.blur, edits.edit_yaml, yaml)
-    dry.click(measuring.measure, [wires.desk], [said, *shown[1:]], trigger_mode="once", **QUIET)
+    measure = functools.partial(measuring.measure, runs_dir=page.runs_dir)
+    dry.click(measure, [wires.desk], [said, dry, *shown[1:]], trigger_mode="once", **QUIET)
     start.click(
         functools.partial(_start, page.runs_dir),
         [wires.desk],

@@ -49,7 +49,7 @@ def bytes_text(value: float | None) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """Write a duration: 8 s, 1 min 20 s, 2 h 5 min."""
+    """Write a duration: 8 s, 1 min 20 s, 2 h 5 min, 3 days 4 h, 1,200 days."""
     if seconds is None:
         return "–"
     whole = max(0, round(seconds))
@@ -59,6 +59,9 @@ def duration_text(seconds: float | None) -> str:
         minutes, rest = divmod(whole, 60)
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, rest = divmod(whole, 3600)
+    if hours >= 48:
+        days, more = divmod(hours, 24)
+        return f"{days} days {more} h" if more and days < 30 else f"{days:,} days"
     return f"{hours} h {rest // 60} min" if rest >= 60 else f"{hours} h"
 
 

@@ -18,6 +18,10 @@ from distill_core.errors import DistillError, Problem
 from distill_core.estimate import Work, dry_process
 from distill_core.recipe import Recipe
 
+DAY_S = 86_400.0
+WEEK_S = 7 * DAY_S
+"""A forecast of more than this is questioned."""
+
 
 def device_missing(recipe: Recipe, counted: bool) -> Iterator[Problem]:
     """The recipe asks for a device that is not here."""
@@ -157,6 +161,28 @@ def disk(recipe: Recipe, counted: bool) -> Iterator[Problem]:
         )
 
 
+def duration(recipe: Recipe, counted: bool) -> Iterator[Problem]:
+    """More than a week at best, which is more often a slip of the finger than a wish."""
+    if not counted:
+        return
+    try:
+        work = Work(recipe, dry_process.remembered(recipe))
+        (least_s, _), _ = work.seconds(())
+    except DistillError:
+        return
+    if least_s <= WEEK_S:
+        return
+    longest = max(work.stages, key=lambda stage: stage.total_steps)
+    key = "epochs" if longest.settings.optim.max_steps is None else "max_steps"
+    yield Problem(
+        severity="warning",
+        field=f"stages.{longest.index}.optim.{key}",
+        message=f"By the forecast the run takes at least {least_s / DAY_S:,.0f} days: "
+        f"{longest.total_steps:,} steps.",
+        fix="Take fewer steps, a smaller student, or a faster machine.",
+    )
+
+
 RULES: tuple[Callable[[Recipe, bool], Iterator[Problem]], ...] = (
     device_missing,
     int4_base,
@@ -164,6 +190,7 @@ RULES: tuple[Callable[[Recipe, bool], Iterator[Problem]], ...] = (
     slow_bf16,
     memory,
     disk,
+    duration,
 )
 
 _WORDS = {

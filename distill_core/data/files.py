@@ -7,6 +7,7 @@ Knows nothing of prompts and answers; every fault is a `DataError` that names th
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ def read_file(path: str, *, limit: int | None = None, field: str = "data.sources
     field = f"{field}.path"
     file = Path(path).expanduser()
     try:
+        if not path.strip():
+            raise DataError("No file is named yet. Upload one, or write its path.", field=field)
         if file.is_dir():
             raise DataError(
                 f"{path} is a folder, not a file of rows. Name one file inside it.", field=field
@@ -94,6 +97,8 @@ def _where(file: Path) -> str:
     twins = sorted(near.name for near in parent.iterdir() if near.suffix.lower() in SUFFIXES)
     if not twins:
         return f"{parent} holds no file of rows."
+    if near := difflib.get_close_matches(file.name, twins, n=2):
+        return f"Did you mean {' or '.join(near)}?"
     return f"In {parent}: {', '.join(twins[:5])}{', …' if len(twins) > 5 else ''}."
 
 

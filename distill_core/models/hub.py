@@ -7,7 +7,9 @@ of the built-in models.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +26,11 @@ _TOKENIZER_MORE = (
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _TIMEOUT_S = 5.0
-_REMEMBER_S = 30.0
+_REMEMBER_S = {True: 30.0, False: 60.0}
+"""For how long the hub is taken to be there, and not to be."""
+
 _answer, _answer_until = False, 0.0
+_ASKING = threading.Lock()
 
 
 def complete(folder: Path) -> bool:
@@ -131,20 +136,37 @@ def tokenizer(hub_id: str, *, field: str) -> Path:
 
 
 def reachable() -> bool:
-    """Whether the hub answers within five seconds; the answer is remembered for half a minute."""
+    """Whether the hub answers within five seconds; remembered for half a minute, a no for a whole.
+
+    Those who ask while it is being asked wait for the same answer.
+    """
     global _answer, _answer_until
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
-    if time.monotonic() >= _answer_until:
-        try:
+    with _ASKING:
+        if time.monotonic() >= _answer_until:
+            _answer = _answers()
+            _answer_until = time.monotonic() + _REMEMBER_S[_answer]
+        return _answer
+
+
+def _answers() -> bool:
+    """Ask the hub, in a thread: looking up a name may outlast the client's timeout."""
+    from huggingface_hub import constants, get_session
+
+    told: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):  # its own types differ between its versions
             get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
-            _answer = True
-        except Exception:  # the client's own exception types differ between its versions
-            _answer = False
-        _answer_until = time.monotonic() + _REMEMBER_S
-    return _answer
+            told.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_TIMEOUT_S)
+    return bool(told)
 
 
 def no_safetensors(name: str, files: list[str], field: str) -> ModelError:

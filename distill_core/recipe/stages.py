@@ -144,7 +144,7 @@ class DistillStage(Settings):
     teacher_cache: TeacherCache | None = Field(
         None,
         description="Ask the teacher about every row once, keep what it says beside the runs and "
-        "train without it in memory; empty: it is asked at every step.",
+        "train without it in memory; none: it is asked at every step.",
     )
     student: Student = Field(description="What the student starts from, and its size.")
     losses: list[Loss] = Field(

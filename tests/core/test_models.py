@@ -111,7 +111,7 @@ def test_offline_mode_is_told_apart_at_once() -> None:
     assert hub.reachable() is False  # the test session sets HF_HUB_OFFLINE
 
 
-def test_whether_the_hub_answers_is_asked_twice_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whether_the_hub_answers_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, asked = [1000.0], []
 
     class Session:
@@ -125,9 +125,13 @@ def test_whether_the_hub_answers_is_asked_twice_a_minute(monkeypatch: pytest.Mon
     monkeypatch.setattr(hub, "_answer_until", 0.0)
     monkeypatch.setattr(hub.time, "monotonic", lambda: clock[0])
     assert [hub.reachable(), hub.reachable()] == [False, False]
-    clock[0] += 31
+    clock[0] += 59
+    assert hub.reachable() is False, "a hub that is not there is left alone for a minute"
+    clock[0] += 2
     assert [hub.reachable(), hub.reachable()] == [True, True]
-    assert asked == [5.0, 5.0]
+    clock[0] += 31
+    assert hub.reachable() is True
+    assert asked == [5.0, 5.0, 5.0]
 
 
 # --- the hub, as its client would answer --------------------

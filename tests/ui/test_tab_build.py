@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from distill_core import api
 from ui import form
@@ -24,6 +27,7 @@ from ui.building import (
     measuring,
     models_drawn,
     pair_edits,
+    relaid,
     review,
     row_drawn,
     student_parts,
@@ -177,10 +181,73 @@ def test_yaml_that_cannot_be_read_is_never_overwritten(
     assert "not valid YAML" in problems[0].message
 
 
+def test_what_is_typed_in_the_yaml_box_is_left_alone(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gr, "Warning", lambda words: None)
+    assert review.show(desk)[2] == desks.default_text()
+    edits.edit_yaml("name: [x", "", desk, 4)
+    # a drop-down that is walked through tells of an edit while the cure is being typed
+    assert task_edits.edit_task("causal_lm", "", desk, 4) == (gr.skip(), gr.skip())
+    assert edits.edit_name("other", "", desk) == gr.skip()
+    assert review.show(desk)[2] == gr.skip(), "the broken text would replace the cure"
+    cured = desks.default_text().replace("pocket-student", "cured")
+    assert edits.edit_yaml(cured, "name: [x", desk, 4) == (cured, 5)
+    assert review.show(desk)[2] == gr.skip()
+    assert "name: renamed" in edits.edit_name("renamed", "", desk)
+    assert review.show(desk)[2] == desks.current(desk), "what the form changed is shown"
+
+
+def test_an_edit_that_changes_nothing_lays_nothing_out_again(desk: desks.Desk) -> None:
+    kept = (gr.skip(), gr.skip())
+    assert task_edits.edit_task("causal_lm", "", desk, 4) == kept
+    assert pair_edits.edit_teacher("pocket-teacher", "", desk, 4) == kept
+    assert edits.edit_method("Distill", "", desk, 4) == kept
+
+
+def test_a_field_that_has_lost_its_place_changes_nothing(desk: desks.Desk) -> None:
+    for path in ("a.jsonl", "b.jsonl"):
+        edits.add_source("file", "", desk, 0)
+        last = len(now(desk)["data"]["sources"]) - 1
+        edits.edit(form.Setting(f"data.sources.{last}.path", "", "", "text"), path, "", desk)
+    second_last = form.Setting(f"data.sources.{last - 1}.path", "", "", "text")
+    frame = draft.frame(now(desk), second_last.path)
+    edits.remove_source(0, "", desk, 0, frame=frame)
+    before = desks.current(desk)
+    edits.remove_source(0, "", desk, 0, frame=frame)  # the same button, pressed twice
+    edits.edit(second_last, "a.jsonl", "", desk, frame=frame)
+    edits.edit(form.Setting("data.sources.9.path", "", "", "text"), "a.jsonl", "", desk)
+    assert desks.current(desk) == before
+
+
+def test_listeners_of_a_replaced_layout_still_answer() -> None:
+    part = types.SimpleNamespace(render_iteration=3)
+    mine = types.SimpleNamespace(rendered_in=part, render_iteration=2)
+    other = types.SimpleNamespace(rendered_in=None, render_iteration=None)
+    config = types.SimpleNamespace(fns={1: mine, 2: other})
+    with gradio_sees(config, part):
+        relaid.keep_listeners()
+        assert mine.rendered_in is None, "it is not sent with the new layout"
+        assert mine.render_iteration == 3, "Gradio deletes those of an older one"
+        mine.replaced_s -= 2 * relaid.KEPT_S
+        relaid.keep_listeners()
+    assert config.fns == {2: other}
+
+
+@contextlib.contextmanager
+def gradio_sees(config: Any, part: Any) -> Iterator[None]:
+    """Stand inside the layout of a part."""
+    set_config = LocalContext.blocks_config.set(config)
+    set_part = LocalContext.renderable.set(part)
+    yield
+    LocalContext.blocks_config.reset(set_config)
+    LocalContext.renderable.reset(set_part)
+
+
 def test_yaml_and_form_are_one_recipe(desk: desks.Desk, sized: None) -> None:
     text = desks.current(desk).replace("layers: 3", "layers: 4")
     assert edits.edit_yaml(text, "", desk, 4) == (text, 5)
-    layers = review.fill(desk)[4]
+    layers = review.fill(desk)[5]
     assert layers["value"] == 4
     pair_edits.edit_student("layers", 3.0, "", desk)
     assert "layers: 3," in review.refresh(desk)[1]
@@ -417,7 +484,8 @@ def test_slots_follow_the_stages(desk: desks.Desk, field: str, slot: str) -> Non
 
 
 def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
-    ready, name, teacher, init, layers, width, model, task, method = review.fill(desk)
+    ready, about, name, teacher, init, layers, width, model, task, method = review.fill(desk)
+    assert "Nothing to download" in about
     assert ready["value"] == api.ready_recipes()[0]["name"]
     assert name["value"] == "pocket-student"
     assert (teacher["value"], teacher["label"]) == ("pocket-teacher", "Teacher")
@@ -432,7 +500,7 @@ def test_fields_show_the_recipe(desk: desks.Desk, sized: None) -> None:
 def test_a_narrower_student_opens_with_a_width_that_fits(desk: desks.Desk) -> None:
     pair_edits.edit_init("width_prune", "", desk, 0)
     assert now(desk)["stages"][0]["student"] == {"init": "width_prune", "hidden_size": 120}
-    _, _, _, init, layers, width, *_ = review.fill(desk)
+    _, _, _, _, init, layers, width, *_ = review.fill(desk)
     assert init["value"] == "width_prune"
     assert (layers["value"], layers["visible"]) == (5, True)  # empty: all of the teacher's
     assert (width["value"], width["maximum"], width["visible"]) == (120, 160, True)
@@ -529,9 +597,9 @@ def test_only_settings_that_the_task_reads_are_shown(task: str) -> None:
 
 def test_odd_values_do_not_break_the_fields(desk: desks.Desk, sized: None) -> None:
     desks.lay(desk, "stages: [{kind: distill, teacher: [1], student: {init: 3, layers: many}}]")
-    assert len(review.fill(desk)) == 9
+    assert len(review.fill(desk)) == 10
     desks.lay(desk, "stages: nonsense")
-    assert len(review.fill(desk)) == 9
+    assert len(review.fill(desk)) == 10
     assert review.refresh(desk)[2]["interactive"] is False
 
 
@@ -539,7 +607,7 @@ def test_a_draft_of_a_few_letters_does_not_break_the_view(desk: desks.Desk, size
     desks.lay(desk, "a: [1")
     assert review.redraw(desk) == gr.skip()
     assert "1 problem" in review.refresh(desk)[0]
-    assert review.fill(desk) == (gr.skip(),) * 9
+    assert review.fill(desk) == (gr.skip(),) * 10
 
 
 # --- pictures ---------------------------------------------------------------------------------
@@ -590,15 +658,35 @@ def test_a_row_that_cannot_be_shown_says_why(
 def test_the_row_is_read_again_only_when_data_or_tokenizer_change(
     desk: desks.Desk, sized: None
 ) -> None:
-    key = data_view.follow_data(desk, 0, "")[3]
+    waiting, (*_, key) = data_view.follow_data(desk, 0, "")
+    assert "Reading the rows" in waiting[1]
     edits.edit(setting("", "seed"), 7, "", desk)
-    assert data_view.follow_data(desk, 0, key) == (gr.skip(),) * 4
+    assert list(data_view.follow_data(desk, 0, key)) == [(gr.skip(),) * 4]
     edits.remove_source(0, "", desk, 0)
-    fewer = data_view.follow_data(desk, 0, key)[3]
+    *_, (*_, fewer) = data_view.follow_data(desk, 0, key)
     assert fewer != key
     pair_edits.edit_init("pretrained", "", desk, 0)
     pair_edits.edit_student_model("pocket-teacher", "", desk, 0)
-    assert data_view.follow_data(desk, 0, fewer)[3] != fewer
+    assert list(data_view.follow_data(desk, 0, fewer))[-1][3] != fewer
+
+
+def test_a_new_source_is_shown_from_its_first_row(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    facts = {**PREVIEW["facts"], "sources": [{"rows": 500}, {"rows": 40}], "rows": 540}
+
+    def show(recipe: Any, *, index: int = 0) -> Any:
+        asked.append(index)
+        return {**PREVIEW, "facts": facts}
+
+    key = data_view.data_key(desk)
+    monkeypatch.setattr(api, "preview", show)
+    edits.add_source("starter", "", desk, 0)
+    list(data_view.follow_data(desk, 3, key))
+    assert asked[-1] == 500
+    data_view.go_to_row(desk, 7)
+    assert asked[-1] == 6
 
 
 def test_long_rows_are_cut_for_the_page() -> None:
@@ -664,11 +752,36 @@ def test_a_dry_step_makes_the_forecast_anew(
 ) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(api, "take_dry_step", taken.append)
-    waiting, done = measuring.measure(desk)
+    monkeypatch.setattr(measuring, "list_runs", lambda runs_dir: [])
+    waiting, done = measuring.measure(desk, "runs")
     assert "Taking a few steps" in waiting[0]
+    assert (waiting[1]["interactive"], done[1]["interactive"]) == (False, True)
     assert taken == [api.load_recipe(desks.current(desk))]
     assert done[0] == ""
-    assert "Memory" in done[1]
+    assert "Memory" in done[2]
+
+
+def test_a_dry_step_beside_another_run_says_that_it_was_slow(
+    sized: None, desk: desks.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "take_dry_step", lambda recipe: None)
+    training = [{"status": {"state": "running"}}]
+    monkeypatch.setattr(measuring, "list_runs", lambda runs_dir: training)
+    *_, (told, _, card, *_) = measuring.measure(desk, "runs")
+    assert "another run was training" in told
+    assert "Memory" in card
+
+
+def test_stages_that_no_method_names_are_a_choice_while_they_are_there(
+    desk: desks.Desk, sized: None
+) -> None:
+    assert draft.SEVERAL_STAGES not in review.fill(desk)[9]["choices"]
+    twice = now(desk)["stages"] * 2
+    edits.edit(form.Setting("stages", "", "", "text"), twice, "", desk)
+    assert review.fill(desk)[9]["value"] == draft.SEVERAL_STAGES
+    assert draft.SEVERAL_STAGES in review.fill(desk)[9]["choices"]
+    kept = (gr.skip(), gr.skip())
+    assert edits.edit_method(draft.SEVERAL_STAGES, "", desk, 0) == kept
 
 
 def test_a_dry_step_that_cannot_be_taken_says_why(
@@ -678,9 +791,9 @@ def test_a_dry_step_that_cannot_be_taken_says_why(
         raise api.DistillError("The rows are <not> here.")
 
     monkeypatch.setattr(api, "take_dry_step", refuse)
-    *_, (told, *rest) = measuring.measure(desk)
+    *_, (told, *rest) = measuring.measure(desk, "no-runs")
     assert "The rows are &lt;not&gt; here." in told
-    assert len(rest) == 3
+    assert len(rest) == 4
 
 
 # --- start ------------------------------------------------------------------------------------

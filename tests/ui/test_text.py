@@ -34,7 +34,8 @@ def test_bytes(value: float | None, words: str) -> None:
     ("seconds", "words"),
     [
         (None, "–"), (-3, "0 s"), (8.4, "8 s"), (59.6, "1 min"), (80, "1 min 20 s"),
-        (3600, "1 h"), (7500, "2 h 5 min"),
+        (3600, "1 h"), (7500, "2 h 5 min"), (172_000, "47 h 46 min"), (187_200, "2 days 4 h"),
+        (259_200, "3 days"), (4e11, "4,629,629 days"),
     ],
 )  # fmt: skip
 def test_durations(seconds: float | None, words: str) -> None:

@@ -38,13 +38,6 @@ class Wires:
     """Counts up when the part at hand must be laid out again."""
     runs_dir: str
 
-    after: tuple[Callable[[Callable[..., Any]], None], ...] = ()
-    """Each wires something that follows every edit, given the event to hang it on."""
-
-    def followed_by(self, after: Callable[[Callable[..., Any]], None]) -> Wires:
-        """Return the same wires for a part whose edits are followed by something more."""
-        return dataclasses.replace(self, after=(*self.after, after))
-
     def part(self, version: gr.State) -> Wires:
         """Return the same wires for a part with a count of its own."""
         return dataclasses.replace(self, version=version)
@@ -67,7 +60,7 @@ def opened(desk: desks.Desk) -> draft.Mapping | None:
 
 def reshape(wires: Wires, event: Callable[..., Any], handler: Any, *inputs: Any) -> None:
     """Wire an edit that changes the recipe's shape: the form is laid out again."""
-    done = event(
+    event(
         handler,
         [*inputs, wires.recipe_yaml, wires.desk, wires.version],
         [wires.recipe_yaml, wires.version],
@@ -75,13 +68,11 @@ def reshape(wires: Wires, event: Callable[..., Any], handler: Any, *inputs: Any)
         show_progress="hidden",
         api_visibility="private",
     )
-    for after in wires.after:
-        after(done.then)
 
 
 def follow(wires: Wires, event: Callable[..., Any], handler: Any, field: Any, *drawn: Any) -> None:
     """Wire an edit of one value, and what is drawn with it: the last one typed wins."""
-    done = event(
+    event(
         handler,
         [field, wires.recipe_yaml, wires.desk],
         [wires.recipe_yaml, *drawn],
@@ -90,14 +81,11 @@ def follow(wires: Wires, event: Callable[..., Any], handler: Any, field: Any, *d
         show_progress="hidden",
         api_visibility="private",
     )
-    for after in wires.after:
-        after(done.then)
 
 
-def when_open(part: Callable[..., None], wires: Wires, desk: desks.Desk, is_open: bool) -> None:
-    """Lay a folded part out only while it is open."""
-    if is_open:
-        part(wires, desk)
+def edit_of(data: draft.Mapping, setting: form.Setting) -> Any:
+    """The edit of a setting, as long as what stands around it is as it was laid out."""
+    return functools.partial(edits.edit, setting, frame=draft.frame(data, setting.path))
 
 
 # --- fields -----------------------------------------------------------------------------------
@@ -115,7 +103,7 @@ def field(wires: Wires, data: draft.Mapping, setting: form.Setting) -> None:
                 field(wires, data, own)
         return
     if setting.kind != "group":
-        follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
+        follow(wires, form.edited(made), edit_of(data, setting), made)
         return
     fresh = form.tag(schema(), setting.node)
     reshape(wires, made.input, functools.partial(edits.toggle_group, setting, fresh), made)

@@ -14,7 +14,7 @@ import gradio as gr
 from ui import form
 from ui.building import desk as desks
 from ui.building import draft, edits
-from ui.building.build_parts import Wires, fields, follow, opened, reshape, schema
+from ui.building.build_parts import Wires, edit_of, fields, follow, opened, reshape, schema
 
 SOURCE_WORDS = {
     "starter": ("Starter rows", "the built-in pocket assistant"),
@@ -76,9 +76,10 @@ def _source(wires: Wires, data: draft.Mapping, index: int, source: draft.Mapping
         gr.HTML(f"<b>{title}</b><br><small>{note}</small>", min_width=120, scale=1)
         for setting in form.settings(schema(), known.get(kind, {}), path):
             made = form.component(setting, draft.get(data, setting.path), show_info=False)
-            follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
+            follow(wires, form.edited(made), edit_of(data, setting), made)
         remove = gr.Button("Remove", size="sm", min_width=80, scale=0)
-        reshape(wires, remove.click, functools.partial(edits.remove_source, index))
+        gone = functools.partial(edits.remove_source, index, frame=draft.frame(data, path))
+        reshape(wires, remove.click, gone)
 
 
 def _held_out(wires: Wires, data: draft.Mapping) -> None:
@@ -98,7 +99,7 @@ def _held_out(wires: Wires, data: draft.Mapping) -> None:
         reshape(wires, chosen.input, edits.edit_held_out, chosen)
         for setting in _held_out_settings(kind, known):
             made = form.component(setting, draft.get(data, setting.path), show_info=False)
-            follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
+            follow(wires, form.edited(made), edit_of(data, setting), made)
         if kind == "file":
             file = gr.UploadButton("Upload", size="sm", min_width=80, scale=0)
             reshape(wires, file.upload, functools.partial(_hold_upload, wires.runs_dir), file)

@@ -21,8 +21,8 @@ from ui.building import draft
 
 Desk = dict[str, Any]
 """`text`: YAML; `sent`: texts that the browser will send back; `overtaken`: [time, text] of those
-whose successor came back first; `shelf`: parts put aside, so that going back to a method, a kind
-of student or of held-out rows loses nothing."""
+whose successor came back first; `boxed`: the text in the page's YAML box; `shelf`: parts put aside,
+so that going back to a method, a kind of student or of held-out rows loses nothing."""
 
 _LOCK = threading.RLock()
 """Edits of two fields may run side by side; each must start from what the other has written."""
@@ -32,7 +32,7 @@ OVERTAKEN_S = 60.0
 
 def new() -> Desk:
     """Make an empty desk."""
-    return {"text": "", "sent": [], "overtaken": [], "shelf": {}}
+    return {"text": "", "sent": [], "overtaken": [], "boxed": "", "shelf": {}}
 
 
 def default_text() -> str:
@@ -59,6 +59,24 @@ def current(desk: Desk, stored: str = "") -> str:
     """Return the recipe on the desk; an empty desk (the app was restarted) takes `stored`."""
     with _LOCK:
         return desk["text"] or lay(desk, stored or default_text())
+
+
+def take_box(desk: Desk, text: str) -> None:
+    """Note what the page's YAML box holds, as it was left."""
+    with _LOCK:
+        desk["boxed"] = text
+
+
+def fill_box(desk: Desk) -> str | None:
+    """Return the recipe for the page's YAML box; None where it has been put or typed there.
+
+    Put there a second time, it would wipe out what is being typed.
+    """
+    with _LOCK:
+        if desk["text"] == desk["boxed"]:
+            return None
+        desk["boxed"] = desk["text"]
+        return str(desk["text"])
 
 
 def is_echo(desk: Desk, text: str) -> bool:

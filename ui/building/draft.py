@@ -23,6 +23,9 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 """Ways to make a student; each is nothing but a list of stages."""
 
+SEVERAL_STAGES = "Progressive, or other stages"
+"""Stands for stages that no method names, such as a teacher made smaller step by step."""
+
 PREVIOUS = "previous"
 
 TASKS = {"causal_lm": "Write text", "text_classification": "Tell classes apart"}
@@ -100,6 +103,20 @@ def drop(draft: Mapping, path: str) -> Mapping:
     elif isinstance(target, dict):
         target.pop(last, None)
     return changed
+
+
+def frame(draft: Mapping, path: str) -> list[tuple[int, str]]:
+    """Tell what stands around a path: the length of each list on it, and the kind of its item.
+
+    A field that was laid out for another frame no longer means the setting that its path names.
+    """
+    found = []
+    way = path.split(".")
+    for place, key in enumerate(way):
+        held = get(draft, ".".join(way[:place])) if place else draft
+        if isinstance(held, list) and key.isdigit():
+            found.append((len(held), str(get(held, f"{key}.kind", ""))))
+    return found
 
 
 # --- task -------------------------------------------------------------------------------------

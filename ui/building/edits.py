@@ -61,6 +61,7 @@ def pick_recipe(name: str, stored: str, desk: Desk, version: int) -> tuple[str, 
 
 def edit_yaml(text: str, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Take the YAML as it was typed, right or wrong; the form follows when it can be read."""
+    desks.take_box(desk, text)
     if text == desks.current(desk, stored):
         return gr.skip(), gr.skip()
     desks.send(desk, text)
@@ -74,17 +75,27 @@ def edit_yaml(text: str, stored: str, desk: Desk, version: int) -> tuple[Any, An
 # --- edits ------------------------------------------------------------------------------------
 
 
-def edit(setting: form.Setting, value: Any, stored: str, desk: Desk) -> Any:
-    """Write a field's value into the recipe; an optional field that is empty is taken out."""
+def edit(setting: form.Setting, value: Any, stored: str, desk: Desk, *, frame: Any = None) -> Any:
+    """Write a field's value into the recipe; an optional field that is empty is taken out.
+
+    `frame` is that of the field's path when the field was laid out: one that has lost its place
+    since, such as a source's after another was removed, changes nothing.
+    """
     parsed = form.parsed(setting, value)
-    if parsed is None and setting.optional:
-        return changed(desk, stored, lambda data: draft.drop(data, setting.path))
-    return changed(desk, stored, lambda data: draft.put(data, setting.path, parsed))
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        if frame is not None and draft.frame(data, setting.path) != frame:
+            return data
+        if parsed is None and setting.optional:
+            return draft.drop(data, setting.path)
+        return draft.put(data, setting.path, parsed)
+
+    return changed(desk, stored, apply)
 
 
 def toggle_group(
     setting: form.Setting, fresh: Any, on: bool, stored: str, desk: Desk, version: int
-) -> tuple[Any, int]:
+) -> tuple[Any, Any]:
     """Switch an optional group, such as LoRA, on with `fresh` settings or off."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
@@ -92,12 +103,12 @@ def toggle_group(
         kept = desks.swap(desk, setting.path, old, setting.path, fresh)
         return draft.put(data, setting.path, kept) if on else draft.drop(data, setting.path)
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
 def choose_variant(
     setting: form.Setting, tag: str, stored: str, desk: Desk, version: int
-) -> tuple[Any, int]:
+) -> tuple[Any, Any]:
     """Choose one of the variants of a setting, or none; what each was set to is kept aside."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
@@ -108,7 +119,7 @@ def choose_variant(
         )
         return draft.put(data, setting.path, kept) if tag else draft.drop(data, setting.path)
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
 def edit_name(value: str, stored: str, desk: Desk) -> Any:
@@ -116,32 +127,40 @@ def edit_name(value: str, stored: str, desk: Desk) -> Any:
     return changed(desk, stored, lambda data: draft.put(data, "name", value))
 
 
-def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+def edit_method(name: str, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Change the list of stages to a method's."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
+        if name not in draft.METHODS:
+            return data
         made = draft.with_method(data, name, desk["shelf"].get("stages"))
         before = {**desk["shelf"].get("stages", {}), **draft.stages_by_kind(data)}
         desk["shelf"]["stages"] = before
         return made
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
-def add_source(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+def add_source(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Add a source of rows, to be filled in."""
-    return changed(desk, stored, lambda data: _with_source(data, FRESH_SOURCES[kind])), version + 1
+    return reshaped(desk, stored, lambda data: _with_source(data, FRESH_SOURCES[kind]), version)
 
 
-def remove_source(index: int, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
-    """Take a source of rows out."""
-    text = changed(desk, stored, lambda data: draft.drop(data, f"data.sources.{index}"))
-    return text, version + 1
+def remove_source(
+    index: int, stored: str, desk: Desk, version: int, *, frame: Any = None
+) -> tuple[Any, Any]:
+    """Take a source of rows out; pressed twice in a row, it takes out no other."""
+    path = f"data.sources.{index}"
+
+    def apply(data: draft.Mapping) -> draft.Mapping:
+        return data if frame not in (None, draft.frame(data, path)) else draft.drop(data, path)
+
+    return reshaped(desk, stored, apply, version)
 
 
 def add_uploads(
     files: list[str] | None, runs_dir: str, stored: str, desk: Desk, version: int
-) -> tuple[Any, int]:
+) -> tuple[Any, Any]:
     """Keep uploaded files beside the runs, and add each as a source of rows."""
     kept = [desks.keep_upload(str(file), runs_dir) for file in files or []]
 
@@ -150,7 +169,7 @@ def add_uploads(
             data = _with_source(data, {"kind": "file", "path": path})
         return data
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
 def upload_held_out(
@@ -160,8 +179,7 @@ def upload_held_out(
     if not file:
         return gr.skip(), gr.skip()
     source = {"kind": "file", "path": desks.keep_upload(str(file), runs_dir)}
-    text = changed(desk, stored, lambda data: draft.put(data, "data.held_out", source))
-    return text, version + 1
+    return reshaped(desk, stored, lambda data: draft.put(data, "data.held_out", source), version)
 
 
 def _with_source(data: draft.Mapping, source: draft.Mapping) -> draft.Mapping:
@@ -170,7 +188,7 @@ def _with_source(data: draft.Mapping, source: draft.Mapping) -> draft.Mapping:
     return draft.put(data, "data.sources", [*listed, dict(source)])
 
 
-def edit_held_out(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+def edit_held_out(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Choose where the held-out rows come from."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
@@ -179,7 +197,7 @@ def edit_held_out(kind: str, stored: str, desk: Desk, version: int) -> tuple[Any
         kept = desks.swap(desk, key, old, f"held_out:{kind}", FRESH_HELD_OUT[kind])
         return draft.put(data, "data.held_out", kept)
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
 def held_out_kind(data: draft.Mapping) -> str:
@@ -194,6 +212,21 @@ def changed(desk: Desk, stored: str, apply: Any) -> Any:
     except draft.BrokenYaml as error:
         gr.Warning(str(error))
         return gr.skip()
+    except IndexError:  # of a field whose stage or source has gone
+        return gr.skip()
+
+
+def reshaped(desk: Desk, stored: str, apply: Any, version: int) -> tuple[Any, Any]:
+    """Change the desk's recipe and count up, so that the form is laid out again.
+
+    Where nothing has changed, or the YAML cannot be read, the form stays: a drop-down that is only
+    walked through tells of an edit, too.
+    """
+    before = desks.current(desk, stored)
+    text = changed(desk, stored, apply)
+    if text in (before, gr.skip()):
+        return gr.skip(), gr.skip()
+    return text, version + 1
 
 
 # --- start ------------------------------------------------------------------------------------

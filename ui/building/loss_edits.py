@@ -12,12 +12,12 @@ from ui import form
 from ui.building import desk as desks
 from ui.building import draft, pair_fit
 from ui.building.desk import Desk
-from ui.building.edits import changed
+from ui.building.edits import changed, reshaped
 
 
 def toggle_loss(
     stage: int, name: str, on: bool, stored: str, desk: Desk, version: int
-) -> tuple[Any, int]:
+) -> tuple[Any, Any]:
     """Add a loss to a stage, with its default weight, or take it out."""
     path = f"stages.{stage}.losses"
 
@@ -28,7 +28,7 @@ def toggle_loss(
         others = [loss for loss in losses if loss.get("name") != name]
         return draft.put(data, path, [*others, kept] if on else others)
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
 def edit_loss(
@@ -49,7 +49,7 @@ def toggle_schedule(
     stored: str,
     desk: Desk,
     version: int,
-) -> tuple[Any, int]:
+) -> tuple[Any, Any]:
     """Let a loss's weight or temperature move from where it is, or stay at its first value."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
@@ -61,7 +61,7 @@ def toggle_schedule(
         kept = desks.swap(desk, f"{key}:{not on}", old, f"{key}:{on}", fresh)
         return _with_loss_setting(data, stage, name, setting, kept)
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
 def _with_loss_setting(

@@ -13,20 +13,20 @@ from ui import form
 from ui.building import desk as desks
 from ui.building import draft, pair_fit
 from ui.building.desk import Desk
-from ui.building.edits import changed
+from ui.building.edits import changed, reshaped
 
 
-def edit_teacher(value: str | None, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+def edit_teacher(value: str | None, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Change the teacher, or the model that is tuned, wherever the stages name it."""
     name = (value or "").strip()
 
     def apply(data: draft.Mapping) -> draft.Mapping:
         return draft.put(data, draft.pair(data).teacher_path, name)
 
-    return _changed_pair(desk, stored, apply), version + 1
+    return _reshaped_pair(desk, stored, apply, version)
 
 
-def edit_student_model(value: str | None, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+def edit_student_model(value: str | None, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Change the published checkpoint that the student starts from."""
     name = (value or "").strip()
 
@@ -34,7 +34,7 @@ def edit_student_model(value: str | None, stored: str, desk: Desk, version: int)
         path = f"{draft.pair(data).student_path}.model"
         return draft.put(data, path, name) if name else draft.drop(data, path)
 
-    return _changed_pair(desk, stored, apply), version + 1
+    return _reshaped_pair(desk, stored, apply, version)
 
 
 def edit_student(key: str, value: Any, stored: str, desk: Desk) -> Any:
@@ -57,7 +57,7 @@ def edit_student_setting(
 
 def toggle_student_group(
     key: str, on: bool, stored: str, desk: Desk, version: int
-) -> tuple[Any, int]:
+) -> tuple[Any, Any]:
     """Switch an optional group of the student's settings on or off."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
@@ -68,10 +68,10 @@ def toggle_student_group(
         kept = desks.swap(desk, f"student.{key}", draft.get(data, path), f"student.{key}", {})
         return draft.put(data, path, kept) if on else draft.drop(data, path)
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
-def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Change what the student starts from; its size stays where it can."""
 
     def apply(data: draft.Mapping) -> draft.Mapping:
@@ -87,7 +87,7 @@ def edit_init(init: str, stored: str, desk: Desk, version: int) -> tuple[Any, in
         key = f"student:{draft.get(old, 'init', '')}"
         return draft.put(data, path, desks.swap(desk, key, old, f"student:{init}", fresh))
 
-    return _changed_pair(desk, stored, apply), version + 1
+    return _reshaped_pair(desk, stored, apply, version)
 
 
 def narrower(teacher: str) -> int | None:
@@ -108,10 +108,10 @@ def narrower(teacher: str) -> int | None:
     return None
 
 
-def _changed_pair(desk: Desk, stored: str, apply: Any) -> Any:
+def _reshaped_pair(desk: Desk, stored: str, apply: Any, version: int) -> tuple[Any, Any]:
     """Change a model of the desk's recipe, and its losses where they no longer fit the pair."""
     try:
         fit = pair_fit.fit_of(apply(draft.read(desks.current(desk, stored))))
     except draft.BrokenYaml:
         fit = None  # told when the change is tried
-    return changed(desk, stored, lambda data: pair_fit.fitted(apply(data), fit, desk))
+    return reshaped(desk, stored, lambda data: pair_fit.fitted(apply(data), fit, desk), version)

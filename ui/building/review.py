@@ -79,12 +79,12 @@ def redraw(desk: Desk) -> Any:
     return drawing + pair_chips(data, teacher)
 
 
-def show(desk: Desk) -> tuple[Any, str, str, Any]:
+def show(desk: Desk) -> tuple[Any, str, Any, Any]:
     """Draw and judge the recipe: drawing, summary, YAML, Start."""
     return redraw(desk), *refresh(desk)
 
 
-def refresh(desk: Desk) -> tuple[str, str, Any]:
+def refresh(desk: Desk) -> tuple[str, Any, Any]:
     """Judge the recipe: summary with the problems by field, YAML, Start."""
     text = desks.current(desk)
     problems, estimate = review(desk)
@@ -100,7 +100,9 @@ def refresh(desk: Desk) -> tuple[str, str, Any]:
         file_name=f"{data.get('name') or 'recipe'}.yaml",
     )
     words = "Mend the problems first" if blocked else "Start"
-    return shown + placed(data, problems), text, gr.update(interactive=not blocked, value=words)
+    boxed = desks.fill_box(desk)
+    yaml = gr.skip() if boxed is None else boxed
+    return shown + placed(data, problems), yaml, gr.update(interactive=not blocked, value=words)
 
 
 def placed(data: draft.Mapping, problems: list[api.Problem]) -> str:
@@ -156,7 +158,7 @@ def pair_chips(data: draft.Mapping, teacher: dict[str, Any] | None) -> str:
 def in_a_sentence(data: draft.Mapping, estimate: dict[str, Any] | None) -> str:
     """Say the recipe in one line: Distill · 1,200 steps × 64 rows."""
     stages = draft.kinds(data)
-    named = draft.method(data) or f"{len(stages)} stages"
+    named = draft.method(data) or f"{len(stages)} stage{'' if len(stages) == 1 else 's'}"
     steps = (estimate or {}).get("steps")
     rows = draft.get(data, "stages.0.optim.global_batch_size", 32)
     if not steps:
@@ -187,7 +189,7 @@ def fill(desk: Desk) -> tuple[Any, ...]:
     try:
         data = draft.read(text)
     except draft.BrokenYaml:
-        return (gr.skip(),) * 9
+        return (gr.skip(),) * 10
     pair = draft.pair(data)
     name = str(draft.get(data, pair.teacher_path) or "")
     student = draft.get(data, pair.student_path, {"init": "pretrained"})
@@ -195,9 +197,10 @@ def fill(desk: Desk) -> tuple[Any, ...]:
     facts = _facts(lambda: api.model_facts(name)) if name else None
     known = model_choices(draft.task(data))
     models = [*known, *([(name, name)] if name and name not in dict(known).values() else [])]
-    picked = next((ready["name"] for ready in api.ready_recipes() if ready["yaml"] == text), None)
+    picked = next((ready for ready in api.ready_recipes() if ready["yaml"] == text), {})
     return (
-        gr.update(value=picked),
+        gr.update(value=picked.get("name")),
+        _about(str(picked.get("description") or "")),
         gr.update(value=str(data.get("name", ""))),
         gr.update(
             choices=models,
@@ -218,8 +221,13 @@ def fill(desk: Desk) -> tuple[Any, ...]:
             visible=init == "pretrained",
         ),
         gr.update(value=draft.task(data)),
-        gr.update(value=draft.method(data)),
+        _method_update(draft.method(data)),
     )
+
+
+def _about(words: str) -> str:
+    """What a ready recipe is for, as its first comment says it."""
+    return f'<p class="ds-muted">{escape(words[:1].upper() + words[1:])}</p>' if words else ""
 
 
 def init_choices(pair: draft.Pair) -> list[tuple[str, str]]:
@@ -228,6 +236,12 @@ def init_choices(pair: draft.Pair) -> list[tuple[str, str]]:
     if not pair.has_teacher:
         words = {key: label.replace("teacher", "model") for key, label in INITS.items()}
     return [(label, key) for key, label in words.items()]
+
+
+def _method_update(named: str | None) -> Any:
+    """Mark the method; stages that none names have a choice of their own while they are there."""
+    others = [] if named else [draft.SEVERAL_STAGES]
+    return gr.update(choices=[*draft.METHODS, *others], value=named or draft.SEVERAL_STAGES)
 
 
 def _size_update(value: Any, facts: dict[str, Any] | None, key: str, shown: bool) -> Any:

@@ -5,12 +5,13 @@ In: problems and an estimate. Out: HTML, every text escaped. Knows nothing of Gr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from distill_core.api import Problem
-from ui import text, theme
+from ui import form, text, theme
 
 PARTS = {
     "teacher": "teacher",
@@ -46,10 +47,20 @@ def problem_list(problems: Sequence[Problem]) -> str:
         f'<li class="ds-problem-item ds-{TONES[problem.severity]}">'
         f'<span aria-hidden="true">{ICONS[problem.severity]}</span> '
         f'<span class="ds-hidden">{problem.severity}: </span>'
-        f"{f'<code>{escape(problem.field)}</code> ' if problem.field else ''}"
+        f"{_named(problem.field)}"
         f"{escape(problem.message)} <b>{escape(problem.fix)}</b></li>"
         for problem in ranked
     )
+
+
+def _named(field: str) -> str:
+    """The setting's name as the form has it; its key is told to a hand that rests on it."""
+    if not field:
+        return ""
+    stage = re.match(r"stages\.(\d+)\.", field)
+    number = f"stage {int(stage[1]) + 1}, " if stage and stage[1] != "0" else ""
+    named = form.words(re.sub(r"(\.\d+)+$", "", field))
+    return f'<span class="ds-named" title="{escape(field)}">{number}{escape(named)}:</span> '
 
 
 def memory(estimate: dict[str, Any]) -> str:

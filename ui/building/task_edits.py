@@ -11,13 +11,13 @@ from distill_core import api
 from ui.building import desk as desks
 from ui.building import draft
 from ui.building.desk import Desk
-from ui.building.edits import changed
+from ui.building.edits import reshaped
 
 TASK_PARTS = ("data.columns", "data.classes", "data.prompt_template", "data.system_prompt")
 """Settings of the data that mean something for one task alone."""
 
 
-def edit_task(task: str, stored: str, desk: Desk, version: int) -> tuple[Any, int]:
+def edit_task(task: str, stored: str, desk: Desk, version: int) -> tuple[Any, Any]:
     """Change what the models are made for; what only the other task reads is put on the shelf.
 
     A teacher that tells no classes apart yet is fine-tuned first.
@@ -39,7 +39,7 @@ def edit_task(task: str, stored: str, desk: Desk, version: int) -> tuple[Any, in
             data = draft.with_method(data, "Fine-tune → distill", desk["shelf"].get("stages"))
         return data
 
-    return changed(desk, stored, apply), version + 1
+    return reshaped(desk, stored, apply, version)
 
 
 def _tells_classes_apart(data: draft.Mapping) -> bool:

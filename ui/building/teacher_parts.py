@@ -14,7 +14,7 @@ import gradio as gr
 from ui import form
 from ui.building import desk as desks
 from ui.building import draft, edits, review
-from ui.building.build_parts import Wires, follow, opened, reshape, schema
+from ui.building.build_parts import Wires, edit_of, follow, opened, reshape, schema
 
 WORDS = (
     "The student learns from the weighted mean of their probabilities. All need the same "
@@ -35,19 +35,19 @@ def teachers(wires: Wires, desk: desks.Desk) -> None:
     path = f"stages.{stage}.teacher"
     named = draft.get(data, path)
     known = review.model_choices(str(data.get("task") or "causal_lm"))
-    for place, one in enumerate(named if isinstance(named, list) else []):
-        _teacher(wires, f"{path}.{place}", one if isinstance(one, dict) else {}, known)
+    for place in range(len(named) if isinstance(named, list) else 0):
+        _teacher(wires, data, f"{path}.{place}", known)
     add = gr.Button("Add a teacher", size="sm", elem_id="ds-add-teacher")
     reshape(wires, add.click, functools.partial(add_teacher, stage))
 
 
-def _teacher(wires: Wires, path: str, one: draft.Mapping, known: list[tuple[str, str]]) -> None:
+def _teacher(wires: Wires, data: draft.Mapping, path: str, known: list[tuple[str, str]]) -> None:
     node = form.find(schema(), "stages")["items"]
     teacher = form.variants(schema(), node)["distill"]["properties"]["teacher"]
     several = next(part for part in teacher["anyOf"] if part.get("type") == "array")
     with gr.Row(elem_classes="ds-source", elem_id=form.field_id(path)):
         for setting in form.settings(schema(), several["items"], path):
-            value: Any = one.get(setting.key)
+            value: Any = draft.get(data, setting.path)
             if setting.key == "model":
                 name = str(value or "")
                 listed = [*known, *([(name, name)] if name not in dict(known).values() else [])]
@@ -63,7 +63,7 @@ def _teacher(wires: Wires, path: str, one: draft.Mapping, known: list[tuple[str,
                 reshape(wires, made.input, functools.partial(edit_shared, setting.path), made)
             else:
                 made = form.component(setting, value, show_info=False)
-                follow(wires, form.edited(made), functools.partial(edits.edit, setting), made)
+                follow(wires, form.edited(made), edit_of(data, setting), made)
         remove = gr.Button("Remove", size="sm", min_width=80, scale=0)
         reshape(wires, remove.click, functools.partial(remove_teacher, path))
 
@@ -74,14 +74,14 @@ def _teacher(wires: Wires, path: str, one: draft.Mapping, known: list[tuple[str,
 def edit_shared(path: str, value: str | None, stored: str, desk: desks.Desk, version: int) -> Any:
     """Change one of several teachers; what is drawn and read again follows."""
     name = (value or "").strip()
-    return edits.changed(desk, stored, lambda data: draft.put(data, path, name)), version + 1
+    return edits.reshaped(desk, stored, lambda data: draft.put(data, path, name), version)
 
 
-def add_teacher(stage: int, stored: str, desk: desks.Desk, version: int) -> tuple[Any, int]:
+def add_teacher(stage: int, stored: str, desk: desks.Desk, version: int) -> tuple[Any, Any]:
     """Add a teacher to a stage, to be named."""
-    return edits.changed(desk, stored, lambda data: draft.with_teacher(data, stage)), version + 1
+    return edits.reshaped(desk, stored, lambda data: draft.with_teacher(data, stage), version)
 
 
-def remove_teacher(path: str, stored: str, desk: desks.Desk, version: int) -> tuple[Any, int]:
+def remove_teacher(path: str, stored: str, desk: desks.Desk, version: int) -> tuple[Any, Any]:
     """Take one of several teachers out."""
-    return edits.changed(desk, stored, lambda data: draft.without_teacher(data, path)), version + 1
+    return edits.reshaped(desk, stored, lambda data: draft.without_teacher(data, path), version)

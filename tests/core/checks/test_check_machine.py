@@ -1,7 +1,8 @@
-"""A loss to be compiled: refused where nothing can compile it, at its field, before the start."""
+"""A loss that nothing can compile and a run without end: told at their fields, before the start."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -45,3 +46,16 @@ def test_other_devices_name_what_they_lack(
 ) -> None:
     monkeypatch.setattr(check_machine, "find_spec", lambda name: None)
     assert word in check_machine._no_compiler(device)
+
+
+def test_a_run_of_more_than_a_week_is_questioned() -> None:
+    def found(steps: int) -> list[Any]:
+        stage = RECIPE["stages"][0] | {"optim": {"max_steps": steps}}
+        recipe = Recipe.model_validate(RECIPE | {"stages": [stage]})
+        return list(check_machine.duration(recipe, True))
+
+    (problem,) = found(1_000_000_000_000)
+    assert problem.severity == "warning"
+    assert problem.field == "stages.0.optim.max_steps"
+    assert re.search(r"at least [\d,]{7,} days: 1,000,000,000,000 steps", problem.message)
+    assert found(20) == []

@@ -123,8 +123,12 @@ def test_a_broken_file_is_named_with_its_line(
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path, "near.jsonl", LINES)
-    with pytest.raises(DataError, match=r"no file .*rows\.jsonl\. In .*: near\.jsonl"):
-        read_file(str(tmp_path / "rows.jsonl"))
+    with pytest.raises(DataError, match=r"no file .*mine\.csv\. In .*: near\.jsonl"):
+        read_file(str(tmp_path / "mine.csv"))
+    with pytest.raises(DataError, match=r"Did you mean near\.jsonl\?"):
+        read_file(str(tmp_path / "nears.jsonl"))
+    with pytest.raises(DataError, match="No file is named yet"):
+        read_file(" ")
     with pytest.raises(DataError, match=r"folder .*nowhere does not exist either"):
         read_file(str(tmp_path / "nowhere" / "rows.jsonl"))
 
