@@ -47,7 +47,9 @@ def expected(
         return nothing
     points = comparable(facts, evidence)
     kept = _spread(points, "kept", "%", evidence) if road == "teacher" else NO_EVIDENCE
-    own = [run for run in facts.past.runs if run.road == (LABELS if road == "labels" else TEACHER)]
+    own = [
+        run for run in facts.past.counted if run.road == (LABELS if road == "labels" else TEACHER)
+    ]
     return {
         "retention": _measured(own, "retention", 100, "%", kept, facts, evidence),
         "speed": _measured(

@@ -110,6 +110,8 @@ def confidence(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[s
     if not open_answers:
         if math.isinf(known_lead):
             why = "Everything else is ruled out."
+        elif round(known_lead, 6) == 0:
+            why = "A tie: the runner-up has as many votes. Measure both."
         elif level == "high":
             why = f"It leads by {_votes(known_lead)}, and no answer that decides is missing."
         else:

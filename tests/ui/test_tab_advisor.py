@@ -477,7 +477,7 @@ def test_why_not_the_other_says_what_speaks_for_and_against_it_and_what_turns() 
 OWN = {
     **{"run": "r", "name": "my <trial>", "road": "teacher", "metric": "exact_match", "score": 0.9},
     **{"retention": 0.93, "size_ratio": 8.0, "speedup": 4.0, "seconds": 60, "winner": None},
-    "words": "",
+    **{"words": "", "not_counted": ""},
 }
 
 
@@ -487,6 +487,10 @@ def test_own_runs_are_named_in_the_card_and_stand_before_studies() -> None:
     card = advice_drawn.card({**advice, "past_runs": [OWN] * 5}, {})
     assert "<b>my &lt;trial&gt;</b>: distilled, 93.0 % of the teacher&#x27;s score kept" in card
     assert "and 2 more in Runs" in card
+    short = OWN | {"not_counted": "a short trial, not counted: 9 steps against 2,000"}
+    card = advice_drawn.card({**advice, "past_runs": [short, OWN]}, {})
+    assert "trial&gt;</b>: a short trial, not counted: 9 steps against 2,000" in card
+    assert card.index("distilled, 93.0 %") < card.index("a short trial")
     published = advice["expected"]["retention"]
     own = {"low": 93, "high": 93, "unit": "%", "what": "measured in your run: trial"}
     own |= {"source": "Your own runs", "url": "", "strength": "M", "published": published}
@@ -510,6 +514,8 @@ def test_the_picture_holds_studies_plan_and_own_runs() -> None:
     assert (teacher["x"], teacher["y"]) == ([1], [1])
     assert (plan["x"], plan["y"]) == ([8.16, 8.16], [0.80, 0.968])
     assert (mine["x"], mine["y"], mine["text"]) == ([8.2], [0.97], ["mine"])
+    trial = {**told(), "past_runs": [OWN | {"not_counted": "a short trial"}]}
+    assert len(advice_figure.figure(trial, [{**runs[0], "run": "r"}], 8.16)["data"]) == 3
     (band,) = figure["layout"]["shapes"]
     assert (band["x0"], band["x1"], band["y0"], band["y1"]) == (5, 10, 0.80, 0.95)
 

@@ -107,7 +107,8 @@ def _past_runs(told: dict[str, Any]) -> str:
     """Your finished runs on these rows, by name; what they decided stands among the reasons."""
     if not told["past_runs"]:
         return ""
-    runs = "".join(f"<li>{_past_run(run)}</li>" for run in told["past_runs"][:_MOST_RUNS])
+    first = sorted(told["past_runs"], key=lambda run: bool(run["not_counted"]))[:_MOST_RUNS]
+    runs = "".join(f"<li>{_past_run(run)}</li>" for run in first)
     more = len(told["past_runs"]) - _MOST_RUNS
     rest = f'<p class="ds-small">and {more} more in Runs</p>' if more > 0 else ""
     return f'<div class="ds-past"><b>Your runs on these rows</b><ul>{runs}</ul>{rest}</div>'
@@ -117,6 +118,8 @@ _MOST_RUNS = 3
 
 
 def _past_run(run: dict[str, Any]) -> str:
+    if run["not_counted"]:
+        return f"<b>{escape(run['name'])}</b>: {escape(run['not_counted'])}"
     facts = ["distilled" if run["road"] == "teacher" else "fine-tuned"]
     if run["retention"]:
         facts.append(f"{text.percent_text(run['retention'])} of the teacher's score kept")

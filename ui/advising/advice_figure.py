@@ -18,7 +18,8 @@ LABEL = (
 
 def figure(told: dict[str, Any], runs: list[dict[str, Any]], ratio: float | None) -> dict[str, Any]:
     """Draw published points, the user's runs and the size ratio of the recipe at hand."""
-    measured = _measured(runs)
+    trials = {run["run"] for run in told["past_runs"] if run["not_counted"]}
+    measured = _measured([run for run in runs if run.get("run") not in trials])
     bands = [point for point in told["published"] if _is_rule_of_thumb(point)]
     data = [_studies(told["published"]), _teacher(), *_yours(told, ratio), *_runs(measured)]
     widest = max([ratio or 1.0, 10.0, *(run["ratio"] for run in measured)])
