@@ -23,7 +23,11 @@ WAIT_ROADS = (
     "</p>"
 )
 INTRO = {
-    "Goal": ("What is it for?", "Six steps; any answer may stay open."),
+    "Goal": (
+        "What is it for?",
+        "Six steps; any answer may stay open. A fresh form holds the answers of the built-in "
+        "example: change what differs, or start empty.",
+    ),
     "Teacher": ("Who could teach it?", "A larger model whose answers you would like to keep."),
     "Its terms": ("What does the teacher give?", "Read from it where it is on this machine."),
     "Data": ("What is there to learn from?", "Name a file, and it is counted."),
@@ -121,6 +125,10 @@ class _Walk:
             self.reckoning = gr.HTML(WAIT, elem_id="ds-reckoning")
         if name == "Its terms":
             self.no_teacher = gr.HTML(NO_TEACHER, visible=False)
+        if name == "Goal":
+            with gr.Row(elem_classes="ds-buttons ds-starts"):
+                self.empty = gr.Button("Start empty", size="sm", scale=0, min_width=120)
+                self.example = gr.Button("Built-in example", size="sm", scale=0, min_width=140)
         self.inputs += _fields(asked)
         named = [question["field"] for question in asked if question["field"] in NAMING]
         if named:
@@ -237,6 +245,15 @@ def _wire(
         chosen = _follow(name, questions, at, walk)
         chosen.then(**on_shown, **QUIET)
         chosen.then(**on_card, **QUIET).then(**on_roads, **QUIET)
+    for button, values in (
+        (walk.empty, handlers.start_empty),
+        (walk.example, handlers.fill_example),
+    ):
+        begun = button.click(
+            functools.partial(values, questions), None, walk.inputs, queue=False, **QUIET
+        )
+        begun.then(**on_shown, **QUIET)
+        begun.then(**on_card, **QUIET).then(**on_roads, **QUIET)
     confirm.input(
         functools.partial(handlers.confirmed, questions, page.runs_dir),
         with_all,

@@ -139,8 +139,33 @@ def test_the_card_says_what_why_how_sure_and_what_else() -> None:
     assert "R5.few_labels +4" in reckoning
     assert "ruled out" in reckoning
     assert "distill-studio advise answers.yaml" in reckoning
+    assert "by the answers of the built-in example; change what differs" in card
+    assert not any("✓" in label.label for label in labels), "nobody has answered anything"
+
+
+def test_what_says_i_dont_know_is_not_counted_and_ticks_follow_answers() -> None:
+    _, card, _, _, _, _, *labels = recommend(*values(constraints__calls_per_month=5000))
     ticked = [f"{place} {step} ✓" for place, step in enumerate(STEPS, start=1)]
     assert [label.label for label in labels] == [*ticked[:-1], "6 Training"], "not read here"
+    open_here = [field for field, value in zip(FIELDS, values(), strict=True) if value in BLANK]
+    hidden = 1  # which small model, where none is published
+    asked = len(FIELDS) - hidden
+    assert f"Recommended, {asked - len(open_here) + hidden} of {asked} questions" in card
+
+
+BLANK = (None, "", "unknown")
+
+
+def test_the_form_can_start_empty_and_the_example_comes_back() -> None:
+    empty = handlers.start_empty(QUESTIONS)
+    by_field = dict(zip(FIELDS, empty, strict=True))
+    machine = {field for field in FIELDS if field.startswith("machine.")}
+    assert {field for field in FIELDS if by_field[field] == gr.skip()} == machine
+    given = [None if value == gr.skip() else value for value in empty]
+    assert set(flat_answers(QUESTIONS, tuple(given)).values()) == {"unknown"}
+    assert f"Leaning, 0 of {len(FIELDS)} questions" in recommend(*given)[1]
+    example = handlers.fill_example(QUESTIONS)
+    assert example[0] == "smaller_faster"
 
 
 def test_what_is_not_known_is_asked_for() -> None:

@@ -121,6 +121,26 @@ def step_marks(questions: list[dict[str, Any]], answers: dict[str, Any]) -> dict
     return marks
 
 
+def is_example(questions: list[dict[str, Any]], answers: dict[str, Any]) -> bool:
+    """Whether nobody has changed the answers of the built-in example; the machine's aside."""
+    return all(
+        answers.get(question["field"], UNKNOWN) == question["default"]
+        for question in questions
+        if not question["field"].startswith("machine.")
+    )
+
+
+def count_answered(questions: list[dict[str, Any]], answers: dict[str, Any]) -> tuple[int, int]:
+    """How many of the questions that are asked are answered, and how many are asked."""
+    asked = [one["field"] for one in questions if api.advisor_asks(one, answers)]
+    return sum(answers.get(field, UNKNOWN) != UNKNOWN for field in asked), len(asked)
+
+
+def empty_values(questions: list[dict[str, Any]]) -> list[Any]:
+    """Values of the fields where nothing is answered."""
+    return form_values(questions, dict.fromkeys((one["field"] for one in questions), UNKNOWN))
+
+
 OPTIONAL = ("teacher.held_out_score", "student.untrained_score", "student.latency_ms")
 """Numbers that many cannot know yet."""
 

@@ -38,9 +38,16 @@ _EXPECTED = {
 # --- the card ---------------------------------------------------------------------------------
 
 
-def card(told: dict[str, Any], titles: dict[str, str]) -> str:
-    """The recommendation; `titles` holds the questions' titles by field."""
-    parts = [_verdict(told), _measured(told), *(_reason(reason) for reason in told["reasons"])]
+def card(told: dict[str, Any], titles: dict[str, str], answered: str = "") -> str:
+    """The recommendation; `titles` holds the questions' titles by field.
+
+    `answered` says in words whose answers these are, or how many there are.
+    """
+    parts = [
+        _verdict(told, answered),
+        _measured(told),
+        *(_reason(reason) for reason in told["reasons"]),
+    ]
     parts += [_past_runs(told), _runner_up(told["runner_up"]), _why_not(told), _open(told, titles)]
     parts += [_warning(warning) for warning in told["warnings"]]
     parts += [
@@ -48,6 +55,9 @@ def card(told: dict[str, Any], titles: dict[str, str]) -> str:
         for conflict in told["conflicts"]
     ]
     return "".join([*parts, _next_steps(told)])
+
+
+EXAMPLE = "by the answers of the built-in example; change what differs"
 
 
 def outlook(told: dict[str, Any]) -> str:
@@ -60,11 +70,10 @@ def problem(message: str) -> str:
     return theme.alert("An answer cannot be used", message, "warn")
 
 
-def _verdict(told: dict[str, Any]) -> str:
+def _verdict(told: dict[str, Any], answered: str) -> str:
     tone, icon = _LEVELS[told["confidence"]["level"]]
-    leaning = told["leaning"]
-    state = "Recommended" if not leaning["open"] else "Leaning"
-    words = f"{state}, {leaning['answered']} of {leaning['of']} answered"
+    state = "Recommended" if not told["leaning"]["open"] else "Leaning"
+    words = escape(f"{state}{answered and ', '}{answered}")
     return (
         f'<div role="status"><div class="ds-muted">{words}</div>'
         f'<h2 class="ds-big">{escape(told["title"])}</h2>'

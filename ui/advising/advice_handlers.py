@@ -18,9 +18,12 @@ from ui.advising.advice_answers import (
     UNKNOWN,
     after_naming,
     answered_by,
+    count_answered,
+    empty_values,
     flat_answers,
     form_value,
     form_values,
+    is_example,
     step_marks,
     titles,
     yaml_text,
@@ -38,6 +41,22 @@ def open_step(place: int) -> gr.Tabs:
 def restore(questions: Questions, draft: object) -> list[Any]:
     """Fill the form: what the browser kept, else the starter's answers."""
     return form_values(questions, draft if isinstance(draft, dict) else {})
+
+
+def start_empty(questions: Questions) -> list[Any]:
+    """Empty the form, but for what this machine answers by itself."""
+    return [
+        gr.skip() if question["field"].startswith("machine.") else value
+        for question, value in zip(questions, empty_values(questions), strict=True)
+    ]
+
+
+def fill_example(questions: Questions) -> list[Any]:
+    """Fill in the built-in example's answers, but for what this machine answers by itself."""
+    return [
+        gr.skip() if question["field"].startswith("machine.") else value
+        for question, value in zip(questions, form_values(questions, {}), strict=True)
+    ]
 
 
 def restore_machine(fields: list[str], draft: object) -> list[Any]:
@@ -71,7 +90,7 @@ def recommend(
         return (answers, advice_drawn.problem(str(error)), box, off, "", "", *labels)
     return (
         answers,
-        advice_drawn.card(told, titles(questions)),
+        advice_drawn.card(told, titles(questions), _answered(questions, answers)),
         gr.update(visible=must_confirm(told)),
         _button(told, agreed),
         advice_drawn.outlook(told),
@@ -81,12 +100,23 @@ def recommend(
 
 
 def step_labels(questions: Questions, answers: dict[str, Any]) -> list[gr.Tab]:
-    """Number, name, and a tick where nothing is open: never colour alone."""
-    marks = step_marks(questions, answers)
+    """Number, name, and a tick where nothing is open: never colour alone.
+
+    No step is ticked as long as nobody has answered anything.
+    """
+    marks, given = step_marks(questions, answers), not is_example(questions, answers)
     return [
-        gr.Tab(label=f"{place} {step}{' ✓' if done else ''}")
+        gr.Tab(label=f"{place} {step}{' ✓' if done and given else ''}")
         for place, (step, done) in enumerate(marks.items(), start=1)
     ]
+
+
+def _answered(questions: Questions, answers: dict[str, Any]) -> str:
+    """Whose answers these are, or how many there are."""
+    if is_example(questions, answers):
+        return advice_drawn.EXAMPLE
+    count, asked = count_answered(questions, answers)
+    return f"{count} of {asked} questions answered"
 
 
 def must_confirm(told: dict[str, Any]) -> bool:
