@@ -12,9 +12,9 @@ import gradio as gr
 
 from distill_core import api
 from ui import plots
-from ui.advising import advice_figure, probe_part
+from ui.advising import advice_fields, advice_figure, probe_part
 from ui.advising import advice_handlers as handlers
-from ui.advising.advice_answers import NAMING, answered_by, form_values, label_text
+from ui.advising.advice_answers import NAMING, answered_by
 from ui.state import Page
 
 WAIT = "<p class='ds-muted'>Thinking …</p>"
@@ -80,9 +80,9 @@ def build(page: Page) -> None:
                     "promised.</p>"
                 )
     more.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
-    quick = [card, confirm, use, outlook, walk.reckoning, *walk.tabs]
-    on_card, filled = _wire(page, questions, walk, quick, [roads, picture, outlook], said)
-    probe.wire(page, questions, walk.inputs, confirm, on_card, filled)
+    quick = [card, confirm, use, outlook, walk.reckoning, roads, picture, *walk.tabs]
+    on_card, on_roads, filled = _wire(page, questions, walk, quick, [roads, outlook], said)
+    probe.wire(page, questions, walk.inputs, confirm, (on_card, on_roads), filled)
 
 
 # --- layout -----------------------------------------------------------------------------------
@@ -129,48 +129,11 @@ class _Walk:
             with gr.Row(elem_classes="ds-buttons ds-starts"):
                 self.empty = gr.Button("Start empty", size="sm", scale=0, min_width=120)
                 self.example = gr.Button("Built-in example", size="sm", scale=0, min_width=140)
-        self.inputs += _fields(asked)
+        self.inputs += advice_fields.fields(asked)
         named = [question["field"] for question in asked if question["field"] in NAMING]
         if named:
             note = gr.HTML()
             self.notes |= dict.fromkeys(named, note)
-
-
-def _fields(questions: list[dict[str, Any]]) -> list[Any]:
-    """One component per question, two in a row, in the questions' order."""
-    made = []
-    for start in range(0, len(questions), 2):
-        with gr.Row(elem_classes="ds-fields"):
-            made += [_field(question) for question in questions[start : start + 2]]
-    return made
-
-
-def _field(question: dict[str, Any]) -> Any:
-    common: dict[str, Any] = {
-        "label": label_text(question),
-        "info": question["help"],
-        "elem_id": f"ds-ask-{question['field'].replace('.', '-')}",
-        "interactive": True,
-        "min_width": 240,
-    }
-    (value,) = form_values([question], {})
-    if question["kind"] == "number":
-        whole = question["unit"] in {"rows", "calls"}
-        return gr.Number(
-            value=value,
-            minimum=0,
-            precision=0 if whole else None,
-            placeholder="I don't know",
-            **common,
-        )
-    if question["kind"] == "text":
-        return gr.Textbox(value=value, max_length=200, placeholder="I don't know", **common)
-    choices = [(choice["label"], choice["value"]) for choice in question["choices"]]
-    if question["custom"] or len(choices) > 6:
-        return gr.Dropdown(
-            choices=choices, value=value, allow_custom_value=question["custom"], **common
-        )
-    return gr.Radio(choices=choices, value=value, **common)
 
 
 # --- wiring -----------------------------------------------------------------------------------
@@ -183,10 +146,10 @@ def _wire(
     quick: list[Any],
     slow: list[Any],
     said: gr.HTML,
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """Answers change the card at once and the forecasts a little later; both are remembered.
 
-    Returns the listener that draws the card, and the event after which the form is filled.
+    Returns the listeners that draw these, and the event after which the form is filled.
     """
     at = {question["field"]: field for question, field in zip(questions, walk.inputs, strict=True)}
     draft, confirm, use = page.answers, quick[1], quick[2]
@@ -232,6 +195,16 @@ def _wire(
     )
     filled.then(**on_card, **QUIET)
     filled.then(**on_roads, **QUIET)
+    for question in questions:
+        if question["kind"] == "number":
+            at[question["field"]].input(
+                functools.partial(handlers.checked, question),
+                at[question["field"]],
+                at[question["field"]],
+                queue=False,
+                trigger_mode="always_last",
+                **QUIET,
+            )
     deciding = {field for question in questions for field in question["when"]}
     gr.on([at[field].input for field in deciding], **on_shown, **QUIET)
     answered = gr.on(
@@ -268,7 +241,7 @@ def _wire(
         concurrency_limit=4,
         **QUIET,
     )
-    return on_card, filled
+    return on_card, on_roads, filled
 
 
 def _follow(name: str, questions: list[dict[str, Any]], at: dict[str, Any], walk: _Walk) -> Any:

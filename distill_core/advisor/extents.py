@@ -6,7 +6,7 @@ Reads no file and knows no rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distill_core.advisor.answers import Answers
 from distill_core.advisor.student_sizes import Known
@@ -29,6 +29,8 @@ class Extent:
     steps: int | None = None
     parameters: float | None = None
     """Of the student."""
+    counted: bool = False
+    """Whether the student's size is that of the recipe, not the largest that is allowed."""
 
 
 def extent(
@@ -55,7 +57,8 @@ def planned(recipe: Recipe, answers: Answers, known: Known, *, complete: bool) -
     size = None
     if complete:
         size = _parameters(plan(recipe, labelled=0, unlabelled=0), known)
-    return extent(recipe, rows=counts, parameters=size or answers.student.max_parameters)
+    found = extent(recipe, rows=counts, parameters=size or answers.student.max_parameters)
+    return replace(found, counted=size is not None)
 
 
 def _parameters(stages: list[PlannedStage], known: Known) -> float | None:

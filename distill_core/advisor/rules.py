@@ -33,7 +33,9 @@ nothing, and gives the same result for the same answers and runs.
     next_steps                   what to do in words; what to fill in where there is a recipe
     leaning                      {"answered", "of", "open": [{"field", "settles"}]}
     roads                        {"teacher", "labels"}: the best of each road: {"verdict", "title",
-                                 "ruled_out": words or "", "expected", "recipe", "to_fill"}
+                                 "ruled_out": words or "", "expected", "recipe", "to_fill",
+                                 "student": {"parameters", "ratio": times smaller than the teacher,
+                                 "counted": False where it is the largest one that is allowed}}
     published                    the studies' points: {"name", "ratio", "kept", "speed", "what",
                                  "source", "url", "strength"}
     note                         how to read the numbers
@@ -97,7 +99,9 @@ def advise(
         "warnings": _warnings(scoring, evidence),
         "conflicts": _conflicts(scoring, evidence),
         "method": settings,
-        "expected": outlook.expected(scoring, evidence, foreseen),
+        "expected": outlook.expected(
+            scoring, evidence, foreseen, _extent(recipe, left, parsed, known)
+        ),
         "head_to_head": outlook.head_to_head(scoring, evidence),
         "measured": _measured(parsed, past, evidence),
         "past_runs": [_past_run(run) for run in past.runs],
@@ -119,10 +123,16 @@ def plans(answers: Answers, known: Known) -> dict[str, Extent]:
     found: dict[str, Extent] = {}
     for road, as_if in _as_if(score(answers, evidence), evidence).items():
         recipe, left = recipes.write(as_if, plan.method(as_if, evidence), evidence, known)
-        assert recipe is not None
-        parsed = recipe_yaml.parse(recipe)
-        found[road] = extents.planned(parsed, answers, known, complete=not left)
+        found[road] = _extent(recipe, left, answers, known)
     return found
+
+
+def _extent(
+    recipe: dict[str, Any] | None, left: list[str], answers: Answers, known: Known
+) -> Extent:
+    if recipe is None:
+        return Extent()
+    return extents.planned(recipe_yaml.parse(recipe), answers, known, complete=not left)
 
 
 # --- tables ---------------------------------------------------------------------------------
@@ -225,11 +235,17 @@ def _roads(scoring: Scoring, evidence: Evidence, known: Known) -> dict[str, dict
     for road, as_if in _as_if(scoring, evidence).items():
         settings = plan.method(as_if, evidence)
         recipe, to_fill = recipes.write(as_if, settings, evidence, known)
+        trained = _extent(recipe, to_fill, scoring.facts.answers, known)
         roads[road] = {
             "verdict": as_if.verdict,
             "title": evidence.verdicts[as_if.verdict].title,
             "ruled_out": ruled_out[as_if.verdict],
-            "expected": outlook.expected(as_if, evidence),
+            "expected": outlook.expected(as_if, evidence, planned=trained),
+            "student": {
+                "parameters": trained.parameters,
+                "ratio": outlook.times_smaller(scoring.facts, trained),
+                "counted": trained.counted,
+            },
             "recipe": recipe,
             "to_fill": to_fill,
         }

@@ -45,6 +45,26 @@ def _answer(value: object, scale: float) -> Any:
     return text or UNKNOWN
 
 
+def usable(
+    questions: list[dict[str, Any]], answers: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The answers, those that cannot be used left open; and by field what would mend these."""
+    asked = {question["field"]: question for question in questions}
+    wrong = {
+        one.field: how_to_mend(asked[one.field], one)
+        for one in api.advisor_problems(answers)
+        if one.field in asked
+    }
+    return {**answers, **dict.fromkeys(wrong, UNKNOWN)}, wrong
+
+
+def how_to_mend(question: dict[str, Any], problem: api.Problem) -> str:
+    """What the field takes, in the unit of the form."""
+    if question["unit"] == "%":
+        return "Use a number from 0 to 100, or leave it empty."
+    return problem.fix.replace("or unknown", "or leave it empty")
+
+
 def form_values(questions: list[dict[str, Any]], draft: dict[str, Any]) -> list[Any]:
     """Values of the fields: the draft's where they are possible, else the defaults."""
     return [form_value(question, draft.get(question["field"])) for question in questions]

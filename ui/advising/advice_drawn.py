@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from ui import text, theme
-from ui.advising.roads_drawn import span_text
+from ui.advising.roads_drawn import size_matters, span_text
 from ui.theme import Tone
 
 NO_EVIDENCE = "no evidence"
@@ -28,7 +28,7 @@ _LEVELS: dict[str, tuple[Tone, str]] = {
 _EXPECTED = {
     "retention": ("Quality kept", " of the teacher's score"),
     "speed": ("Speed", " faster"),
-    "size": ("Size", " smaller, at least"),
+    "size": ("Size", " smaller"),
     "memory": ("Memory", " while training"),
     "time": ("Time", " of training"),
     "cost": ("Cost", " the compute of fine-tuning"),
@@ -60,9 +60,9 @@ def card(told: dict[str, Any], titles: dict[str, str], answered: str = "") -> st
 EXAMPLE = "by the answers of the built-in example; change what differs"
 
 
-def outlook(told: dict[str, Any]) -> str:
-    """What to expect, and what the teacher's licence says."""
-    return _expected(told) + _licence(told)
+def outlook(told: dict[str, Any], *, waiting: bool = False) -> str:
+    """What to expect, and what the teacher's licence says; `waiting` for a forecast."""
+    return _expected(told, waiting=waiting) + _licence(told)
 
 
 def problem(message: str) -> str:
@@ -201,17 +201,24 @@ def _warning(warning: dict[str, Any]) -> str:
     )
 
 
-def _expected(told: dict[str, Any]) -> str:
+def _expected(told: dict[str, Any], *, waiting: bool) -> str:
     if told["recipe"] is None and all(told["expected"][f] == NO_EVIDENCE for f in _EXPECTED):
         return "<h3>What to expect</h3><p class='ds-muted'>Nothing is trained.</p>"
+    last = () if size_matters(told) else ("speed", "size")
     rows = "".join(
-        _expected_row(title, told["expected"][field], words)
-        for field, (title, words) in _EXPECTED.items()
+        _waiting_row(title)
+        if waiting and told["recipe"] and field in {"memory", "time"}
+        else _expected_row(title, told["expected"][field], words)
+        for field, (title, words) in sorted(_EXPECTED.items(), key=lambda item: item[0] in last)
     )
     return (
         '<h3>What to expect</h3><p class="ds-muted">Published, not promised. Your own runs count '
         f'more.</p><table class="ds-table ds-expected"><tbody>{rows}</tbody></table>'
     )
+
+
+def _waiting_row(title: str) -> str:
+    return f'<tr><th scope="row">{title}</th><td class="ds-muted">working it out …</td></tr>'
 
 
 def _expected_row(title: str, value: Any, words: str) -> str:

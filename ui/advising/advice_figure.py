@@ -16,12 +16,13 @@ LABEL = (
 )
 
 
-def figure(told: dict[str, Any], runs: list[dict[str, Any]], ratio: float | None) -> dict[str, Any]:
-    """Draw published points, the user's runs and the size ratio of the recipe at hand."""
+def figure(told: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Draw published points, the user's runs and the recipe at hand."""
+    ratio = _ratio(told)
     trials = {run["run"] for run in told["past_runs"] if run["not_counted"]}
     measured = _measured([run for run in runs if run.get("run") not in trials])
     bands = [point for point in told["published"] if _is_rule_of_thumb(point)]
-    data = [_studies(told["published"]), _teacher(), *_yours(told, ratio), *_runs(measured)]
+    data = [_studies(told["published"]), *_teacher(told), *_yours(told, ratio), *_runs(measured)]
     widest = max([ratio or 1.0, 10.0, *(run["ratio"] for run in measured)])
     lowest = min([0.78, *(run["kept"] for run in measured)])
     return {
@@ -76,8 +77,16 @@ def _studies(published: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _teacher() -> dict[str, Any]:
-    return {
+def _ratio(told: dict[str, Any]) -> float | None:
+    """How many times smaller the advised student is; None where nothing is trained."""
+    own = [one for one in told["roads"].values() if one["verdict"] == told["verdict"]]
+    return own[0]["student"]["ratio"] if own else None
+
+
+def _teacher(told: dict[str, Any]) -> list[dict[str, Any]]:
+    if told["answers"].get("teacher", {}).get("exists") is False:
+        return []
+    teacher = {
         "type": "scatter",
         "mode": "markers+text",
         "x": [1],
@@ -89,6 +98,7 @@ def _teacher() -> dict[str, Any]:
         "marker": {"symbol": "circle", "size": 12, "color": "var(--teacher)"},
         "cliponaxis": False,
     }
+    return [teacher]
 
 
 def _yours(told: dict[str, Any], ratio: float | None) -> list[dict[str, Any]]:
@@ -103,7 +113,7 @@ def _yours(told: dict[str, Any], ratio: float | None) -> list[dict[str, Any]]:
             "mode": "lines+markers+text",
             "x": [ratio, ratio],
             "y": [low, high],
-            "text": [f"yours: {ratio:.2g} ×", ""],
+            "text": [f"yours: {ratio:.3g} ×", ""],
             "textposition": "bottom center",
             "textfont": {"size": 12, "color": "var(--student-ink)"},
             "hovertemplate": "published for such sizes: %{y:.1%}<extra></extra>",
