@@ -262,7 +262,8 @@ def _next_steps(told: dict[str, Any]) -> str:
 
 def source(cited: dict[str, Any], published: str = "") -> str:
     """A source in small type: what was published, where, and how strong it is."""
-    words = f"Published: {escape(published)} · " if published else ""
+    said = "" if cited["strength"] == "C" else "Published: "
+    words = f"{said}{escape(published)} · " if published else ""
     name = link(cited["url"], cited["source"]) if cited["url"] else escape(cited["source"])
     letter = escape(cited["strength"])
     meaning = STRENGTHS.get(cited["strength"], "")

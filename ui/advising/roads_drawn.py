@@ -175,6 +175,14 @@ def _costs(entry: dict[str, Any], forecast: Forecast) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines or ["not known yet"])
 
 
+_BASIS = {
+    "M": "measured by you",
+    "A": "published",
+    "B": "published",
+    "C": "by studies and a rule of thumb of ours",
+}
+
+
 def _comes_out(entry: dict[str, Any], *, with_size: bool) -> str:
     kept, speed, size = (entry["expected"][name] for name in ("retention", "speed", "size"))
     if kept == NO_EVIDENCE:
@@ -186,8 +194,7 @@ def _comes_out(entry: dict[str, Any], *, with_size: bool) -> str:
             '<div class="ds-gauge" aria-hidden="true"><span style="margin-left:'
             f'{low:.1f}%;width:{max(1.0, high - low):.1f}%"></span></div>'
         )
-        measured = "measured by you" if kept["strength"] == "M" else "published"
-        words = f"{span_text(kept)} of the teacher's quality, {measured}"
+        words = f"{span_text(kept)} of the teacher's quality, {_BASIS[kept['strength']]}"
     rest = [
         f"{span_text(value)} {word}"
         for value, word in ((size, "smaller"), (speed, "faster"))
