@@ -75,9 +75,9 @@ def build(page: Page) -> None:
                 gr.HTML("<h3>Quality kept against size</h3>")
                 picture = plots.figure(None, label=advice_figure.LABEL)
                 gr.HTML(
-                    "<p class='ds-small'>Grey: studies. Dotted band: rule of thumb. "
-                    "<span class='ds-ink-student'>◇ your plan, ◆ your runs.</span> Published, not "
-                    "promised.</p>"
+                    "<p class='ds-small'>Grey dots: studies. Grey area: rule of thumb. "
+                    "<span class='ds-ink-student'>◇ and dots: your plan, as far as studies reach; "
+                    "◆ your runs.</span> Published, not promised.</p>"
                 )
     more.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
     quick = [card, confirm, use, outlook, walk.reckoning, roads, picture, *walk.tabs]

@@ -472,6 +472,7 @@ def test_no_panel_shows_what_belonged_to_other_answers() -> None:
 def test_one_size_stands_in_all_panels(tmp_path: Path, forecasts: list[Any]) -> None:
     _, _, _, _, outlook, _, html, picture, *_ = recommend(*values())
     assert "8.75 × smaller" in outlook
+    assert "B second-hand" in recommend(*values())[1], "the letters are explained where they stand"
     assert "for a student of 0.188 M parameters" in outlook
     assert "8.75 × smaller" in html
     assert "yours: 8.75 ×" in str(picture)

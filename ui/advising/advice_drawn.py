@@ -54,10 +54,16 @@ def card(told: dict[str, Any], titles: dict[str, str], answered: str = "") -> st
         f'<p class="ds-small"><b>Sources disagree.</b> {escape(conflict["sentence"])}</p>'
         for conflict in told["conflicts"]
     ]
-    return "".join([*parts, _next_steps(told)])
+    return "".join([*parts, _next_steps(told), letters()])
 
 
 EXAMPLE = "by the answers of the built-in example; change what differs"
+
+
+def letters() -> str:
+    """What the letters beside sources mean."""
+    told = "; ".join(f"{letter} {words}" for letter, words in STRENGTHS.items())
+    return f'<p class="ds-small">Letters beside sources: {told}.</p>'
 
 
 def outlook(told: dict[str, Any], *, waiting: bool = False) -> str:

@@ -92,7 +92,7 @@ def _teacher(told: dict[str, Any]) -> list[dict[str, Any]]:
         "x": [1],
         "y": [1],
         "text": ["teacher"],
-        "textposition": "bottom center",
+        "textposition": "top right",
         "textfont": {"size": 11, "color": "var(--teacher-ink)"},
         "hovertemplate": "the teacher<extra></extra>",
         "marker": {"symbol": "circle", "size": 12, "color": "var(--teacher)"},

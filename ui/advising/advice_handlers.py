@@ -85,8 +85,8 @@ def recommend(
     An answer that cannot be used is told, and taken as open; there is no recipe until it is mended.
     """
     answers = flat_answers(questions, values)
-    labels = step_labels(questions, answers)
     rest, wrong = usable(questions, answers)
+    labels = step_labels(questions, rest)
     try:
         told = api.advise(rest, runs_dir=runs_dir)
     except (api.DistillError, OSError) as error:
