@@ -77,7 +77,7 @@ def build(page: Page) -> None:
                 gr.HTML(
                     "<p class='ds-small'>Grey dots: studies. Grey area: rule of thumb. "
                     "<span class='ds-ink-student'>◇ and dots: your plan, as far as studies reach; "
-                    "◆ your runs.</span> Published, not promised.</p>"
+                    "◆ your runs on these rows.</span> Published, not promised.</p>"
                 )
     more.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
     quick = [card, confirm, use, outlook, walk.reckoning, roads, picture, *walk.tabs]

@@ -574,27 +574,23 @@ def test_own_runs_are_named_in_the_card_and_stand_before_studies() -> None:
 
 
 def test_the_picture_holds_studies_plan_and_own_runs() -> None:
-    runs = [
-        {"name": "mine", "summary": {"retention": 0.97, "size_ratio": 8.2}},
-        {"name": "early", "summary": {}},
-        {"name": "odd", "summary": {"retention": "high", "size_ratio": 0}},
-    ]
-    figure = advice_figure.figure(told(), runs)
-    studies, teacher, plan, mine = figure["data"]
+    mine = OWN | {"name": "mine", "retention": 0.97, "size_ratio": 8.2}
+    odd = OWN | {"retention": "high", "size_ratio": 0}
+    trial = mine | {"not_counted": "a short trial"}
+    figure = advice_figure.figure({**told(), "past_runs": [mine, odd, trial]})
+    studies, teacher, plan, own = figure["data"]
     assert studies["text"] == ["DistilBERT", "MiniLM", "TinyBERT"]
     assert studies["y"] == pytest.approx([0.97, 0.995, 0.968])
     assert (teacher["x"], teacher["y"]) == ([1], [1])
     assert (plan["x"], plan["y"]) == (pytest.approx([8.745, 8.745], abs=0.001), [0.80, 0.968])
-    assert (mine["x"], mine["y"], mine["text"]) == ([8.2], [0.97], ["mine"])
-    trial = {**told(), "past_runs": [OWN | {"not_counted": "a short trial"}]}
-    assert len(advice_figure.figure(trial, [{**runs[0], "run": "r"}])["data"]) == 3
+    assert (own["x"], own["y"], own["text"]) == ([8.2], [0.97], ["mine"])
     (band,) = figure["layout"]["shapes"]
     assert (band["x0"], band["x1"], band["y0"], band["y1"]) == (5, 10, 0.80, 0.95)
 
 
 def test_where_nothing_is_published_the_plan_is_not_drawn() -> None:
     far = told(student__max_parameters=0.02)
-    assert len(advice_figure.figure(far, [])["data"]) == 2
+    assert len(advice_figure.figure(far)["data"]) == 2
 
 
 # --- layout -----------------------------------------------------------------------------------

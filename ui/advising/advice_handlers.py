@@ -29,7 +29,6 @@ from ui.advising.advice_answers import (
     usable,
     yaml_text,
 )
-from ui.state import list_runs
 
 Questions = list[dict[str, Any]]
 
@@ -101,7 +100,7 @@ def recommend(
         gr.update(interactive=False) if wrong else _button(told, agreed),
         advice_drawn.outlook(told, waiting=True),
         reckoning_drawn.reckoning(told, yaml_text(told["answers"]), named),
-        *at_once(told, runs_dir),
+        *at_once(told),
         *labels,
     )
 
@@ -187,11 +186,10 @@ def use_recipe(
 # --- roads and picture ------------------------------------------------------------------------
 
 
-def at_once(told: dict[str, Any], runs_dir: str) -> tuple[str, Any]:
+def at_once(told: dict[str, Any]) -> tuple[str, Any]:
     """The two roads while their times are worked out, and the picture."""
     waiting = dict.fromkeys(told["roads"], roads_drawn.WAITING)
-    picture = advice_figure.figure(told, list_runs(runs_dir))
-    return roads_drawn.roads(told, waiting), picture
+    return roads_drawn.roads(told, waiting), advice_figure.figure(told)
 
 
 def forecast(questions: Questions, runs_dir: str, *values: object) -> tuple[str, str]:

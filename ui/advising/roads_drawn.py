@@ -8,6 +8,7 @@ same.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -32,7 +33,7 @@ SIZE_GOALS = ("smaller_faster", "both", None)
 """Goals for which size and speed matter; one that is open may be such a one."""
 
 
-def roads(told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
+def roads(told: dict[str, Any], forecasts: Mapping[str, Forecast]) -> str:
     """Both roads, one below the other."""
     lanes = "".join(_lane(road, told, forecasts[road]) for road in ("teacher", "labels"))
     return (
