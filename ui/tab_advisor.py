@@ -12,9 +12,9 @@ import gradio as gr
 
 from distill_core import api
 from ui import plots
-from ui.advising import advice_figure, probe_part
+from ui.advising import advice_fields, advice_figure, probe_part
 from ui.advising import advice_handlers as handlers
-from ui.advising.advice_answers import NAMING, answered_by, form_values, label_text
+from ui.advising.advice_answers import NAMING, answered_by
 from ui.state import Page
 
 WAIT = "<p class='ds-muted'>Thinking …</p>"
@@ -23,7 +23,11 @@ WAIT_ROADS = (
     "</p>"
 )
 INTRO = {
-    "Goal": ("What is it for?", "Six steps; any answer may stay open."),
+    "Goal": (
+        "What is it for?",
+        "Six steps; any answer may stay open. A fresh form holds the answers of the built-in "
+        "example: change what differs, or start empty.",
+    ),
     "Teacher": ("Who could teach it?", "A larger model whose answers you would like to keep."),
     "Its terms": ("What does the teacher give?", "Read from it where it is on this machine."),
     "Data": ("What is there to learn from?", "Name a file, and it is counted."),
@@ -71,14 +75,14 @@ def build(page: Page) -> None:
                 gr.HTML("<h3>Quality kept against size</h3>")
                 picture = plots.figure(None, label=advice_figure.LABEL)
                 gr.HTML(
-                    "<p class='ds-small'>Grey: studies. Dotted band: rule of thumb. "
-                    "<span class='ds-ink-student'>◇ your plan, ◆ your runs.</span> Published, not "
-                    "promised.</p>"
+                    "<p class='ds-small'>Grey dots: studies. Grey area: rule of thumb. "
+                    "<span class='ds-ink-student'>◇ and dots: your plan, as far as studies reach; "
+                    "◆ your runs on these rows.</span> Published, not promised.</p>"
                 )
     more.click(functools.partial(gr.Tabs, selected="learn"), None, page.tabs, queue=False, **QUIET)
-    quick = [card, confirm, use, outlook, walk.reckoning, *walk.tabs]
-    on_card, filled = _wire(page, questions, walk, quick, [roads, picture, outlook], said)
-    probe.wire(page, questions, walk.inputs, confirm, on_card, filled)
+    quick = [card, confirm, use, outlook, walk.reckoning, roads, picture, *walk.tabs]
+    on_card, on_roads, filled = _wire(page, questions, walk, quick, [roads, outlook], said)
+    probe.wire(page, questions, walk.inputs, confirm, (on_card, on_roads), filled)
 
 
 # --- layout -----------------------------------------------------------------------------------
@@ -121,48 +125,15 @@ class _Walk:
             self.reckoning = gr.HTML(WAIT, elem_id="ds-reckoning")
         if name == "Its terms":
             self.no_teacher = gr.HTML(NO_TEACHER, visible=False)
-        self.inputs += _fields(asked)
+        if name == "Goal":
+            with gr.Row(elem_classes="ds-buttons ds-starts"):
+                self.empty = gr.Button("Start empty", size="sm", scale=0, min_width=120)
+                self.example = gr.Button("Built-in example", size="sm", scale=0, min_width=140)
+        self.inputs += advice_fields.fields(asked)
         named = [question["field"] for question in asked if question["field"] in NAMING]
         if named:
             note = gr.HTML()
             self.notes |= dict.fromkeys(named, note)
-
-
-def _fields(questions: list[dict[str, Any]]) -> list[Any]:
-    """One component per question, two in a row, in the questions' order."""
-    made = []
-    for start in range(0, len(questions), 2):
-        with gr.Row(elem_classes="ds-fields"):
-            made += [_field(question) for question in questions[start : start + 2]]
-    return made
-
-
-def _field(question: dict[str, Any]) -> Any:
-    common: dict[str, Any] = {
-        "label": label_text(question),
-        "info": question["help"],
-        "elem_id": f"ds-ask-{question['field'].replace('.', '-')}",
-        "interactive": True,
-        "min_width": 240,
-    }
-    (value,) = form_values([question], {})
-    if question["kind"] == "number":
-        whole = question["unit"] in {"rows", "calls"}
-        return gr.Number(
-            value=value,
-            minimum=0,
-            precision=0 if whole else None,
-            placeholder="I don't know",
-            **common,
-        )
-    if question["kind"] == "text":
-        return gr.Textbox(value=value, max_length=200, placeholder="I don't know", **common)
-    choices = [(choice["label"], choice["value"]) for choice in question["choices"]]
-    if question["custom"] or len(choices) > 6:
-        return gr.Dropdown(
-            choices=choices, value=value, allow_custom_value=question["custom"], **common
-        )
-    return gr.Radio(choices=choices, value=value, **common)
 
 
 # --- wiring -----------------------------------------------------------------------------------
@@ -175,10 +146,10 @@ def _wire(
     quick: list[Any],
     slow: list[Any],
     said: gr.HTML,
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """Answers change the card at once and the forecasts a little later; both are remembered.
 
-    Returns the listener that draws the card, and the event after which the form is filled.
+    Returns the listeners that draw these, and the event after which the form is filled.
     """
     at = {question["field"]: field for question, field in zip(questions, walk.inputs, strict=True)}
     draft, confirm, use = page.answers, quick[1], quick[2]
@@ -224,6 +195,16 @@ def _wire(
     )
     filled.then(**on_card, **QUIET)
     filled.then(**on_roads, **QUIET)
+    for question in questions:
+        if question["kind"] == "number":
+            at[question["field"]].input(
+                functools.partial(handlers.checked, question),
+                at[question["field"]],
+                at[question["field"]],
+                queue=False,
+                trigger_mode="always_last",
+                **QUIET,
+            )
     deciding = {field for question in questions for field in question["when"]}
     gr.on([at[field].input for field in deciding], **on_shown, **QUIET)
     answered = gr.on(
@@ -237,6 +218,15 @@ def _wire(
         chosen = _follow(name, questions, at, walk)
         chosen.then(**on_shown, **QUIET)
         chosen.then(**on_card, **QUIET).then(**on_roads, **QUIET)
+    for button, values in (
+        (walk.empty, handlers.start_empty),
+        (walk.example, handlers.fill_example),
+    ):
+        begun = button.click(
+            functools.partial(values, questions), None, walk.inputs, queue=False, **QUIET
+        )
+        begun.then(**on_shown, **QUIET)
+        begun.then(**on_card, **QUIET).then(**on_roads, **QUIET)
     confirm.input(
         functools.partial(handlers.confirmed, questions, page.runs_dir),
         with_all,
@@ -251,7 +241,7 @@ def _wire(
         concurrency_limit=4,
         **QUIET,
     )
-    return on_card, filled
+    return on_card, on_roads, filled
 
 
 def _follow(name: str, questions: list[dict[str, Any]], at: dict[str, Any], walk: _Walk) -> Any:

@@ -65,6 +65,17 @@ def duration_text(seconds: float | None) -> str:
     return f"{hours} h {rest // 60} min" if rest >= 60 else f"{hours} h"
 
 
+def time_range(low: float | None, high: float | None) -> str:
+    """Write two durations as a range: 2–4 min, 50 s – 2 min."""
+    if low is None or high is None:
+        return "not known"
+    if low >= 60 and high < 7200:
+        first, last = round(low / 60), max(1, round(high / 60))
+        return f"{first}–{last} min" if first != last else f"about {last} min"
+    first_words, last_words = duration_text(low), duration_text(high)
+    return f"{first_words} – {last_words}" if first_words != last_words else f"about {last_words}"
+
+
 def percent_text(share: float | None, digits: int = 1) -> str:
     """Write a share of 0–1 as a percentage: 96.5 %."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"

@@ -15,7 +15,7 @@ from distill_core import estimate
 from distill_core.advisor import answers as answer_fields
 from distill_core.advisor import measured, observed
 from distill_core.advisor.past_runs import past_runs
-from distill_core.advisor.rules import advise
+from distill_core.advisor.rules import advise, plans
 from distill_core.advisor.student_sizes import Known
 from distill_core.errors import DistillError
 from distill_core.estimate import student_size
@@ -38,10 +38,11 @@ def advise_here(
         except (DistillError, OSError):
             return None
 
+    past = past_runs(seen.answers, runs_dir, plans(seen.answers, KNOWN_HERE))
     told = advise(
         seen.answers,
         known=KNOWN_HERE,
-        past=measured.with_probe(past_runs(seen.answers, runs_dir), seen.answers, runs_dir),
+        past=measured.with_probe(past, seen.answers, runs_dir),
         forecast=foresee,
     )
     filled = [_plain(one) for one in seen.filled]

@@ -129,7 +129,8 @@ CONDITIONS: dict[str, Condition] = {
     "R2.unread": lambda f, n: all_of(teacher(f), f.license is None),
     "R3.no_teacher": lambda f, n: negate(teacher(f)),
     "R3.train_for_one": lambda f, n: all_of(
-        must_be_trained(f), negate(f.answers.teacher.serves_several_students)
+        must_be_trained(f),
+        any_of(negate(teacher(f)), negate(f.answers.teacher.serves_several_students)),
     ),
     "R3.exists": lambda f, n: good_teacher(f),
     "R3.several": lambda f, n: all_of(teacher(f), f.answers.teacher.serves_several_students),

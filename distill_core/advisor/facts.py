@@ -93,6 +93,7 @@ def derive(answers: Answers, evidence: Evidence, past: Past = NO_PAST) -> Facts:
     """Work out what follows from the answers."""
     memory, bits = evidence.rules["R16"].numbers, evidence.rules["R22"].numbers
     student, teacher = answers.student.max_parameters, answers.teacher.parameters
+    there = answers.teacher.exists is not False
     full = _times(student, memory["full_bytes"] * memory["workspace"])
     weights = _times(teacher, memory["teacher_bytes"])
     held_out, labelled = answers.data.held_out_rows, answers.data.labelled_rows
@@ -104,7 +105,7 @@ def derive(answers: Answers, evidence: Evidence, past: Past = NO_PAST) -> Facts:
         past=past,
         license=evidence.license(answers.teacher.license),
         teacher_is_good=_teacher_is_good(answers, two_errors),
-        size_ratio=teacher / student if teacher and student else None,
+        size_ratio=teacher / student if teacher and student and there else None,
         most_times_smaller=evidence.rules["R13"].numbers["most_times_smaller"],
         full_bytes=full,
         lora_bytes=_times(student, memory["lora_bytes"] * memory["workspace"]),

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_core.advisor.evidence import STRENGTHS, Evidence, Range
-from distill_core.advisor.facts import Facts, training_flops
+from distill_core.advisor.extents import Extent
+from distill_core.advisor.facts import Facts, parameters, training_flops
 from distill_core.advisor.past_runs import LABELS, TEACHER, PastRun
 from distill_core.advisor.plan import cite
 from distill_core.advisor.scoring import Scoring
@@ -20,9 +21,14 @@ FIELDS = ("retention", "speed", "size", "memory", "time", "cost")
 
 Entry = dict[str, Any] | str
 
+NOTHING_PLANNED = Extent()
+
 
 def expected(
-    scoring: Scoring, evidence: Evidence, forecast: Mapping[str, Any] | None = None
+    scoring: Scoring,
+    evidence: Evidence,
+    forecast: Mapping[str, Any] | None = None,
+    planned: Extent = NOTHING_PLANNED,
 ) -> dict[str, Entry]:
     """What studies, arithmetic and own runs let one expect of the verdict.
 
@@ -47,13 +53,15 @@ def expected(
         return nothing
     points = comparable(facts, evidence)
     kept = _spread(points, "kept", "%", evidence) if road == "teacher" else NO_EVIDENCE
-    own = [run for run in facts.past.runs if run.road == (LABELS if road == "labels" else TEACHER)]
+    own = [
+        run for run in facts.past.counted if run.road == (LABELS if road == "labels" else TEACHER)
+    ]
     return {
         "retention": _measured(own, "retention", 100, "%", kept, facts, evidence),
         "speed": _measured(
             own, "speedup", 1, "×", _spread(points, "speed", "×", evidence), facts, evidence
         ),
-        "size": _size(facts, evidence),
+        "size": _size(facts, planned, evidence),
         "memory": _forecast_memory(forecast, evidence) or _memory(scoring, evidence),
         "time": _forecast_time(forecast, evidence) or _time(scoring, evidence),
         "cost": _cost(scoring, evidence),
@@ -154,11 +162,21 @@ def _arithmetic(evidence: Evidence) -> dict[str, str]:
     return cite("arithmetic", "C", evidence)
 
 
-def _size(facts: Facts, evidence: Evidence) -> Entry:
-    ratio = facts.size_ratio
+def times_smaller(facts: Facts, planned: Extent) -> float | None:
+    """How many times smaller than its teacher the planned student is."""
+    if facts.answers.teacher.exists is False:
+        return None
+    teacher, student = facts.answers.teacher.parameters, planned.parameters
+    return teacher / student if teacher and student else facts.size_ratio
+
+
+def _size(facts: Facts, planned: Extent, evidence: Evidence) -> Entry:
+    ratio = times_smaller(facts, planned)
     if ratio is None:
         return NO_EVIDENCE
-    what = "for the largest student allowed"
+    what = "at least, for the largest student allowed"
+    if planned.counted:
+        what = f"for a student of {parameters(planned.parameters)} parameters"
     return _between((ratio, ratio), "×", what, _arithmetic(evidence))
 
 

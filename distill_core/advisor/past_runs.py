@@ -1,18 +1,19 @@
 """The user's own runs on the same rows, as evidence.
 
-In: a runs folder and the answers. Out: `Past`: what each run measured, and who won where distilling
-and fine-tuning can be compared. Reads what runs wrote; knows no rule and no votes.
+In: a runs folder, the answers and what is planned. Out: `Past`: what each run measured, and who won
+where distilling and fine-tuning can be compared. Reads what runs wrote; knows no rule and no votes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill_core import files, runs
 from distill_core.advisor.answers import Answers
+from distill_core.advisor.extents import Extent, extent, unlike
 from distill_core.advisor.observed import row_facts
 from distill_core.errors import DistillError
 from distill_core.recipe import DistillStage, FileSource, HubSource, Recipe, Source, StarterSource
@@ -50,6 +51,8 @@ class PastRun:
     winner: str | None = None
     """Against the baseline of the same run; None where that is not settled."""
     words: str = ""
+    not_counted: str = ""
+    """Why it says nothing of what is planned: a short trial, a student of another size."""
 
 
 @dataclass(frozen=True)
@@ -81,28 +84,37 @@ class Past:
     measured: Measured | None = None
     """The newest probe of these answers; it stands before all else."""
 
+    @property
+    def counted(self) -> list[PastRun]:
+        """Runs that are like what is planned."""
+        return [run for run in self.runs if not run.not_counted]
+
 
 NO_PAST = Past()
 
 
-def past_runs(answers: Answers, runs_dir: Path) -> Past:
-    """Find the newest finished runs on the rows that the answers name; raises nothing."""
+def past_runs(answers: Answers, runs_dir: Path, plans: Mapping[str, Extent] | None = None) -> Past:
+    """Find the newest finished runs on the rows that the answers name; raises nothing.
+
+    `plans`: what either road would train now; a run that trained far less is no evidence.
+    """
     wanted = answers.data.source
     if not wanted:
         return NO_PAST
     found: list[PastRun] = []
     for listed in runs.list_runs(runs_dir):
         if listed["status"]["state"] == "finished" and len(found) < NEWEST:
-            found += _read(listed, wanted)
+            found += _read(listed, wanted, plans or {})
     return sum_up(found)
 
 
 def sum_up(found: Sequence[PastRun]) -> Past:
     """Who won, by the newest comparison that is settled: within a run first, else across two."""
-    for one in found:
+    counted = Past(tuple(found)).counted
+    for one in counted:
         if one.winner:
             return Past(tuple(found), one.winner, one.words, one.labelled_rows)
-    for first, second in _pairs(found):
+    for first, second in _pairs(counted):
         winner, words = _across(first, second)
         if winner:
             return Past(tuple(found), winner, words, second.labelled_rows)
@@ -112,7 +124,7 @@ def sum_up(found: Sequence[PastRun]) -> Past:
 # --- reading ----------------------------------------------------------------------------------
 
 
-def _read(listed: dict[str, Any], wanted: str) -> Iterator[PastRun]:
+def _read(listed: dict[str, Any], wanted: str, plans: Mapping[str, Extent]) -> Iterator[PastRun]:
     """The run, where its rows are those wanted and it was scored."""
     folder = Path(listed["path"])
     try:
@@ -129,10 +141,12 @@ def _read(listed: dict[str, Any], wanted: str) -> Iterator[PastRun]:
     metric = str((told.get("metric") or {}).get("name") or "exact_match")
     interval = student.get(f"{metric}_ci95")
     winner, words = _within(told, metric, str(listed["name"]))
+    road = TEACHER if any(isinstance(one, DistillStage) for one in recipe.stages) else LABELS
+    rows, parameters = _rows(recipe, where), int(student.get("parameters") or 0)
     yield PastRun(
         run=str(listed["run"]),
         name=str(listed["name"]),
-        road=TEACHER if any(isinstance(one, DistillStage) for one in recipe.stages) else LABELS,
+        road=road,
         metric=metric,
         score=student.get(metric),
         interval=(interval[0], interval[1]) if interval else None,
@@ -140,10 +154,13 @@ def _read(listed: dict[str, Any], wanted: str) -> Iterator[PastRun]:
         size_ratio=told.get("size_ratio"),
         speedup=told.get("speedup"),
         seconds=(listed["summary"] or {}).get("seconds"),
-        student_parameters=int(student.get("parameters") or 0),
-        labelled_rows=_labelled(recipe, where),
+        student_parameters=parameters,
+        labelled_rows=rows[0] if rows else None,
         winner=winner,
         words=words,
+        not_counted=unlike(
+            extent(recipe, rows=rows, parameters=parameters), plans.get(road, Extent())
+        ),
     )
 
 
@@ -161,28 +178,35 @@ def same_rows(source: Source, wanted: str, where: Path) -> bool:
     return own.resolve() == Path(wanted).expanduser().resolve()
 
 
-def _labelled(recipe: Recipe, where: Path) -> int | None:
-    """Labelled rows of all sources, without those that a share holds out; None if not known."""
-    total = 0
+def _rows(recipe: Recipe, where: Path) -> tuple[int, int] | None:
+    """Labelled and unlabelled rows of all sources, up to their limits; None if not known.
+
+    A share that is held out is taken off the labelled ones.
+    """
+    labelled = unlabelled = 0
     for source in recipe.data.sources:
-        count = _labelled_rows(source, where)
-        if count is None:
+        counts = _counts(source, where)
+        if counts is None:
             return None
-        total += count if source.limit is None else min(count, source.limit)
+        whole = sum(counts)
+        used = whole if source.limit is None else min(whole, source.limit)
+        labelled += min(counts[0], used)
+        unlabelled += min(counts[1], used - min(counts[0], used))
     aside = recipe.data.held_out
-    return round(total * (1 - aside)) if isinstance(aside, float) else total
+    return round(labelled * (1 - aside)) if isinstance(aside, float) else labelled, unlabelled
 
 
-def _labelled_rows(source: Source, where: Path) -> int | None:
+def _counts(source: Source, where: Path) -> tuple[int, int] | None:
     if isinstance(source, StarterSource):
         split = SPLITS[source.split]
-        return split.size if split.labelled else 0
+        return (split.size, 0) if split.labelled else (0, split.size)
     if isinstance(source, HubSource):
         return None
     try:
-        return row_facts(FileSource(path=str(where / Path(source.path).expanduser()))).labelled
+        found = row_facts(FileSource(path=str(where / Path(source.path).expanduser())))
     except (DistillError, OSError):
         return None  # moved, or no longer what it was
+    return found.labelled, found.unlabelled
 
 
 # --- comparing --------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def method(scoring: Scoring, evidence: Evidence) -> dict[str, dict[str, Any]]:
                         "value": value.format_map(values) if isinstance(value, str) else value,
                         "why": fill(clause.sentence, values),
                         "rule": clause_id,
-                        "published": rule.published,
+                        "published": "" if clause.source else rule.published,
                         "conflict": rule.conflict if clause.conflicting else "",
                         **_cite_rule(rule, clause, evidence),
                     }

@@ -31,7 +31,7 @@ def reason(item: tuple[str, Rule, Clause], scoring: Scoring, evidence: Evidence)
         "rule": clause_id,
         "headline": clause.headline,
         "sentence": fill(clause.sentence, values),
-        "published": rule.published,
+        "published": "" if clause.source else rule.published,
         **plan.cite(clause.source or rule.source, clause.strength or rule.strength, evidence),
     }
 
@@ -60,6 +60,7 @@ def reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
         for item in holding(scoring, evidence)
         if item[2].headline
         and winner not in evidence.vetoes(item[2])
+        and _supports(item, winner, rivals, evidence)
         and gains(item)[0] >= 0
         and max(gains(item)) > 0
     ]
@@ -68,8 +69,18 @@ def reasons(scoring: Scoring, evidence: Evidence) -> list[dict[str, Any]]:
     for item in sorted(deciding if len(deciding) > 1 else useful, key=push):
         if not _says_the_same(item[0], [other[0] for other in chosen]):
             chosen.append(item)
-    best = sorted(chosen[:MAX_REASONS], key=_strength)
+    best = sorted(chosen[:MAX_REASONS], key=lambda one: (gains(one)[0] <= 0, _strength(one)))
     return [reason(item, scoring, evidence) for item in best]
+
+
+def _supports(
+    item: tuple[str, Rule, Clause], winner: str, rivals: set[str], evidence: Evidence
+) -> bool:
+    """Whether a clause speaks for the winner, and not only for another road against its rival."""
+    votes, own = evidence.votes(item[2]), evidence.verdicts[winner].road
+    if votes.get(winner, 0.0) > 0 or rivals & set(evidence.vetoes(item[2])):
+        return True
+    return not any(vote > 0 and evidence.verdicts[v].road != own for v, vote in votes.items())
 
 
 def _strength(item: tuple[str, Rule, Clause]) -> int:
@@ -110,10 +121,14 @@ def confidence(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[s
     if not open_answers:
         if math.isinf(known_lead):
             why = "Everything else is ruled out."
+        elif round(known_lead, 6) == 0:
+            why = f"A tie: the runner-up has as many votes. {_settle(scoring, evidence)}"
         elif level == "high":
             why = f"It leads by {_votes(known_lead)}, and no answer that decides is missing."
         else:
-            why = f"A close call: it leads by only {_votes(known_lead)}. Measure both."
+            why = (
+                f"A close call: it leads by only {_votes(known_lead)}. {_settle(scoring, evidence)}"
+            )
     elif level == "high":
         why = "It would still lead if every open answer spoke against it."
     elif level == "medium":
@@ -126,6 +141,12 @@ def confidence(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[s
             else f"{_number(len(open_answers))} that matter {_verb(len(open_answers))} open."
         )
     return {"level": level, "why": why, "lead": lead if math.isfinite(lead) else None}
+
+
+def _settle(scoring: Scoring, evidence: Evidence) -> str:
+    """How to settle a close call: only what is trained can be measured."""
+    trained = all(evidence.verdicts[one].road != "none" for one in scoring.ranking[:2])
+    return "Measure both." if trained else "Try both on a few rows."
 
 
 def _votes(lead: float) -> str:
@@ -155,7 +176,9 @@ def runner_up(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[st
         candidates = [entry for entry in held if entry[0] == ruled_out[0]]
     else:
         own = [entry for entry in held if evidence.votes(entry[2]).get(rival, 0.0) < 0]
-        candidates = [entry for entry in own or held if against(entry) > 0]
+        ours = [one for one in held if _supports(one, winner, {rival}, evidence)]
+        candidates = [one for one in own if one in ours and against(one) > 0]
+        candidates = candidates or [one for one in ours if against(one) > 0]
     if candidates:
         lost = reason(max(candidates, key=against), scoring, evidence)
         found = {key: lost[key] for key in ("rule", "source", "url", "strength")}

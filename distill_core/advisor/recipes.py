@@ -15,7 +15,7 @@ import yaml
 
 from distill_core.advisor import recipe_rows, recipe_training, stand_ins, student_sizes
 from distill_core.advisor.answers import Answers
-from distill_core.advisor.evidence import Evidence
+from distill_core.advisor.evidence import Evidence, Road
 from distill_core.advisor.observed import STARTER, STARTER_TEACHER
 from distill_core.advisor.recipe_training import value
 from distill_core.advisor.scoring import Scoring
@@ -38,11 +38,11 @@ def write(
     Returns None where the verdict trains nothing.
     """
     verdict, answers = scoring.verdict, scoring.facts.answers
-    if evidence.verdicts[verdict].road == "none":
+    if (road := evidence.verdicts[verdict].road) == "none":
         return None, []
     draft = _Draft(answers=answers, settings=settings, evidence=evidence, known=known)
     if answers.data.source == STARTER and draft.is_pocket and draft.as_it_comes(verdict):
-        return plain(ready_recipes.read("pocket_student")), draft.left_to_fill()
+        return plain(ready_recipes.read("pocket_student")), draft.left_to_fill(road)
     recipe: dict[str, Any] = {
         "name": verdict.replace("_", "-"),
         "data": draft.data(),
@@ -52,7 +52,7 @@ def write(
         recipe["evaluation"] = draft.answer_length()
     if draft.reads_only:
         recipe = {**recipe, "task": "text_classification"} | {"stages": draft.with_a_head(recipe)}
-    return plain(recipe_yaml.parse(recipe)), draft.left_to_fill()
+    return plain(recipe_yaml.parse(recipe)), draft.left_to_fill(road)
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
@@ -142,11 +142,12 @@ class _Draft:
         room = recipe_rows.answer_room(self.answers, self.start, self._most_tokens)
         return {"max_new_tokens": room} if room else {}
 
-    def left_to_fill(self) -> list[str]:
+    def left_to_fill(self, road: Road) -> list[str]:
         """What the answers did not say, and what stands in for it."""
         return stand_ins.left_to_fill(
             self.answers,
             teacher=self.teacher,
+            taught=road == "teacher",
             text_only=self.text_only,
             is_pocket=self.is_pocket,
             sized=self.is_pocket or bool(self.facts),
@@ -238,8 +239,8 @@ class _Draft:
             "optim": {"learning_rate": self.start.learning_rates["own_samples"], "epochs": 1.0},
             **self._room_for_answers(),
         }
-        precision = value(self.settings, "teacher_precision")
-        return [stage | ({"teacher_precision": precision} if precision else {})]
+        precise = value(self.settings, "teacher_precision")
+        return [stage | ({"teacher_precision": precise} if precise else {})]
 
     def _room_for_answers(self) -> dict[str, Any]:
         room = self.answer_length()

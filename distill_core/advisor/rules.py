@@ -25,14 +25,17 @@ nothing, and gives the same result for the same answers and runs.
                                  rules: {"run", "words", "why", "winner", "loser", "seeds",
                                  "used_s", "rules_said": verdict, "rules_title"} or None
     past_runs                    your finished runs on these rows: {"run", "name", "road", "score",
-                                 "metric", "retention", "size_ratio", "speedup", "seconds"}
+                                 "metric", "retention", "size_ratio", "speedup", "seconds",
+                                 "not_counted": why a run proves nothing here, or ""}
     license                      {"name", "outputs", "text", "url", "strength", "note"} or None
     recipe, recipe_yaml          a mapping and its YAML, or None and "" where nothing is trained
     answers                      the answers as one document, what was filled in included
     next_steps                   what to do in words; what to fill in where there is a recipe
     leaning                      {"answered", "of", "open": [{"field", "settles"}]}
     roads                        {"teacher", "labels"}: the best of each road: {"verdict", "title",
-                                 "ruled_out": words or "", "expected", "recipe", "to_fill"}
+                                 "ruled_out": words or "", "expected", "recipe", "to_fill",
+                                 "student": {"parameters", "ratio": times smaller than the teacher,
+                                 "counted": False where it is the largest one that is allowed}}
     published                    the studies' points: {"name", "ratio", "kept", "speed", "what",
                                  "source", "url", "strength"}
     note                         how to read the numbers
@@ -46,9 +49,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from distill_core.advisor import answers as answer_fields
-from distill_core.advisor import flips, outlook, plan, reasons, recipes
+from distill_core.advisor import extents, flips, outlook, plan, reasons, recipes
 from distill_core.advisor.answers import Answers
-from distill_core.advisor.evidence import Evidence, load
+from distill_core.advisor.evidence import Evidence, Road, load
+from distill_core.advisor.extents import Extent
 from distill_core.advisor.facts import fill, words
 from distill_core.advisor.past_runs import NO_PAST, Past, PastRun
 from distill_core.advisor.scoring import Scoring, score, verdict_of
@@ -95,7 +99,9 @@ def advise(
         "warnings": _warnings(scoring, evidence),
         "conflicts": _conflicts(scoring, evidence),
         "method": settings,
-        "expected": outlook.expected(scoring, evidence, foreseen),
+        "expected": outlook.expected(
+            scoring, evidence, foreseen, _extent(recipe, left, parsed, known)
+        ),
         "head_to_head": outlook.head_to_head(scoring, evidence),
         "measured": _measured(parsed, past, evidence),
         "past_runs": [_past_run(run) for run in past.runs],
@@ -109,6 +115,24 @@ def advise(
         "published": _published(evidence),
         "note": f"Figures from studies are {PUBLISHED}: measure on your own held-out rows.",
     }
+
+
+def plans(answers: Answers, known: Known) -> dict[str, Extent]:
+    """What either road would train, by road; the user's own runs are not asked yet."""
+    evidence = load()
+    found: dict[str, Extent] = {}
+    for road, as_if in _as_if(score(answers, evidence), evidence).items():
+        recipe, left = recipes.write(as_if, plan.method(as_if, evidence), evidence, known)
+        found[road] = _extent(recipe, left, answers, known)
+    return found
+
+
+def _extent(
+    recipe: dict[str, Any] | None, left: list[str], answers: Answers, known: Known
+) -> Extent:
+    if recipe is None:
+        return Extent()
+    return extents.planned(recipe_yaml.parse(recipe), answers, known, complete=not left)
 
 
 # --- tables ---------------------------------------------------------------------------------
@@ -190,7 +214,7 @@ _OF_A_PROBE = ("run", "words", "why", "winner", "loser", "seeds", "used_s")
 
 _OF_A_RUN = (
     *("run", "name", "road", "metric", "score", "retention", "size_ratio", "speedup"),
-    *("seconds", "winner", "words"),
+    *("seconds", "winner", "words", "not_counted"),
 )
 
 
@@ -207,23 +231,37 @@ def _leaning(answers: Answers, scoring: Scoring, evidence: Evidence) -> dict[str
 def _roads(scoring: Scoring, evidence: Evidence, known: Known) -> dict[str, dict[str, Any]]:
     """The best verdict of each road, as if it had won; those ruled out come after the others."""
     roads: dict[str, dict[str, Any]] = {}
-    for verdict in scoring.ranking:
-        road = evidence.verdicts[verdict].road
-        if road == "none" or road in roads:
-            continue
-        as_if = replace(scoring, ranking=[verdict, *(v for v in scoring.ranking if v != verdict)])
+    ruled_out = {row["verdict"]: row["vetoed"] for row in _votes(scoring, evidence)}
+    for road, as_if in _as_if(scoring, evidence).items():
         settings = plan.method(as_if, evidence)
         recipe, to_fill = recipes.write(as_if, settings, evidence, known)
-        ruled_out = next(row for row in _votes(scoring, evidence) if row["verdict"] == verdict)
+        trained = _extent(recipe, to_fill, scoring.facts.answers, known)
         roads[road] = {
-            "verdict": verdict,
-            "title": evidence.verdicts[verdict].title,
-            "ruled_out": ruled_out["vetoed"],
-            "expected": outlook.expected(as_if, evidence),
+            "verdict": as_if.verdict,
+            "title": evidence.verdicts[as_if.verdict].title,
+            "ruled_out": ruled_out[as_if.verdict],
+            "expected": outlook.expected(as_if, evidence, planned=trained),
+            "student": {
+                "parameters": trained.parameters,
+                "ratio": outlook.times_smaller(scoring.facts, trained),
+                "counted": trained.counted,
+            },
             "recipe": recipe,
             "to_fill": to_fill,
         }
     return roads
+
+
+def _as_if(scoring: Scoring, evidence: Evidence) -> dict[Road, Scoring]:
+    """By road, the scoring as if its best verdict had won."""
+    best: dict[Road, str] = {}
+    for verdict in scoring.ranking:
+        best.setdefault(evidence.verdicts[verdict].road, verdict)
+    return {
+        road: replace(scoring, ranking=[verdict, *(v for v in scoring.ranking if v != verdict)])
+        for road, verdict in best.items()
+        if road != "none"
+    }
 
 
 def _published(evidence: Evidence) -> list[dict[str, Any]]:

@@ -13,13 +13,14 @@ STAND_IN = "smollm2-135m-instruct"
 
 
 def left_to_fill(
-    answers: Answers, *, teacher: str, text_only: bool, is_pocket: bool, sized: bool
+    answers: Answers, *, teacher: str, taught: bool, text_only: bool, is_pocket: bool, sized: bool
 ) -> list[str]:
     """What is left to put in, or to do, before the recipe is the user's own.
 
     Args:
         answers: what was said and seen.
         teacher: whom the recipe names.
+        taught: the student learns from the teacher, not from labels alone.
         text_only: the teacher gives no probabilities.
         is_pocket: the built-in pair is used.
         sized: the student's sizes were counted, not worked out by a rule of thumb.
@@ -30,7 +31,7 @@ def left_to_fill(
         left.append("The starter's rows stand in for yours: put your file in data.sources.")
     if has_teacher and not answers.teacher.name and not text_only:
         left.append(f"{teacher} stands in for your teacher: put its name or folder there.")
-    if text_only and has_teacher:
+    if text_only and has_teacher and taught:
         left.append("Let the teacher answer your unlabelled rows, and add them as a file.")
     own_rows = answers.data.source not in {None, STARTER}
     if student.published_checkpoint and not student.name and has_teacher and not text_only:

@@ -11,6 +11,7 @@ from typing import Any
 from distill_core import runs as run_folders
 from distill_core.api.describing import machine
 from distill_core.api.running import folder_of
+from distill_core.errors import Problem, RecipeError
 
 
 def advisor_questions(*, here: bool = True) -> list[dict[str, Any]]:
@@ -37,6 +38,17 @@ def advisor_default(question: dict[str, Any], answers: dict[str, Any], seen: dic
     from distill_core.advisor import default_for
 
     return default_for(question, answers, seen)
+
+
+def advisor_problems(answers: dict[str, Any]) -> list[Problem]:
+    """One problem per answer that is not allowed; none where all can be used."""
+    from distill_core.advisor.answers import parse
+
+    try:
+        parse(answers)
+    except RecipeError as error:
+        return list(error.problems)
+    return []
 
 
 def advise(

@@ -32,7 +32,7 @@ def advice_sentences(advice: dict[str, Any]) -> list[str]:
     for entry in advice["filled"]:
         lines.append(f"Filled in: {entry['field']} {entry['value']}. {entry['words']}")
     lines += [f"Not read: {note}" for note in advice["notes"]]
-    lines += [f"Your run: {run['name']}. {run['words']}".rstrip() for run in advice["past_runs"]]
+    lines += [_own_run(run) for run in advice["past_runs"]]
     lines += [f"Sources disagree: {entry['sentence']}" for entry in advice["conflicts"]]
     lines += [f"Note: {warning['sentence']}" for warning in advice["warnings"]]
     lines += [f"Next: {step}" for step in advice["next_steps"]]
@@ -46,6 +46,13 @@ def measured_sentences(found: dict[str, Any]) -> list[str]:
         f"{words[:1].upper()}{words[1:]} ({found['seeds']} seeds, probe {found['run']}).",
         f"The published rules alone say: {found['rules_title']}.",
     ]
+
+
+def _own_run(run: dict[str, Any]) -> str:
+    """A run on these rows: what it has shown, or why it does not count."""
+    if run["not_counted"]:
+        return f"Your run: {run['name']}, {run['not_counted']}."
+    return f"Your run: {run['name']}. {run['words']}".rstrip()
 
 
 def _range(entry: dict[str, Any]) -> str:

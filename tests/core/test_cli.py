@@ -541,7 +541,10 @@ ADVICE = {
     },
     "filled": [{"field": "machine.device", "value": "cpu", "words": "Read from this machine."}],
     "notes": ["rows.csv has no column of answers."],
-    "past_runs": [{"name": "trial", "words": "In trial distilling was better."}],
+    "past_runs": [
+        {"name": "trial", "words": "In trial distilling was better.", "not_counted": ""},
+        {"name": "short", "words": "", "not_counted": "a short trial, not counted: 9 steps"},
+    ],
     "conflicts": [{"rule": "R12", "sentence": "Some say so."}],
     "warnings": [{"sentence": "Beware."}],
     "next_steps": ["Run it."],
@@ -570,6 +573,7 @@ def test_advise_from_a_file(
     assert "Expected time: 1 min 00 s–3 min 20 s (forecast) [C]" in told
     assert "Filled in: machine.device cpu. Read from this machine." in told
     assert "Your run: trial. In trial distilling was better." in told
+    assert "Your run: short, a short trial, not counted: 9 steps." in told
     assert "Sources disagree: Some say so." in told
     assert "Note: Beware." in told
     for text, words in (("goal: [", "not valid YAML"), ("- a", "holds no answers")):
@@ -594,7 +598,7 @@ def test_advise_asks_on_stderr(call: Callable[..., Told], monkeypatch: pytest.Mo
     assert told.document == ADVICE
     (answers,) = seen
     assert (answers["goal"], answers["task"]) == ("both", "extraction")
-    assert answers["teacher"] == {"exists": "no", "serves_several_students": "no"}
+    assert answers["teacher"] == {"exists": "no"}, "of no teacher nothing else is asked"
     assert answers["data"]["labelled_rows"] == 500, "Enter takes what is offered"
     assert "3. Smaller and better" in told.err
     assert "Which one?" not in told.err, "without a teacher nobody is asked about one"

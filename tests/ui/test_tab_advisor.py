@@ -13,7 +13,7 @@ import yaml
 
 from distill_core import api, device
 from ui import layout, tab_advisor
-from ui.advising import advice_drawn, advice_figure, roads_drawn
+from ui.advising import advice_drawn, advice_fields, advice_figure, roads_drawn
 from ui.advising import advice_handlers as handlers
 from ui.advising.advice_answers import (
     NAMING,
@@ -123,7 +123,7 @@ def test_the_answers_as_yaml_mean_the_same_to_the_engine() -> None:
 
 
 def test_the_card_says_what_why_how_sure_and_what_else() -> None:
-    _, card, confirm, use, outlook, reckoning, *labels = recommend(*values())
+    _, card, confirm, use, outlook, reckoning, _, _, *labels = recommend(*values())
     assert ">Distill</h2>" in card
     assert "high confidence" in card
     assert "Few labels, many unlabelled rows." in card
@@ -139,8 +139,33 @@ def test_the_card_says_what_why_how_sure_and_what_else() -> None:
     assert "R5.few_labels +4" in reckoning
     assert "ruled out" in reckoning
     assert "distill-studio advise answers.yaml" in reckoning
+    assert "by the answers of the built-in example; change what differs" in card
+    assert not any("✓" in label.label for label in labels), "nobody has answered anything"
+
+
+def test_what_says_i_dont_know_is_not_counted_and_ticks_follow_answers() -> None:
+    _, card, _, _, _, _, _, _, *labels = recommend(*values(constraints__calls_per_month=5000))
     ticked = [f"{place} {step} ✓" for place, step in enumerate(STEPS, start=1)]
     assert [label.label for label in labels] == [*ticked[:-1], "6 Training"], "not read here"
+    open_here = [field for field, value in zip(FIELDS, values(), strict=True) if value in BLANK]
+    hidden = 1  # which small model, where none is published
+    asked = len(FIELDS) - hidden
+    assert f"Recommended, {asked - len(open_here) + hidden} of {asked} questions" in card
+
+
+BLANK = (None, "", "unknown")
+
+
+def test_the_form_can_start_empty_and_the_example_comes_back() -> None:
+    empty = handlers.start_empty(QUESTIONS)
+    by_field = dict(zip(FIELDS, empty, strict=True))
+    machine = {field for field in FIELDS if field.startswith("machine.")}
+    assert {field for field in FIELDS if by_field[field] == gr.skip()} == machine
+    given = [None if value == gr.skip() else value for value in empty]
+    assert set(flat_answers(QUESTIONS, tuple(given)).values()) == {"unknown"}
+    assert f"Leaning, 0 of {len(FIELDS)} questions" in recommend(*given)[1]
+    example = handlers.fill_example(QUESTIONS)
+    assert example[0] == "smaller_faster"
 
 
 def test_what_is_not_known_is_asked_for() -> None:
@@ -151,10 +176,25 @@ def test_what_is_not_known_is_asked_for() -> None:
 
 
 def test_an_impossible_answer_is_told_in_the_card_and_closes_the_button() -> None:
-    card, _, use, *_ = recommend(*values(data__labelled_rows=-3))[1:]
-    assert "data.labelled_rows" in card
-    assert "at least 0" in card
+    card, _, use, outlook, *_ = recommend(*values(data__labelled_rows=-3))[1:]
+    assert "Labelled rows: Use a number of at least 0, or leave it empty." in card
+    assert "It counts as open" in card
+    assert "<h2" in card, "the rest is answered all the same"
+    assert "What to expect" in outlook
     assert use["interactive"] is False
+
+
+def test_a_field_says_itself_what_is_wrong_and_takes_it_back() -> None:
+    by_field = {question["field"]: question for question in QUESTIONS}
+    rows, score = by_field["data.labelled_rows"], by_field["teacher.held_out_score"]
+    said = handlers.checked(rows, -5)["info"]
+    assert said == "⚠ -5 cannot be. Use a number of at least 0, or leave it empty."
+    assert handlers.checked(rows, 5)["info"] == rows["help"]
+    assert "from 0 to 100" in handlers.checked(score, 140)["info"]
+    assert handlers.checked(score, None)["info"] == score["help"]
+    with gr.Blocks():
+        (number,) = advice_fields.fields([rows])
+    assert number.preprocess(-5) == -5, "refused, it would leave every panel as it was"
 
 
 def test_what_a_user_types_is_escaped() -> None:
@@ -346,6 +386,7 @@ def test_the_machine_answers_unless_the_user_has(monkeypatch: pytest.MonkeyPatch
 
 # --- roads and picture ------------------------------------------------------------------------
 
+ROADS = ("teacher", "labels")
 FORECAST = {"time_s": [120.0, 240.0], "total_memory_bytes": 600 * 2**20, "fits": True}
 
 
@@ -365,29 +406,28 @@ def forecasts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(api, "models", lambda: MODELS)
     monkeypatch.setattr(api, "estimate", estimate)
-    sized = {"parameters": 201_360, "size_ratio": 8.16}
-    monkeypatch.setattr(api, "student_facts", lambda teacher, student: sized)
     return asked
 
 
 def test_two_roads_are_told_with_the_users_numbers(tmp_path: Path, forecasts: list[Any]) -> None:
-    html, _, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values())
+    html, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values())
     assert len(forecasts) == 2
-    assert html.count("2 min to 4 min") == 2
-    assert "a student of 0.201 M parameters, 8.16 × smaller" in html
+    assert html.count("2–4 min here") == 2
+    assert html.count("a student of 0.188 M parameters, 8.75 × smaller") == 2
     assert "probabilities on 20,000 rows" in html
     assert "500 labels, some of them wrong" in html
     assert html.index("Distill") < html.index("✓</span> advised") < html.index("Fine-tune")
-    teacher, student = re.findall(r"--side:(\d+)px", html)[:2]
-    drawn, real = (int(teacher) / int(student)) ** 2, 8.16
+    teacher, student, alone = re.findall(r"--side:(\d+)px", html)
+    drawn, real = (int(teacher) / int(student)) ** 2, 8.75
     assert drawn == pytest.approx(real, rel=0.1), "areas go with parameters"
+    assert student == alone, "the same student is drawn as large on both roads"
     assert "width:2.5%" in html, "500 of 20,000 rows"
     assert "margin-left:80.0%;width:16.8%" in html, "80 to 96.8 % kept"
     assert "the compute of fine-tuning" in html
 
 
 def test_a_road_that_is_closed_says_why(tmp_path: Path, forecasts: list[Any]) -> None:
-    html, _, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values(teacher__exists="no"))
+    html, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values(teacher__exists="no"))
     assert "ruled out: There is no teacher" in html
     assert "advised" in html[html.index("With labels alone: ") :]
 
@@ -398,8 +438,8 @@ def test_no_forecast_asks_the_network(tmp_path: Path, forecasts: list[Any]) -> N
         {"teacher__name": "org/big"},
         {"data__source": "org/rows"},
     ):
-        html, _, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values(**changes))
-        assert "to 4 min here" not in html[: html.index("With labels alone")]
+        html, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values(**changes))
+        assert "4 min here" not in html[: html.index("With labels alone")]
     assert all(recipe.data.sources[0].kind == "starter" for recipe in forecasts)
     assert all(
         recipe.stages[0].kind == "fine_tune" or "/" not in recipe.stages[0].teacher
@@ -414,20 +454,52 @@ def test_a_forecast_that_fails_leaves_a_dash(
         raise api.DistillError("no such model")
 
     monkeypatch.setattr(api, "estimate", fails)
-    monkeypatch.setattr(api, "student_facts", fails)
-    html, figure, _ = handlers.forecast(QUESTIONS, str(tmp_path), *values())
-    assert "a student of up to 0.21 M" in html
-    assert figure["data"]
+    html, outlook = handlers.forecast(QUESTIONS, str(tmp_path), *values())
+    assert "by arithmetic" in html
+    assert "What to expect" in outlook
+
+
+def test_no_panel_shows_what_belonged_to_other_answers() -> None:
+    parts = recommend(*values(data__label_quality="clean", data__labelled_rows=50_000))
+    outlook, html = parts[4], parts[6]
+    assert "some of them wrong" not in html
+    assert "50,000 labels" in html
+    assert html.count("working out time and memory …") == 2
+    assert outlook.count("working it out …") == 2
+    assert "MiB" not in outlook, "no forecast of other answers"
+
+
+def test_one_size_stands_in_all_panels(tmp_path: Path, forecasts: list[Any]) -> None:
+    _, _, _, _, outlook, _, html, picture, *_ = recommend(*values())
+    assert "8.75 × smaller" in outlook
+    assert "B second-hand" in recommend(*values())[1], "the letters are explained where they stand"
+    assert "for a student of 0.188 M parameters" in outlook
+    assert "8.75 × smaller" in html
+    assert "yours: 8.75 ×" in str(picture)
+    assert "7.82" not in f"{outlook}{html}"
+
+
+def test_without_a_teacher_nothing_is_compared_with_one() -> None:
+    _, _, _, _, outlook, _, html, picture, *_ = recommend(*values(teacher__exists="no"))
+    labels = html[html.index("With labels alone: ") :]
+    assert "smaller" not in labels
+    assert "faster" not in f"{labels}{outlook}"
+    assert "teacher" not in [trace.get("text", [""])[0] for trace in picture["data"]]
+    assert not visible(teacher__exists="no")["teacher.serves_several_students"]
+
+
+def test_where_size_does_not_matter_it_does_not_lead() -> None:
+    _, _, _, _, outlook, _, html, *_ = recommend(*values(goal="better_at_task"))
+    assert "smaller" not in html
+    assert outlook.index("Time") < outlook.index("Speed")
 
 
 def test_too_much_memory_is_said() -> None:
-    forecast = roads_drawn.Forecast("a student", 2e5, 8.2, {**FORECAST, "fits": False})
-    html = roads_drawn.roads(told(), {"teacher": forecast, "labels": forecast})
+    html = roads_drawn.roads(told(), {road: {**FORECAST, "fits": False} for road in ROADS})
     assert "600 MiB of memory, more than there is" in html
 
 
 def test_what_is_not_known_is_drawn_as_unknown_and_what_is_typed_is_escaped() -> None:
-    unknown = roads_drawn.Forecast("a <b>student</b>", None, None, None)
     advice = told(
         teacher__name=None,
         teacher__parameters=None,
@@ -435,13 +507,13 @@ def test_what_is_not_known_is_drawn_as_unknown_and_what_is_typed_is_escaped() ->
         data__unlabelled_rows=None,
         student__max_parameters=None,
     )
-    html = roads_drawn.roads(advice, {"teacher": unknown, "labels": unknown})
-    assert "<b>student" not in html
+    html = roads_drawn.roads(advice, dict.fromkeys(ROADS))
+    assert "a student." in html
     assert "ds-square-teacher ds-unknown" in html
     assert "probabilities on unlabelled rows" in html
     assert "quality: no evidence" in html
     labelled = told(data__unlabelled_rows=0)
-    html = roads_drawn.roads(labelled, {"teacher": unknown, "labels": unknown})
+    html = roads_drawn.roads(labelled, dict.fromkeys(ROADS))
     assert "probabilities on the labelled rows" in html
 
 
@@ -450,8 +522,8 @@ def test_what_is_not_known_is_drawn_as_unknown_and_what_is_typed_is_escaped() ->
     [
         ({"low": 80, "high": 96.8, "unit": "%"}, "80–96.8 %"),
         ({"low": 2, "high": 2, "unit": "×"}, "2 ×"),
-        ({"low": 60, "high": 7200, "unit": "s"}, "1 min to 2 h"),
-        ({"low": 86400 * 9, "high": 86400 * 2000, "unit": "s"}, "9 days to 2,000 days"),
+        ({"low": 60, "high": 7200, "unit": "s"}, "1 min – 2 h"),
+        ({"low": 86400 * 9, "high": 86400 * 2000, "unit": "s"}, "9–2,000 days"),
         ({"low": 2**30, "high": 2**31, "unit": "bytes"}, "1 GiB to 2 GiB"),
     ],
 )
@@ -477,7 +549,7 @@ def test_why_not_the_other_says_what_speaks_for_and_against_it_and_what_turns() 
 OWN = {
     **{"run": "r", "name": "my <trial>", "road": "teacher", "metric": "exact_match", "score": 0.9},
     **{"retention": 0.93, "size_ratio": 8.0, "speedup": 4.0, "seconds": 60, "winner": None},
-    "words": "",
+    **{"words": "", "not_counted": ""},
 }
 
 
@@ -487,6 +559,10 @@ def test_own_runs_are_named_in_the_card_and_stand_before_studies() -> None:
     card = advice_drawn.card({**advice, "past_runs": [OWN] * 5}, {})
     assert "<b>my &lt;trial&gt;</b>: distilled, 93.0 % of the teacher&#x27;s score kept" in card
     assert "and 2 more in Runs" in card
+    short = OWN | {"not_counted": "a short trial, not counted: 9 steps against 2,000"}
+    card = advice_drawn.card({**advice, "past_runs": [short, OWN]}, {})
+    assert "trial&gt;</b>: a short trial, not counted: 9 steps against 2,000" in card
+    assert card.index("distilled, 93.0 %") < card.index("a short trial")
     published = advice["expected"]["retention"]
     own = {"low": 93, "high": 93, "unit": "%", "what": "measured in your run: trial"}
     own |= {"source": "Your own runs", "url": "", "strength": "M", "published": published}
@@ -498,26 +574,23 @@ def test_own_runs_are_named_in_the_card_and_stand_before_studies() -> None:
 
 
 def test_the_picture_holds_studies_plan_and_own_runs() -> None:
-    runs = [
-        {"name": "mine", "summary": {"retention": 0.97, "size_ratio": 8.2}},
-        {"name": "early", "summary": {}},
-        {"name": "odd", "summary": {"retention": "high", "size_ratio": 0}},
-    ]
-    figure = advice_figure.figure(told(), runs, 8.16)
-    studies, teacher, plan, mine = figure["data"]
+    mine = OWN | {"name": "mine", "retention": 0.97, "size_ratio": 8.2}
+    odd = OWN | {"retention": "high", "size_ratio": 0}
+    trial = mine | {"not_counted": "a short trial"}
+    figure = advice_figure.figure({**told(), "past_runs": [mine, odd, trial]})
+    studies, teacher, plan, own = figure["data"]
     assert studies["text"] == ["DistilBERT", "MiniLM", "TinyBERT"]
     assert studies["y"] == pytest.approx([0.97, 0.995, 0.968])
     assert (teacher["x"], teacher["y"]) == ([1], [1])
-    assert (plan["x"], plan["y"]) == ([8.16, 8.16], [0.80, 0.968])
-    assert (mine["x"], mine["y"], mine["text"]) == ([8.2], [0.97], ["mine"])
+    assert (plan["x"], plan["y"]) == (pytest.approx([8.745, 8.745], abs=0.001), [0.80, 0.968])
+    assert (own["x"], own["y"], own["text"]) == ([8.2], [0.97], ["mine"])
     (band,) = figure["layout"]["shapes"]
     assert (band["x0"], band["x1"], band["y0"], band["y1"]) == (5, 10, 0.80, 0.95)
 
 
 def test_where_nothing_is_published_the_plan_is_not_drawn() -> None:
-    assert len(advice_figure.figure(told(), [], None)["data"]) == 2
     far = told(student__max_parameters=0.02)
-    assert len(advice_figure.figure(far, [], 82.0)["data"]) == 2
+    assert len(advice_figure.figure(far)["data"]) == 2
 
 
 # --- layout -----------------------------------------------------------------------------------

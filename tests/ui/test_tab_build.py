@@ -18,7 +18,7 @@ import pytest
 from gradio.context import LocalContext
 
 from distill_core import api
-from ui import form
+from ui import form, text
 from ui.building import (
     data_view,
     draft,
@@ -719,7 +719,7 @@ def test_a_row_of_a_class_names_it_and_the_data_counts_them() -> None:
     ],
 )
 def test_times_are_ranges(low: float | None, high: float | None, words: str) -> None:
-    assert summary.time_range(low, high) == words
+    assert text.time_range(low, high) == words
 
 
 def test_memory_that_does_not_fit_is_said() -> None:

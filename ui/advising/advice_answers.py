@@ -45,6 +45,26 @@ def _answer(value: object, scale: float) -> Any:
     return text or UNKNOWN
 
 
+def usable(
+    questions: list[dict[str, Any]], answers: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The answers, those that cannot be used left open; and by field what would mend these."""
+    asked = {question["field"]: question for question in questions}
+    wrong = {
+        one.field: how_to_mend(asked[one.field], one)
+        for one in api.advisor_problems(answers)
+        if one.field in asked
+    }
+    return {**answers, **dict.fromkeys(wrong, UNKNOWN)}, wrong
+
+
+def how_to_mend(question: dict[str, Any], problem: api.Problem) -> str:
+    """What the field takes, in the unit of the form."""
+    if question["unit"] == "%":
+        return "Use a number from 0 to 100, or leave it empty."
+    return problem.fix.replace("or unknown", "or leave it empty")
+
+
 def form_values(questions: list[dict[str, Any]], draft: dict[str, Any]) -> list[Any]:
     """Values of the fields: the draft's where they are possible, else the defaults."""
     return [form_value(question, draft.get(question["field"])) for question in questions]
@@ -119,6 +139,26 @@ def step_marks(questions: list[dict[str, Any]], answers: dict[str, Any]) -> dict
         )
         marks[step] = marks.get(step, True) and not open_here
     return marks
+
+
+def is_example(questions: list[dict[str, Any]], answers: dict[str, Any]) -> bool:
+    """Whether nobody has changed the answers of the built-in example; the machine's aside."""
+    return all(
+        answers.get(question["field"], UNKNOWN) == question["default"]
+        for question in questions
+        if not question["field"].startswith("machine.")
+    )
+
+
+def count_answered(questions: list[dict[str, Any]], answers: dict[str, Any]) -> tuple[int, int]:
+    """How many of the questions that are asked are answered, and how many are asked."""
+    asked = [one["field"] for one in questions if api.advisor_asks(one, answers)]
+    return sum(answers.get(field, UNKNOWN) != UNKNOWN for field in asked), len(asked)
+
+
+def empty_values(questions: list[dict[str, Any]]) -> list[Any]:
+    """Values of the fields where nothing is answered."""
+    return form_values(questions, dict.fromkeys((one["field"] for one in questions), UNKNOWN))
 
 
 OPTIONAL = ("teacher.held_out_score", "student.untrained_score", "student.latency_ms")

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from ui import text, theme
-from ui.advising.roads_drawn import span_text
+from ui.advising.roads_drawn import size_matters, span_text
 from ui.theme import Tone
 
 NO_EVIDENCE = "no evidence"
@@ -28,7 +28,7 @@ _LEVELS: dict[str, tuple[Tone, str]] = {
 _EXPECTED = {
     "retention": ("Quality kept", " of the teacher's score"),
     "speed": ("Speed", " faster"),
-    "size": ("Size", " smaller, at least"),
+    "size": ("Size", " smaller"),
     "memory": ("Memory", " while training"),
     "time": ("Time", " of training"),
     "cost": ("Cost", " the compute of fine-tuning"),
@@ -38,21 +38,37 @@ _EXPECTED = {
 # --- the card ---------------------------------------------------------------------------------
 
 
-def card(told: dict[str, Any], titles: dict[str, str]) -> str:
-    """The recommendation; `titles` holds the questions' titles by field."""
-    parts = [_verdict(told), _measured(told), *(_reason(reason) for reason in told["reasons"])]
+def card(told: dict[str, Any], titles: dict[str, str], answered: str = "") -> str:
+    """The recommendation; `titles` holds the questions' titles by field.
+
+    `answered` says in words whose answers these are, or how many there are.
+    """
+    parts = [
+        _verdict(told, answered),
+        _measured(told),
+        *(_reason(reason) for reason in told["reasons"]),
+    ]
     parts += [_past_runs(told), _runner_up(told["runner_up"]), _why_not(told), _open(told, titles)]
     parts += [_warning(warning) for warning in told["warnings"]]
     parts += [
         f'<p class="ds-small"><b>Sources disagree.</b> {escape(conflict["sentence"])}</p>'
         for conflict in told["conflicts"]
     ]
-    return "".join([*parts, _next_steps(told)])
+    return "".join([*parts, _next_steps(told), letters()])
 
 
-def outlook(told: dict[str, Any]) -> str:
-    """What to expect, and what the teacher's licence says."""
-    return _expected(told) + _licence(told)
+EXAMPLE = "by the answers of the built-in example; change what differs"
+
+
+def letters() -> str:
+    """What the letters beside sources mean."""
+    told = "; ".join(f"{letter} {words}" for letter, words in STRENGTHS.items())
+    return f'<p class="ds-small">Letters beside sources: {told}.</p>'
+
+
+def outlook(told: dict[str, Any], *, waiting: bool = False) -> str:
+    """What to expect, and what the teacher's licence says; `waiting` for a forecast."""
+    return _expected(told, waiting=waiting) + _licence(told)
 
 
 def problem(message: str) -> str:
@@ -60,11 +76,10 @@ def problem(message: str) -> str:
     return theme.alert("An answer cannot be used", message, "warn")
 
 
-def _verdict(told: dict[str, Any]) -> str:
+def _verdict(told: dict[str, Any], answered: str) -> str:
     tone, icon = _LEVELS[told["confidence"]["level"]]
-    leaning = told["leaning"]
-    state = "Recommended" if not leaning["open"] else "Leaning"
-    words = f"{state}, {leaning['answered']} of {leaning['of']} answered"
+    state = "Recommended" if not told["leaning"]["open"] else "Leaning"
+    words = escape(f"{state}{answered and ', '}{answered}")
     return (
         f'<div role="status"><div class="ds-muted">{words}</div>'
         f'<h2 class="ds-big">{escape(told["title"])}</h2>'
@@ -107,7 +122,8 @@ def _past_runs(told: dict[str, Any]) -> str:
     """Your finished runs on these rows, by name; what they decided stands among the reasons."""
     if not told["past_runs"]:
         return ""
-    runs = "".join(f"<li>{_past_run(run)}</li>" for run in told["past_runs"][:_MOST_RUNS])
+    first = sorted(told["past_runs"], key=lambda run: bool(run["not_counted"]))[:_MOST_RUNS]
+    runs = "".join(f"<li>{_past_run(run)}</li>" for run in first)
     more = len(told["past_runs"]) - _MOST_RUNS
     rest = f'<p class="ds-small">and {more} more in Runs</p>' if more > 0 else ""
     return f'<div class="ds-past"><b>Your runs on these rows</b><ul>{runs}</ul>{rest}</div>'
@@ -117,6 +133,8 @@ _MOST_RUNS = 3
 
 
 def _past_run(run: dict[str, Any]) -> str:
+    if run["not_counted"]:
+        return f"<b>{escape(run['name'])}</b>: {escape(run['not_counted'])}"
     facts = ["distilled" if run["road"] == "teacher" else "fine-tuned"]
     if run["retention"]:
         facts.append(f"{text.percent_text(run['retention'])} of the teacher's score kept")
@@ -189,17 +207,24 @@ def _warning(warning: dict[str, Any]) -> str:
     )
 
 
-def _expected(told: dict[str, Any]) -> str:
+def _expected(told: dict[str, Any], *, waiting: bool) -> str:
     if told["recipe"] is None and all(told["expected"][f] == NO_EVIDENCE for f in _EXPECTED):
         return "<h3>What to expect</h3><p class='ds-muted'>Nothing is trained.</p>"
+    last = () if size_matters(told) else ("speed", "size")
     rows = "".join(
-        _expected_row(title, told["expected"][field], words)
-        for field, (title, words) in _EXPECTED.items()
+        _waiting_row(title)
+        if waiting and told["recipe"] and field in {"memory", "time"}
+        else _expected_row(title, told["expected"][field], words)
+        for field, (title, words) in sorted(_EXPECTED.items(), key=lambda item: item[0] in last)
     )
     return (
         '<h3>What to expect</h3><p class="ds-muted">Published, not promised. Your own runs count '
         f'more.</p><table class="ds-table ds-expected"><tbody>{rows}</tbody></table>'
     )
+
+
+def _waiting_row(title: str) -> str:
+    return f'<tr><th scope="row">{title}</th><td class="ds-muted">working it out …</td></tr>'
 
 
 def _expected_row(title: str, value: Any, words: str) -> str:
@@ -243,7 +268,8 @@ def _next_steps(told: dict[str, Any]) -> str:
 
 def source(cited: dict[str, Any], published: str = "") -> str:
     """A source in small type: what was published, where, and how strong it is."""
-    words = f"Published: {escape(published)} · " if published else ""
+    said = "" if cited["strength"] == "C" else "Published: "
+    words = f"{said}{escape(published)} · " if published else ""
     name = link(cited["url"], cited["source"]) if cited["url"] else escape(cited["source"])
     letter = escape(cited["strength"])
     meaning = STRENGTHS.get(cited["strength"], "")

@@ -1,6 +1,6 @@
 """The picture of quality kept against size: studies, the rule of thumb, your runs, your plan.
 
-In: what `api.advise` returns, runs' summaries. Out: a figure as plain data for `plots.figure`.
+In: what `api.advise` returns. Out: a figure as plain data for `plots.figure`.
 Knows nothing of how it is shown.
 """
 
@@ -16,11 +16,12 @@ LABEL = (
 )
 
 
-def figure(told: dict[str, Any], runs: list[dict[str, Any]], ratio: float | None) -> dict[str, Any]:
-    """Draw published points, the user's runs and the size ratio of the recipe at hand."""
-    measured = _measured(runs)
+def figure(told: dict[str, Any]) -> dict[str, Any]:
+    """Draw published points, the user's runs on these rows and the recipe at hand."""
+    ratio = _ratio(told)
+    measured = _measured(told["past_runs"])
     bands = [point for point in told["published"] if _is_rule_of_thumb(point)]
-    data = [_studies(told["published"]), _teacher(), *_yours(told, ratio), *_runs(measured)]
+    data = [_studies(told["published"]), *_teacher(told), *_yours(told, ratio), *_runs(measured)]
     widest = max([ratio or 1.0, 10.0, *(run["ratio"] for run in measured)])
     lowest = min([0.78, *(run["kept"] for run in measured)])
     return {
@@ -44,7 +45,7 @@ def figure(told: dict[str, Any], runs: list[dict[str, Any]], ratio: float | None
             "yaxis": {
                 "title": {"text": "quality kept", "font": {"size": 11}},
                 "tickformat": ".0%",
-                "range": [lowest - 0.04, 1.03],
+                "range": [lowest - 0.04, 1 + 0.15 * (1 - lowest)],  # room for words above
             },
         },
     }
@@ -67,7 +68,7 @@ def _studies(published: list[dict[str, Any]]) -> dict[str, Any]:
         "y": [sum(point["kept"]) / 200 for point in points],
         "text": [point["name"] for point in points],
         "customdata": [f"{point['what']}<br>{point['source']}" for point in points],
-        "textposition": ["bottom center", "top right", "middle left"][: len(points)],
+        "textposition": ["bottom center", "middle right", "middle left"][: len(points)],
         "textfont": {"size": 11, "color": "var(--ds-muted)"},
         "hovertemplate": "%{text}: %{y:.1%} kept<br>%{customdata}<extra></extra>",
         "marker": {"symbol": "circle", "size": 9, "color": "var(--other)"},
@@ -75,19 +76,28 @@ def _studies(published: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _teacher() -> dict[str, Any]:
-    return {
+def _ratio(told: dict[str, Any]) -> float | None:
+    """How many times smaller the advised student is; None where nothing is trained."""
+    own = [one for one in told["roads"].values() if one["verdict"] == told["verdict"]]
+    return own[0]["student"]["ratio"] if own else None
+
+
+def _teacher(told: dict[str, Any]) -> list[dict[str, Any]]:
+    if told["answers"].get("teacher", {}).get("exists") is False:
+        return []
+    teacher = {
         "type": "scatter",
         "mode": "markers+text",
         "x": [1],
         "y": [1],
         "text": ["teacher"],
-        "textposition": "bottom center",
+        "textposition": "top right",
         "textfont": {"size": 11, "color": "var(--teacher-ink)"},
         "hovertemplate": "the teacher<extra></extra>",
         "marker": {"symbol": "circle", "size": 12, "color": "var(--teacher)"},
         "cliponaxis": False,
     }
+    return [teacher]
 
 
 def _yours(told: dict[str, Any], ratio: float | None) -> list[dict[str, Any]]:
@@ -102,7 +112,7 @@ def _yours(told: dict[str, Any], ratio: float | None) -> list[dict[str, Any]]:
             "mode": "lines+markers+text",
             "x": [ratio, ratio],
             "y": [low, high],
-            "text": [f"yours: {ratio:.2g} ×", ""],
+            "text": [f"yours: {ratio:.3g} ×", ""],
             "textposition": "bottom center",
             "textfont": {"size": 12, "color": "var(--student-ink)"},
             "hovertemplate": "published for such sizes: %{y:.1%}<extra></extra>",
@@ -114,11 +124,12 @@ def _yours(told: dict[str, Any], ratio: float | None) -> list[dict[str, Any]]:
 
 
 def _measured(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs whose quality and size were measured."""
+    """Runs that count, and whose quality and size were measured."""
     found = []
     for run in runs:
-        summary = run.get("summary") or {}
-        kept, ratio = summary.get("retention"), summary.get("size_ratio")
+        kept, ratio = run["retention"], run["size_ratio"]
+        if run["not_counted"]:
+            continue
         if isinstance(kept, int | float) and isinstance(ratio, int | float) and ratio > 0:
             found.append({"name": str(run.get("name", "")), "kept": kept, "ratio": ratio})
     return found

@@ -12,20 +12,23 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import text, theme
+from ui import theme
 from ui.advising import advice_drawn, advice_figure, reckoning_drawn, roads_drawn
 from ui.advising.advice_answers import (
     UNKNOWN,
     after_naming,
     answered_by,
+    count_answered,
+    empty_values,
     flat_answers,
     form_value,
     form_values,
+    is_example,
     step_marks,
     titles,
+    usable,
     yaml_text,
 )
-from ui.state import list_runs
 
 Questions = list[dict[str, Any]]
 
@@ -38,6 +41,22 @@ def open_step(place: int) -> gr.Tabs:
 def restore(questions: Questions, draft: object) -> list[Any]:
     """Fill the form: what the browser kept, else the starter's answers."""
     return form_values(questions, draft if isinstance(draft, dict) else {})
+
+
+def start_empty(questions: Questions) -> list[Any]:
+    """Empty the form, but for what this machine answers by itself."""
+    return [
+        gr.skip() if question["field"].startswith("machine.") else value
+        for question, value in zip(questions, empty_values(questions), strict=True)
+    ]
+
+
+def fill_example(questions: Questions) -> list[Any]:
+    """Fill in the built-in example's answers, but for what this machine answers by itself."""
+    return [
+        gr.skip() if question["field"].startswith("machine.") else value
+        for question, value in zip(questions, form_values(questions, {}), strict=True)
+    ]
 
 
 def restore_machine(fields: list[str], draft: object) -> list[Any]:
@@ -60,33 +79,65 @@ def restore_machine(fields: list[str], draft: object) -> list[Any]:
 def recommend(
     questions: Questions, runs_dir: str, agreed: object, *values: object
 ) -> tuple[Any, ...]:
-    """The draft to keep, card, licence box, button, outlook, reckoning, and the steps' labels."""
+    """The draft, card, licence box, button, outlook, reckoning, roads, picture, steps' labels.
+
+    An answer that cannot be used is told, and taken as open; there is no recipe until it is mended.
+    """
     answers = flat_answers(questions, values)
-    labels = step_labels(questions, answers)
+    rest, wrong = usable(questions, answers)
+    labels = step_labels(questions, rest)
     try:
-        told = api.advise(answers, runs_dir=runs_dir)
+        told = api.advise(rest, runs_dir=runs_dir)
     except (api.DistillError, OSError) as error:
-        off = gr.update(interactive=False)
-        box = gr.update(visible=False)
-        return (answers, advice_drawn.problem(str(error)), box, off, "", "", *labels)
+        off, box = gr.update(interactive=False), gr.update(visible=False)
+        card = advice_drawn.problem(str(error))
+        return (answers, card, box, off, "", "", "", gr.skip(), *labels)
+    named = titles(questions)
     return (
         answers,
-        advice_drawn.card(told, titles(questions)),
+        _wrong(wrong, named) + advice_drawn.card(told, named, _answered(questions, rest)),
         gr.update(visible=must_confirm(told)),
-        _button(told, agreed),
-        advice_drawn.outlook(told),
-        reckoning_drawn.reckoning(told, yaml_text(told["answers"]), titles(questions)),
+        gr.update(interactive=False) if wrong else _button(told, agreed),
+        advice_drawn.outlook(told, waiting=True),
+        reckoning_drawn.reckoning(told, yaml_text(told["answers"]), named),
+        *at_once(told),
         *labels,
     )
 
 
+def _wrong(wrong: dict[str, str], named: dict[str, str]) -> str:
+    """Answers that cannot be used, each by its question."""
+    told = " ".join(f"{named[field]}: {how}" for field, how in wrong.items())
+    return advice_drawn.problem(f"{told} It counts as open until then.") if told else ""
+
+
+def checked(question: dict[str, Any], value: object) -> dict[str, Any]:
+    """What a field that the user writes in says below its title: its help, or what is wrong."""
+    _, wrong = usable([question], flat_answers([question], (value,)))
+    how = wrong.get(question["field"])
+    if how:
+        return gr.update(info=f"⚠ {value} cannot be. {how}", elem_classes=["ds-wrong"])
+    return gr.update(info=question["help"], elem_classes=[])
+
+
 def step_labels(questions: Questions, answers: dict[str, Any]) -> list[gr.Tab]:
-    """Number, name, and a tick where nothing is open: never colour alone."""
-    marks = step_marks(questions, answers)
+    """Number, name, and a tick where nothing is open: never colour alone.
+
+    No step is ticked as long as nobody has answered anything.
+    """
+    marks, given = step_marks(questions, answers), not is_example(questions, answers)
     return [
-        gr.Tab(label=f"{place} {step}{' ✓' if done else ''}")
+        gr.Tab(label=f"{place} {step}{' ✓' if done and given else ''}")
         for place, (step, done) in enumerate(marks.items(), start=1)
     ]
+
+
+def _answered(questions: Questions, answers: dict[str, Any]) -> str:
+    """Whose answers these are, or how many there are."""
+    if is_example(questions, answers):
+        return advice_drawn.EXAMPLE
+    count, asked = count_answered(questions, answers)
+    return f"{count} of {asked} questions answered"
 
 
 def must_confirm(told: dict[str, Any]) -> bool:
@@ -135,20 +186,21 @@ def use_recipe(
 # --- roads and picture ------------------------------------------------------------------------
 
 
-def forecast(questions: Questions, runs_dir: str, *values: object) -> tuple[str, Any, Any]:
-    """The two roads with times on this machine, the picture, and the outlook with those times."""
-    answers = flat_answers(questions, values)
+def at_once(told: dict[str, Any]) -> tuple[str, Any]:
+    """The two roads while their times are worked out, and the picture."""
+    waiting = dict.fromkeys(told["roads"], roads_drawn.WAITING)
+    return roads_drawn.roads(told, waiting), advice_figure.figure(told)
+
+
+def forecast(questions: Questions, runs_dir: str, *values: object) -> tuple[str, str]:
+    """The two roads with times on this machine, and the outlook with those times."""
+    answers, _ = usable(questions, flat_answers(questions, values))
     try:
         told = api.advise(answers, runs_dir=runs_dir, forecast=True)
     except (api.DistillError, OSError):
-        return "", gr.skip(), gr.skip()
-    forecasts = {
-        road: roads_drawn.Forecast(**_student(entry, answers), estimate=_estimate(entry))
-        for road, entry in told["roads"].items()
-    }
-    ratio = forecasts["teacher"].ratio or forecasts["labels"].ratio
-    picture = advice_figure.figure(told, list_runs(runs_dir), ratio)
-    return roads_drawn.roads(told, forecasts), picture, advice_drawn.outlook(told)
+        return "", ""
+    estimates = {road: _estimate(entry) for road, entry in told["roads"].items()}
+    return roads_drawn.roads(told, estimates), advice_drawn.outlook(told)
 
 
 def _estimate(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -168,29 +220,6 @@ def _all_here(recipe: dict[str, Any]) -> bool:
     bases = [stage.get("student", {}).get("model") for stage in recipe["stages"]]
     sources = [source["kind"] for source in recipe["data"]["sources"]]
     return {name for name in [*names, *bases] if name} <= known and "hub" not in sources
-
-
-def _student(entry: dict[str, Any], answers: dict[str, Any]) -> dict[str, Any]:
-    """What a road trains: parameters of teacher and student, the ratio, and words."""
-    limit, teacher = answers.get("student.max_parameters"), answers.get("teacher.parameters")
-    sizes = [value for value in (limit, teacher) if isinstance(value, int | float)]
-    guess = {
-        "words": f"a student of up to {text.count_text(limit)}" if limit in sizes else "a student",
-        "parameters": limit if limit in sizes else None,
-        "ratio": teacher / limit if len(sizes) == 2 and limit else None,
-    }
-    stage = entry["recipe"]["stages"][-1]
-    name = entry["recipe"]["stages"][0].get("teacher") or stage.get("model")
-    student = stage.get("student")
-    if not student or name == "previous" or entry["to_fill"] or not _all_here(entry["recipe"]):
-        return guess
-    try:
-        facts = api.student_facts(name, student)
-    except (api.DistillError, OSError):
-        return guess
-    size, ratio = text.count_text(facts["parameters"]), facts["size_ratio"]
-    words = f"a student of {size} parameters, {text.factor_text(ratio)} smaller"
-    return {"words": words, "parameters": facts["parameters"], "ratio": ratio}
 
 
 # --- fields that follow others ----------------------------------------------------------------

@@ -48,12 +48,13 @@ class Part:
         questions: list[dict[str, Any]],
         fields: list[Any],
         confirm: gr.Checkbox,
-        on_card: dict[str, Any],
+        advice: tuple[dict[str, Any], dict[str, Any]],
         filled: Any,
     ) -> None:
         """Follow the answers, start, pause, and tell when it has ended.
 
-        `on_card`: draws the advice; `filled`: the event after which the form holds its answers.
+        `advice`: draw the advice, then the forecasts; `filled`: the event after which the form
+        holds its answers.
         """
         shown = [self.view, self.card, self.start, self.pause, self.minutes]
         on_show: dict[str, Any] = {
@@ -86,4 +87,5 @@ class Part:
             **QUIET,
         )
         self.view.change(handlers.ended, self.view, self.over, queue=False, **QUIET)
-        self.over.change(**on_card, **QUIET)
+        on_card, on_roads = advice
+        self.over.change(**on_card, **QUIET).then(**on_roads, **QUIET)

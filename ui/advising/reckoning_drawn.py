@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from ui import theme
-from ui.advising.advice_drawn import STRENGTHS, source
+from ui.advising.advice_drawn import letters, source
 
 METHOD_WORDS = {
     "signal": "Learns from",
@@ -88,13 +88,11 @@ def _votes(told: dict[str, Any]) -> str:
         f"<td>{_contributions(row)}</td></tr>"
         for row in told["votes"]
     )
-    letters = "; ".join(f"{letter} {words}" for letter, words in STRENGTHS.items())
     return (
         '<h3>How the votes fell</h3><div class="ds-scroll" tabindex="0" role="region" '
         'aria-label="Votes"><table class="ds-table"><thead><tr><th scope="col">verdict</th>'
         '<th scope="col" class="ds-number">votes</th><th scope="col">rules</th></tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><p class="ds-small">Strength of a source: '
-        f"{letters}.</p>"
+        f"<tbody>{rows}</tbody></table></div>{letters()}"
     )
 
 

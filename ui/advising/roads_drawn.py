@@ -1,13 +1,14 @@
 """The two roads as a picture: what is learnt from, what is trained, what it costs, what comes out.
 
-In: what `api.advise` returns, and forecasts of both recipes. Out: HTML in which every text is
-escaped; shapes are drawn to scale and hidden from screen readers, since words say the same.
+In: what `api.advise` returns, and forecasts of both recipes where there are any. Out: HTML in which
+every text is escaped; shapes are drawn to scale and hidden from screen readers, since words say the
+same.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -22,19 +23,19 @@ _WRONG = {"mixed": ", some of them wrong", "poor": ", many of them wrong"}
 _TITLES = {"teacher": "With a teacher", "labels": "With labels alone"}
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What is known of a road's recipe: its student in words and numbers, and `api.estimate`."""
+WAITING = "waiting"
+"""Stands for a forecast that is still worked out."""
 
-    words: str
-    parameters: float | None
-    ratio: float | None
-    estimate: dict[str, Any] | None
+Forecast = dict[str, Any] | str | None
+"""What `api.estimate` says of a road's recipe, `WAITING`, or None where nobody can tell."""
+
+SIZE_GOALS = ("smaller_faster", "both", None)
+"""Goals for which size and speed matter; one that is open may be such a one."""
 
 
-def roads(told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
-    """Both roads, side by side or one below the other."""
-    lanes = "".join(_lane(road, told, forecasts) for road in ("teacher", "labels"))
+def roads(told: dict[str, Any], forecasts: Mapping[str, Forecast]) -> str:
+    """Both roads, one below the other."""
+    lanes = "".join(_lane(road, told, forecasts[road]) for road in ("teacher", "labels"))
     return (
         "<h3>Two roads, with your numbers</h3>"
         f'<div class="ds-lanes">{lanes}</div>'
@@ -43,7 +44,7 @@ def roads(told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
     )
 
 
-def _lane(road: str, told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
+def _lane(road: str, told: dict[str, Any], forecast: Forecast) -> str:
     entry = told["roads"][road]
     advised = entry["verdict"] == told["verdict"]
     chip = f" {theme.chip('advised', 'good', '✓')}" if advised else ""
@@ -51,9 +52,9 @@ def _lane(road: str, told: dict[str, Any], forecasts: dict[str, Forecast]) -> st
         chip = f" {theme.chip('ruled out: ' + entry['ruled_out'].rstrip('.'), 'neutral', '✕')}"
     steps = (
         ("Learns from", _learns(road, told)),
-        ("Is trained", _trained(road, told, forecasts)),
-        ("Costs", _costs(entry, forecasts[road])),
-        ("Comes out", _comes_out(entry)),
+        ("Is trained", _trained(road, told)),
+        ("Costs", _costs(entry, forecast)),
+        ("Comes out", _comes_out(entry, with_size=size_matters(told))),
     )
     items = "".join(
         f'<li class="ds-stop"><b class="ds-stop-name">{name}</b>{body}</li>' for name, body in steps
@@ -100,17 +101,19 @@ def _bar(kind: str, value: float | None, most: float, words: str) -> str:
     )
 
 
-def _trained(road: str, told: dict[str, Any], forecasts: dict[str, Forecast]) -> str:
-    teacher = told["answers"].get("teacher", {}).get("parameters")
-    own = forecasts[road]
-    student = own.parameters
-    if teacher and own.ratio:
-        student = student or teacher / own.ratio
-    asked = road == "teacher"
-    largest = max(teacher or 0 if asked else 0, student or 0, 1)
+def size_matters(told: dict[str, Any]) -> bool:
+    """Whether size or speed is the goal."""
+    return told["answers"].get("goal") in SIZE_GOALS
+
+
+def _trained(road: str, told: dict[str, Any]) -> str:
+    teacher = _teacher_size(told)
+    sizes = [told["roads"][name]["student"]["parameters"] for name in told["roads"]]
+    largest = max([teacher or 0, 1, *(size or 0 for size in sizes)])
+    own, asked = told["roads"][road]["student"], road == "teacher"
     shapes = _square("teacher", teacher, largest) + _ARROW if asked else ""
-    shapes += _square("student", student, largest)
-    words = f"{own.words}" if road == "teacher" else f"{own.words}, on labels"
+    shapes += _square("student", own["parameters"], largest)
+    words = student_words(own, with_ratio=size_matters(told))
     helper = (
         "The teacher is asked along the way, or has answered before."
         if asked
@@ -119,9 +122,27 @@ def _trained(road: str, told: dict[str, Any], forecasts: dict[str, Forecast]) ->
     stages = len(told["roads"][road]["recipe"]["stages"])
     several = f" In {stages} stages." if stages > 1 else ""
     return (
-        f'<div class="ds-models" aria-hidden="true">{shapes}</div><p>{escape(words)}.'
-        f'{several}</p><p class="ds-muted">{helper}</p>'
+        f'<div class="ds-models" aria-hidden="true">{shapes}</div><p>{escape(words)}'
+        f'{"" if asked else ", on labels"}.{several}</p><p class="ds-muted">{helper}</p>'
     )
+
+
+def _teacher_size(told: dict[str, Any]) -> float | None:
+    teacher = told["answers"].get("teacher", {})
+    return None if teacher.get("exists") is False else teacher.get("parameters")
+
+
+def student_words(student: dict[str, Any], *, with_ratio: bool) -> str:
+    """The student that a road trains: its size, and how many times smaller than the teacher."""
+    if not student["parameters"]:
+        return "a student"
+    limit = "" if student["counted"] else "up to "
+    words = f"a student of {limit}{text.count_text(student['parameters'])} parameters"
+    ratio = student["ratio"]
+    if not with_ratio or not ratio or ratio <= 1:
+        return words
+    least = "" if student["counted"] else "at least "
+    return f"{words}, {least}{text.factor_text(ratio)} smaller"
 
 
 _ARROW = '<span class="ds-arrow">→</span>'
@@ -137,12 +158,13 @@ def _square(role: str, parameters: float | None, largest: float) -> str:
 
 def _costs(entry: dict[str, Any], forecast: Forecast) -> str:
     lines = []
-    if forecast.estimate:
-        low, high = forecast.estimate["time_s"]
-        lines.append(f"{text.duration_text(low)} to {text.duration_text(high)} here")
-        needed = text.bytes_text(forecast.estimate["total_memory_bytes"])
-        fits = "" if forecast.estimate["fits"] else ", more than there is"
+    if isinstance(forecast, dict):
+        lines.append(f"{text.time_range(*forecast['time_s'])} here")
+        needed = text.bytes_text(forecast["total_memory_bytes"])
+        fits = "" if forecast["fits"] else ", more than there is"
         lines.append(f"{needed} of memory{fits}")
+    elif forecast == WAITING:
+        lines.append("working out time and memory …")
     else:
         for field in ("time", "memory"):
             value = entry["expected"][field]
@@ -154,7 +176,15 @@ def _costs(entry: dict[str, Any], forecast: Forecast) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines or ["not known yet"])
 
 
-def _comes_out(entry: dict[str, Any]) -> str:
+_BASIS = {
+    "M": "measured by you",
+    "A": "published",
+    "B": "published",
+    "C": "by studies and a rule of thumb of ours",
+}
+
+
+def _comes_out(entry: dict[str, Any], *, with_size: bool) -> str:
     kept, speed, size = (entry["expected"][name] for name in ("retention", "speed", "size"))
     if kept == NO_EVIDENCE:
         gauge = '<div class="ds-gauge ds-unknown" aria-hidden="true"></div>'
@@ -165,12 +195,11 @@ def _comes_out(entry: dict[str, Any]) -> str:
             '<div class="ds-gauge" aria-hidden="true"><span style="margin-left:'
             f'{low:.1f}%;width:{max(1.0, high - low):.1f}%"></span></div>'
         )
-        measured = "measured by you" if kept["strength"] == "M" else "published"
-        words = f"{span_text(kept)} of the teacher's quality, {measured}"
+        words = f"{span_text(kept)} of the teacher's quality, {_BASIS[kept['strength']]}"
     rest = [
         f"{span_text(value)} {word}"
         for value, word in ((size, "smaller"), (speed, "faster"))
-        if value != NO_EVIDENCE
+        if value != NO_EVIDENCE and with_size
     ]
     more = f"<p>{escape(', '.join(rest))}</p>" if rest else ""
     return f"{gauge}<p>{escape(words)}</p>{more}"
@@ -183,8 +212,7 @@ def span_text(value: dict[str, Any]) -> str:
     """A range in its unit: 80–96.8 %, 2 h to 3 d, 14–24.8 GiB."""
     ends = value["low"], value["high"]
     if value["unit"] == "s":
-        low, high = (long_text(end) for end in ends)
-        return low if low == high else f"{low} to {high}"
+        return _time_text(*ends)
     if value["unit"] == "bytes":
         low, high = (text.bytes_text(end) for end in ends)
         return low if low == high else f"{low} to {high}"
@@ -192,7 +220,11 @@ def span_text(value: dict[str, Any]) -> str:
     return f"{low if low == high else f'{low}–{high}'} {value['unit']}"
 
 
-def long_text(seconds: float) -> str:
-    """As `text.duration_text`, with days where hours are no longer read: 3 days."""
-    days = seconds / 86_400
-    return text.duration_text(seconds) if days < 2 else f"{days:,.0f} days"
+def _time_text(low: float, high: float) -> str:
+    """As `text.time_range`, with days where hours are no longer read: 9–2,000 days."""
+    day = 86_400
+    if low >= 2 * day:
+        return f"{low / day:,.0f}–{high / day:,.0f} days"
+    if high >= 2 * day:
+        return f"{text.duration_text(low)} – {high / day:,.0f} days"
+    return text.time_range(low, high)

@@ -108,7 +108,7 @@ def _savings(savings: Sequence[dict[str, Any]]) -> str:
 def needs(estimate: dict[str, Any]) -> str:
     """Time with what it goes into and its basis, download and disk."""
     low, high = estimate.get("time_s") or (None, None)
-    span = time_range(low, high)
+    span = text.time_range(low, high)
     parts = estimate.get("time_parts") or [f"{int(estimate.get('steps') or 0):,} steps"]
     basis = escape(str(estimate.get("time_basis") or ""))
     download = estimate.get("download_bytes") or 0
@@ -132,17 +132,6 @@ def _cache(one: dict[str, Any]) -> str:
         f'<span class="ds-muted">({most}{one["bytes_per_token"]:,} bytes a token × '
         f"{one['tokens']:,} tokens, and the head)</span></div>"
     )
-
-
-def time_range(low: float | None, high: float | None) -> str:
-    """Write two durations as a range: 2–4 min, 50 s – 2 min."""
-    if low is None or high is None:
-        return "not known"
-    if low >= 60 and high < 7200:
-        first, last = round(low / 60), max(1, round(high / 60))
-        return f"{first}–{last} min" if first != last else f"about {last} min"
-    first_words, last_words = text.duration_text(low), text.duration_text(high)
-    return f"{first_words} – {last_words}" if first_words != last_words else f"about {last_words}"
 
 
 def card(

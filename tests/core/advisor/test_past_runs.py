@@ -11,6 +11,7 @@ import pytest
 from distill_core import api, files, runs
 from distill_core.advisor import advise, past_runs
 from distill_core.advisor.answers import parse
+from distill_core.advisor.extents import Extent
 from distill_core.advisor.past_runs import EVEN, LABELS, TEACHER, Past, PastRun, sum_up
 from distill_core.recipe import recipe_yaml
 from distill_core.runs import status
@@ -30,10 +31,17 @@ def finished(
     state: str = "finished",
     parameters: int = 200_000,
     metric: str = "exact_match",
+    steps: int = 2000,
+    limits: tuple[int | None, int | None] = (None, None),
 ) -> Path:
     """A run's folder with its evaluation; `against` fine-tuning: difference, and its interval."""
-    data = {"sources": [source or {"kind": "starter"}]}
-    recipe = recipe_yaml.parse({"name": name, "data": data, "stages": stages or [DISTILL]})
+    starter = [
+        {"kind": "starter", "split": split} | ({"limit": limit} if limit else {})
+        for split, limit in zip(("labelled", "unlabelled"), limits, strict=True)
+    ]
+    data = {"sources": [source] if source else starter}
+    trained = [{**stage, "optim": {"max_steps": steps}} for stage in stages or [DISTILL]]
+    recipe = recipe_yaml.parse({"name": name, "data": data, "stages": trained})
     folder = runs.create(recipe, runs_dir, state="queued")
     status.write(folder, status.read(folder) | {"state": state})
     student = {"parameters": parameters, metric: score}
@@ -101,6 +109,48 @@ def test_a_run_says_what_it_measured(tmp_path: Path) -> None:
     assert (run.road, run.metric, run.score, run.retention) == (TEACHER, "exact_match", 0.9, 0.9)
     assert run.labelled_rows is not None
     assert run.labelled_rows > 400, "the starter's labels but for those held out"
+
+
+# --- which are like the plan ------------------------------------------------------------------
+
+PLANS = {
+    TEACHER: Extent(rows=20_500, steps=2000, parameters=187_840),
+    LABELS: Extent(rows=500, steps=2000, parameters=187_840),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"steps": 1000}, ""),
+        ({"steps": 151}, "a short trial, not counted: 151 steps against 2,000"),
+        ({"limits": (200, 256)}, "a short trial, not counted: 436 rows against 20,500"),
+        ({"parameters": 900_000}, "another size, not counted: a student 4.8 × larger"),
+        ({"parameters": 50_000}, "another size, not counted: a student 3.8 × smaller"),
+    ],
+)
+def test_a_run_counts_where_rows_steps_and_size_are_like_the_plan(
+    changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    finished(tmp_path, "trial", against=(-0.05, -0.08, -0.02), **changes)
+    past = past_runs.past_runs(STARTER, tmp_path, PLANS)
+    assert past.runs[0].not_counted == why
+    assert past.winner == (None if why else LABELS)
+
+
+def test_each_road_has_its_own_rows(tmp_path: Path) -> None:
+    finished(tmp_path, "tuned", stages=[TUNE], source={"kind": "starter", "split": "labelled"})
+    assert past_runs.past_runs(STARTER, tmp_path, PLANS).runs[0].not_counted == ""
+
+
+def test_a_short_trial_changes_nothing_but_is_shown(tmp_path: Path) -> None:
+    before = api.advise(CLOSE, runs_dir=tmp_path)
+    finished(tmp_path, "trial", steps=151, limits=(200, 256), against=(-0.5, -0.6, -0.4))
+    after = api.advise(CLOSE, runs_dir=tmp_path)
+    assert "151 steps against 2,000" in after.pop("past_runs")[0]["not_counted"]
+    before.pop("past_runs")
+    assert after == before
 
 
 # --- who won ----------------------------------------------------------------------------------

@@ -193,11 +193,36 @@ def test_the_reasons_speak_of_the_other_road_too() -> None:
     assert "Labels by the thousand." in headlines
 
 
+def test_reasons_speak_for_the_verdict_and_for_no_other_road() -> None:
+    weekly = {"goal": "new_knowledge", "task": "chat", "constraints.task_changes": "weekly"}
+    told = advise({**STARTER, **weekly})
+    assert told["verdict"] == "retrieve"
+    assert [reason["rule"] for reason in told["reasons"]] == ["R1.new_facts", "R21.changes"]
+    assert "fine-tuning" not in told["runner_up"]["why_lost"]
+    assert "Measure" not in told["confidence"]["why"], "nothing is trained"
+
+
+def test_the_teacher_is_asked_for_text_only_where_it_teaches() -> None:
+    hosted = {"teacher.access": "text", "teacher.license": "hosted", "constraints.will_share": True}
+    labels = {"data.labelled_rows": 20_000, "data.label_quality": "clean"}
+    told = advise({**STARTER, **hosted, **labels, "data.unlabelled_rows": 1000})
+    assert told["roads"]["labels"]["verdict"] == told["verdict"]
+    assert "Let the teacher answer" not in str(told["next_steps"])
+    assert "Let the teacher answer" in str(told["roads"]["teacher"]["to_fill"])
+
+
+def test_what_is_our_own_is_not_told_as_published() -> None:
+    told = advise({**STARTER, "constraints.task_changes": "weekly"})
+    own = [reason for reason in told["reasons"] if reason["source"] == "Our own inference"]
+    assert own
+    assert {reason["published"] for reason in own} == {""}
+
+
 def test_the_starters_own_recipe_needs_no_facts_of_its_teacher() -> None:
     def asked(name: str, *_: Any) -> Any:
         raise AssertionError(f"facts of {name} were asked for")
 
-    told = advise(STARTER, known=Known(facts=asked, size=asked))
+    told = advise(STARTER, known=Known(facts=asked, size=lambda *_: None))
     assert told["recipe"] == advise(STARTER)["recipe"]
 
 
