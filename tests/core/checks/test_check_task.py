@@ -15,6 +15,7 @@ from distill_core import checks, estimate, models
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import classes, stage_shapes
 from distill_core.recipe import Recipe, recipe_yaml
+from tests.core.small_runs import spelled
 
 Make = Callable[..., Recipe]
 WORDS = ["light", "fan", "tv", "kitchen", "hall"]
@@ -22,7 +23,7 @@ WORDS = ["light", "fan", "tv", "kitchen", "hall"]
 
 def write(path: Path, labels: list[Any], count: int = 900, start: int = 0) -> Path:
     rows = [
-        {"text": f"turn {WORDS[i % 5]} {i}", "label": labels[i % len(labels)]}
+        {"text": f"turn {WORDS[i % 5]} {spelled(i)}", "label": labels[i % len(labels)]}
         for i in range(start, start + count)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
