@@ -42,8 +42,7 @@ def check(recipe: Recipe) -> list[Problem]:
     found += data.problems
     for row_rule in (*check_rows.RULES, *check_task.RULES):
         found += row_rule(recipe, data)
-    for token_rule in check_tokens.RULES:
-        found += token_rule(recipe, shapes)
+    found += check_tokens.problems(recipe, shapes)
     counted = not any(problem.severity == "error" for problem in found)
     for machine_rule in check_machine.RULES:
         found += machine_rule(recipe, counted)

@@ -1,4 +1,4 @@
-"""Rules about what models will see of the rows: how much of them is cut off.
+"""Rules about what models will see of the rows: how much is cut off, what a tokenizer cannot read.
 
 In: a recipe, the networks of its stages, and a sample of its rows in tokens. Out: problems. Reads
 tokenizers, no weights; says nothing where rows or tokenizer are not on this disk yet.
@@ -6,7 +6,7 @@ tokenizers, no weights; says nothing where rows or tokenizer are not on this dis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from distill_core.checks.check_models import readable_tokens
 from distill_core.errors import DataError, ModelError, Problem
@@ -19,13 +19,29 @@ from distill_core.recipe.plan import named_models
 MANY_CUT = 0.02
 """From this share of rows on, those that are too long are told."""
 
+MANY_UNKNOWN = 0.01
+MOST_UNKNOWN = 0.2
+"""Shares of tokens that a tokenizer does not know; above the second hardly anything is learnt."""
+
+MANY_WITH_UNKNOWN = 0.05
+"""From this share of rows on, those with a few such tokens are told."""
+
 _MOST_ROWS = 0.99
 """This share of rows is to fit into the length that is proposed."""
 
 
-def cut_rows(recipe: Recipe, shapes: Sequence[StageShape]) -> Iterator[Problem]:
+def problems(recipe: Recipe, shapes: Sequence[StageShape]) -> Iterator[Problem]:
+    """All that these rules find; the rows are looked at once for all of them."""
+    samples = _samples(recipe)
+    yield from cut_rows(recipe, shapes, samples)
+    yield from unknown_tokens(recipe, samples)
+
+
+def cut_rows(
+    recipe: Recipe, shapes: Sequence[StageShape], samples: Mapping[str, Sample]
+) -> Iterator[Problem]:
     """What stands at one end of a long row is never seen."""
-    samples, limit = _samples(recipe), recipe.data.max_seq_len
+    limit = recipe.data.max_seq_len
     name = min(samples, key=lambda one: samples[one].share_within(limit), default="")
     share = 1 - samples[name].share_within(limit) if samples else 0.0
     if share < MANY_CUT:
@@ -42,7 +58,32 @@ def cut_rows(recipe: Recipe, shapes: Sequence[StageShape]) -> Iterator[Problem]:
     )
 
 
-RULES: tuple[Callable[[Recipe, Sequence[StageShape]], Iterator[Problem]], ...] = (cut_rows,)
+def unknown_tokens(recipe: Recipe, samples: Mapping[str, Sample]) -> Iterator[Problem]:
+    """What a tokenizer does not know is one and the same token to its model."""
+    fields = named_models(recipe)
+    for name, sample in samples.items():
+        share, rows = sample.unknown_share, sample.rows_with_unknown
+        if share < MANY_UNKNOWN and rows < MANY_WITH_UNKNOWN:
+            continue
+        such = f", such as {' '.join(sample.unknown_texts)}" if sample.unknown_texts else ""
+        if share < MANY_UNKNOWN:
+            yield Problem(
+                severity="info",
+                field=fields[name],
+                message=f"{_rows(rows)} hold something that {name}'s tokenizer does not "
+                f"know{such}: the model reads it, and may learn to write it, as its unknown token.",
+                fix="Write it in other characters, if it matters.",
+            )
+            continue
+        so_much = "with so much of it unreadable, next to nothing can be learnt"
+        yield Problem(
+            severity="warning",
+            field=fields[name],
+            message=f"{name}'s tokenizer does not know about {_percent(share)} of what the rows "
+            f"say{such}: "
+            f"{so_much if share >= MOST_UNKNOWN else 'to the model it is all the same token'}.",
+            fix="Choose a model whose tokenizer knows such text; smollm2-135m-instruct knows any.",
+        )
 
 
 def _samples(recipe: Recipe) -> dict[str, Sample]:

@@ -16,7 +16,7 @@ from distill_core.data.formats import Row
 from distill_core.data.tokenize import encode
 from distill_core.errors import Problem
 from distill_core.estimate import row_facts
-from distill_core.estimate.sampled_rows import sampled
+from distill_core.estimate.sampled_rows import sampled, unknown_id
 from distill_core.recipe import Recipe, recipe_yaml
 from tests.core.small_runs import spelled
 
@@ -163,6 +163,66 @@ def test_texts_to_tell_apart_lose_their_end(tiny_encoder_dir: Path, tmp_path: Pa
     assert "they lose the end of their text, about 11 tokens each" in problem.message
     plain["data"]["max_seq_len"] = 32
     assert not found(recipe_yaml.parse(plain), LENGTH)
+
+
+# --- what a tokenizer does not know ---------------------------------------------------------
+
+
+def unknown(recipe: Recipe, field: str = "stages.0.teacher") -> list[Problem]:
+    return [one for one in found(recipe, field) if "'s tokenizer does not know" in one.message]
+
+
+def test_a_tokenizer_that_knows_the_rows(make: Make) -> None:
+    assert not unknown(make(prompts()))
+
+
+def test_a_tokenizer_that_knows_little_of_the_rows(make: Make) -> None:
+    (problem,) = unknown(make([f"{one} quark zebra lemon" for one in prompts()]))
+    assert problem.severity == "warning"
+    assert "does not know about 27 % of what the rows say, such as quark zebra lemon" in (
+        problem.message
+    )
+    assert "next to nothing can be learnt" in problem.message
+    assert "smollm2-135m-instruct knows any" in problem.fix
+
+
+def test_a_tokenizer_that_does_not_know_some(make: Make) -> None:
+    (problem,) = unknown(make([f"{one} quark" for one in prompts()]))
+    assert problem.severity == "warning"
+    assert "about 11 % of what the rows say, such as quark: to the model" in problem.message
+
+
+def test_a_few_unknown_tokens_are_worth_knowing(make: Make) -> None:
+    rows = [f"{one} quark" if n % 12 == 0 else one for n, one in enumerate(prompts(words=20))]
+    (problem,) = unknown(make(rows))
+    assert problem.severity == "info"
+    assert "of the rows hold something that" in problem.message
+
+
+def test_a_student_s_tokenizer_that_does_not_know_what_its_teacher_s_does(
+    make: Make, tiny_teacher_dir: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher_dir, teacher)
+    file = teacher / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    tokenizer["model"]["vocab"]["quark"] = 63
+    file.write_text(json.dumps(tokenizer))
+    recipe = make(
+        [f"{one} quark" for one in prompts()],
+        f"stages.0.teacher={teacher}",
+        f"stages.0.student={{init: pretrained, model: {tiny_teacher_dir}}}",
+    )
+    assert not unknown(recipe)
+    (problem,) = unknown(recipe, "stages.0.student.model")
+    assert problem.severity == "warning"
+
+
+def test_a_tokenizer_whose_unknown_token_ends_answers_knows_all(tiny_teacher_dir: Path) -> None:
+    tokenizer = models.load_tokenizer(tiny_teacher_dir)
+    assert unknown_id(tokenizer) == tokenizer.unk_token_id
+    tokenizer.unk_token = tokenizer.eos_token
+    assert unknown_id(tokenizer) is None
 
 
 # --- the sample -----------------------------------------------------------------------------
