@@ -283,3 +283,14 @@ def test_there_is_no_text_to_compare_across_tokenizers(make: Make) -> None:
     assert "forward_kl" in problem.fix
     off = "stages.1.losses=[{name: cross_tokenizer, weight: 0}, {name: forward_kl}]"
     assert not any(one.severity == "error" for one in checks.check(make(off)))
+
+
+def test_a_class_that_no_held_out_row_has(make: Make, tmp_path: Path) -> None:
+    aside = write(tmp_path / "aside.jsonl", ["bad", "good"], 300, start=2000)
+    held_out = f"data.held_out={{kind: file, path: {aside}}}"
+    recipe = make(held_out, labels=("bad", "fair", "good"))
+    (problem,) = [one for one in checks.check(recipe) if one.field == "data.held_out"]
+    assert problem.severity == "warning"
+    assert problem.message.startswith("The class 'fair' has no held-out row")
+    both = make(held_out)
+    assert not [one for one in checks.check(both) if one.field == "data.held_out"]
