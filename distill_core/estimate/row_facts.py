@@ -38,6 +38,12 @@ class DataFacts:
     unlabelled: int
     held_out: int
     overlap: int = 0
+    duplicates: int = 0
+    """Rows, held-out ones among them, that ask what another asks already."""
+    unanswered: int = 0
+    """Rows without an answer in files and data sets where others have one."""
+    other_form: bool = False
+    """Whether held-out rows are plain texts and none to learn from is, or the other way round."""
     classes: Mapping[str, int] = field(default_factory=dict)
     """Of text_classification: training rows of each class."""
     held_out_classes: Mapping[str, int] = field(default_factory=dict)
@@ -130,12 +136,16 @@ def _facts(key: str, task: str, data: _Data, stamp: tuple[Any, ...]) -> DataFact
     except DistillError as error:
         return DataFacts(0, 0, 0, 0, problems=_all_problems(settings, task, error))
     found = prepared.facts
+    plain = {"text" in source["columns"] for source in found["sources"]}
     return DataFacts(
         rows=found["rows"],
         labelled=found["labelled"],
         unlabelled=found["unlabelled"],
         held_out=found["held_out"],
         overlap=found["overlap"],
+        duplicates=found["duplicates"],
+        unanswered=_unanswered(settings, found["sources"]),
+        other_form=(prepared.held_out[0].text is not None) not in plain,
         classes=found.get("classes", {}),
         held_out_classes=found.get("held_out_classes", {}),
     )
@@ -204,6 +214,15 @@ def _problem(error: DistillError) -> Problem:
     place = error.field if isinstance(error, DataError | ModelError) else "data.sources"
     message, _, fix = str(error).partition("\n")
     return Problem(severity="error", field=place, message=message, fix=fix)
+
+
+def _unanswered(data: DataSettings, sources: Sequence[Mapping[str, Any]]) -> int:
+    """Rows that lack what others of their source have; the starter's lack it by design."""
+    return sum(
+        found["unanswered"]
+        for source, found in zip(data.sources, sources, strict=True)
+        if not isinstance(source, StarterSource) and found["unanswered"] < found["rows"]
+    )
 
 
 def _unknown(data: DataSettings) -> DataFacts:
