@@ -3,8 +3,8 @@
 In: a valid `Recipe`. Out: problems, errors first. Rules that look at one stage are in
 `check_stages.py`, those that compare models in `check_models.py`, those about teachers in
 `check_teachers.py`, those about what is kept of them in `check_caches.py`, those about rows in
-`check_rows.py`, those about the task and its classes in `check_task.py`, those about this machine
-in `check_machine.py`. Loads no weights.
+`check_rows.py`, those about what models see of them in `check_tokens.py`, those about the task and
+its classes in `check_task.py`, those about this machine in `check_machine.py`. Loads no weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from distill_core.checks import (
     check_stages,
     check_task,
     check_teachers,
+    check_tokens,
 )
 from distill_core.errors import Problem
 from distill_core.estimate.row_facts import data_facts
@@ -41,6 +42,7 @@ def check(recipe: Recipe) -> list[Problem]:
     found += data.problems
     for row_rule in (*check_rows.RULES, *check_task.RULES):
         found += row_rule(recipe, data)
+    found += check_tokens.problems(recipe, shapes)
     counted = not any(problem.severity == "error" for problem in found)
     for machine_rule in check_machine.RULES:
         found += machine_rule(recipe, counted)

@@ -76,10 +76,8 @@ def context_too_short(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
     """Positions that a model has never seen."""
     asked = recipe.data.max_seq_len
     for who, config in (("source", shape.source), ("student", shape.student)):
-        limit = getattr(config, "max_position_embeddings", None)
-        if limit and config is not None and config.model_type in _POSITIONS_AFTER_PADDING:
-            limit -= 2
-        if config is not None and limit and asked > limit:
+        limit = readable_tokens(config)
+        if limit and asked > limit:
             role = "student" if who == "student" else "teacher" if shape.is_distill else "model"
             yield Problem(
                 severity="error",
@@ -89,6 +87,14 @@ def context_too_short(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:
                 fix=f"Set it to {limit} or less.",
             )
             return
+
+
+def readable_tokens(config: Any) -> int | None:
+    """The longest text that a network can read; None where it does not say."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and config.model_type in _POSITIONS_AFTER_PADDING:
+        limit -= 2
+    return limit or None
 
 
 def losses_for_the_pair(shape: StageShape, recipe: Recipe) -> Iterator[Problem]:

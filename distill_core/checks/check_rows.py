@@ -1,4 +1,4 @@
-"""Rules about the rows: are there labels where they are needed, and enough to score on.
+"""Rules about the rows: are there labels where they are needed, and enough, and fit, to score on.
 
 In: a recipe and the counts of its rows. Out: problems.
 """
@@ -12,6 +12,7 @@ from distill_core.estimate.row_facts import DataFacts
 from distill_core.recipe import (
     DistillStage,
     Recipe,
+    StarterSource,
     StudentAnswerSettings,
     TeacherAnswerSettings,
 )
@@ -19,6 +20,10 @@ from distill_core.recipe.plan import cast, plan
 
 FEW_HELD_OUT = 200
 """Below it scores are too rough to decide on (Miller 2024, arXiv 2411.00640)."""
+
+FEW_REPEATED = 0.01
+MANY_REPEATED = 0.5
+"""Shares of rows that repeat a prompt: below the first not told, from the second on a warning."""
 
 _ROOM_FOR_PROMPT = 16
 
@@ -129,6 +134,74 @@ def overlap(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
         )
 
 
+def held_out_from_elsewhere(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """Scores tell of the rows they were taken on."""
+    aside = recipe.data.held_out
+    if isinstance(aside, float):
+        return
+    built_in = isinstance(aside, StarterSource)
+    learnt = {isinstance(source, StarterSource) for source in recipe.data.sources}
+    if built_in not in learnt:
+        yield Problem(
+            severity="warning",
+            field="data.held_out",
+            message="The held-out rows are the starter's, and none of those to learn from is: "
+            "scores would say nothing of what your rows teach."
+            if built_in
+            else "All rows to learn from are the starter's, and the held-out ones are not: scores "
+            "would say nothing of what the starter's teach.",
+            fix="Set held_out to 0.1, which keeps that share of your own rows aside, or name a "
+            "file of rows like them."
+            if built_in
+            else "Add rows like the held-out ones to data.sources, or hold out the starter's "
+            "split held_out.",
+        )
+    elif data.other_form and recipe.task == "causal_lm":
+        yield Problem(
+            severity="warning",
+            field="data.held_out",
+            message="Either the held-out rows or those to learn from are plain texts, and the "
+            "others are questions with answers: scores would be of another task.",
+            fix="Hold out rows of the same kind; held_out: 0.1 keeps that share of your own rows "
+            "aside.",
+        )
+
+
+def repeated_rows(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """Rows that ask the same weigh more than others."""
+    in_sources = data.rows + data.overlap
+    in_sources += data.held_out if isinstance(recipe.data.held_out, float) else 0
+    share = data.duplicates / max(1, in_sources)
+    if share >= FEW_REPEATED:
+        same = "ask" if recipe.task == "causal_lm" else "say"
+        yield Problem(
+            severity="warning" if share >= MANY_REPEATED else "info",
+            field="data.sources",
+            message=f"{data.duplicates:,} of {in_sources:,} rows {same} what another row {same}s "
+            "already: what is repeated weighs more than the rest.",
+            fix="Nothing to do if they answer it differently on purpose; else remove them from "
+            "the file.",
+        )
+
+
+def missing_answers(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """An empty cell makes a row unlabelled, which may not be meant."""
+    if not data.unanswered:
+        return
+    taught = any(isinstance(stage, DistillStage) for stage in recipe.stages)
+    lacks = "answer" if recipe.task == "causal_lm" else "class"
+    rows = "1 row has" if data.unanswered == 1 else f"{data.unanswered:,} rows have"
+    yield Problem(
+        severity="info" if taught else "warning",
+        field="data.sources",
+        message=f"{rows} no {lacks} where others have one: "
+        + ("unlabelled, for a teacher alone." if taught else "fine-tuning leaves them out."),
+        fix="Nothing to do if that is meant; else fill them in."
+        if taught
+        else "Fill them in, or distil: a teacher can judge rows that have none.",
+    )
+
+
 def no_room_for_prompts(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     """Whoever may answer at such length sees little of the question."""
     if recipe.task != "causal_lm":
@@ -163,6 +236,9 @@ RULES: tuple[Callable[[Recipe, DataFacts], Iterator[Problem]], ...] = (
     baseline_without_teacher,
     few_held_out,
     overlap,
+    held_out_from_elsewhere,
+    repeated_rows,
+    missing_answers,
     no_room_for_prompts,
 )
 

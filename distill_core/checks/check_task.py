@@ -111,6 +111,21 @@ def few_rows_of_a_class(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     )
 
 
+def unscored_classes(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
+    """A class that no held-out row has is never scored."""
+    missing = [label for label in data.classes if not data.held_out_classes.get(label)]
+    if not missing or len(data.classes) > MANY_CLASSES:
+        return
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    yield Problem(
+        severity="warning",
+        field="data.held_out",
+        message=f"The class {missing[0]!r}{more} has no held-out row: no score tells how well it "
+        "is learnt.",
+        fix="Hold out more rows, or a file that has rows of every class.",
+    )
+
+
 def many_classes(recipe: Recipe, data: DataFacts) -> Iterator[Problem]:
     """So many different labels are answers rather than classes."""
     if len(data.classes) > MANY_CLASSES:
@@ -157,6 +172,7 @@ RULES: tuple[Callable[[Recipe, DataFacts], Iterator[Problem]], ...] = (
     teachers_of_other_classes,
     new_heads,
     few_rows_of_a_class,
+    unscored_classes,
     many_classes,
     settings_of_the_other_task,
 )

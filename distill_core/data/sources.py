@@ -39,13 +39,16 @@ class Loaded:
     """All columns that the source has."""
     skipped: int = 0
     """Plain texts left out because they are empty."""
+    unanswered: int = 0
+    """Rows without an answer, where the source has a column for it, or chats."""
 
     def facts(self) -> dict[str, Any]:
-        """Describe the source: `{"title", "rows", "columns", "guessed", "skipped"}`."""
+        """Describe it: `{"title", "rows", "columns", "guessed", "skipped", "unanswered"}`."""
         columns = self.columns.model_dump(exclude_none=True)
         return {
             **{"title": self.title, "rows": len(self.rows), "columns": columns},
             **{"guessed": self.guessed, "skipped": self.skipped},
+            "unanswered": self.unanswered,
         }
 
 
@@ -90,17 +93,29 @@ def load_source(
         columns, guessed = settle_text_columns(data.columns, found, title)
     else:
         columns, guessed = settle_columns(data.columns, found, title)
-    rows: Sequence[Row] = Spooled(
-        to_text_row(record, columns, origin)
-        if told_apart
-        else to_row(record, columns, data, origin)
-        for origin, record in found.records
-        if not columns.text or str(record.get(columns.text) or "").strip()
-    )
+    rows: Spooled[Row] = Spooled()
+    unanswered = 0
+    for origin, record in found.records:
+        if columns.text and not str(record.get(columns.text) or "").strip():
+            continue
+        row = (
+            to_text_row(record, columns, origin)
+            if told_apart
+            else to_row(record, columns, data, origin)
+        )
+        unanswered += not row.labelled
+        rows.append(row)
     if not rows:
         raise DataError(f"{title}: column {columns.text!r} is empty in all rows.", field=field)
+    answers = columns.label if told_apart else columns.response or columns.messages
     return Loaded(
-        title, rows, columns, guessed, found.names, skipped=len(found.records) - len(rows)
+        title,
+        rows,
+        columns,
+        guessed,
+        found.names,
+        skipped=len(found.records) - len(rows),
+        unanswered=unanswered if answers else 0,
     )
 
 

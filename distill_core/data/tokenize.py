@@ -18,6 +18,7 @@ from distill_core.data.chat import (
     conventions_of,
     segments,
 )
+from distill_core.data.cutting import kept_positions
 from distill_core.data.formats import Message, Row
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ __all__ = [
     "Place",
     "Span",
     "TeacherSide",
+    "Whole",
     "encode",
     "encode_prompt",
+    "encode_whole",
     "encode_with_places",
     "pad_token_id",
     "stop_token_ids",
@@ -46,9 +49,6 @@ IGNORE_INDEX: Final = -100
 
 ANSWER_END: Final = 1 << 40
 """Where, in characters, the token that ends an answer ends: beyond every answer."""
-
-_PROMPT_SHARE: Final = 4
-"""A prompt may be cut to this fraction (1/4) of the longest length, not further."""
 
 
 class Place(NamedTuple):
@@ -106,6 +106,16 @@ class Encoded:
         return sum(label != IGNORE_INDEX for label in self.labels)
 
 
+class Whole(NamedTuple):
+    """One row before it is cut, however long it is."""
+
+    input_ids: list[int]
+    supervised: list[bool]
+    """Whether each of them is learnt from; the first is not, even if it says so."""
+    answer_start: int
+    """Where the last answer starts; their number where there is none."""
+
+
 def encode(row: Row, tokenizer: PreTrainedTokenizerBase, max_seq_len: int) -> Encoded:
     """Token ids and labels, both (T,) with T ≤ `max_seq_len`, of one row.
 
@@ -138,11 +148,11 @@ def _encode(
     max_seq_len: int,
     places: list[Place | None] | None,
 ) -> Encoded:
-    ids, supervised, answer_start = _joined(row, tokenizer, places=places)
+    ids, supervised, start = encode_whole(row, tokenizer, places=places)
     labels = [token if on else IGNORE_INDEX for token, on in zip(ids, supervised, strict=True)]
     truncated = len(ids) > max_seq_len
     if truncated:
-        keep = _kept(len(ids), answer_start, max_seq_len, bos=ids[0] == tokenizer.bos_token_id)
+        keep = kept_positions(len(ids), start, max_seq_len, bos=ids[0] == tokenizer.bos_token_id)
         ids, labels = [ids[i] for i in keep], [labels[i] for i in keep]
         if places:
             places[:] = [places[i] for i in keep]
@@ -167,11 +177,11 @@ def encode_prompt(
     if not isinstance(row, Row):
         row = Row(tuple(row), None, "prompt")
     assert row.messages, "a plain text asks nothing"
-    ids, _, end = _joined(row, tokenizer, answer=False)
+    ids, _, end = encode_whole(row, tokenizer, answer=False)
     if max_tokens is None or len(ids) <= max_tokens:
         return ids
     bos = ids[0] == tokenizer.bos_token_id
-    return [ids[place] for place in _kept(len(ids), end, max_tokens, bos=bos)]
+    return [ids[place] for place in kept_positions(len(ids), end, max_tokens, bos=bos)]
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -196,14 +206,14 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 # --- from segments to ids -----------------------------------------------------------------------
 
 
-def _joined(
+def encode_whole(
     row: Row,
     tokenizer: PreTrainedTokenizerBase,
     *,
     answer: bool = True,
     places: list[Place | None] | None = None,
-) -> tuple[list[int], list[bool], int]:
-    """Return ids (T,), supervised (T,) and where the last answer starts; fills `places` (T,).
+) -> Whole:
+    """Token ids (T,) of a row in full length, and which are supervised (T,); fills `places` (T,).
 
     A segment never changes the ids before it: where tokenising it together with the text before
     would merge across the border, it is tokenised by itself.
@@ -230,7 +240,7 @@ def _joined(
         start = len(ids)
     elif start == 0 and ids[0] == conventions.bos_id:
         start, supervised[0] = 1, False
-    return ids, supervised, start
+    return Whole(ids, supervised, start)
 
 
 def _places(
@@ -287,13 +297,3 @@ def _ids(
     if bos is None or ids[:1] == [bos]:
         return ids, offsets
     return [bos, *ids], [(0, 0), *offsets]
-
-
-def _kept(length: int, start: int, max_seq_len: int, *, bos: bool) -> list[int]:
-    """Return which positions of a row stay: prompt [0, start), answer [start, length)."""
-    answer = min(length - start, max_seq_len - min(start, max_seq_len // _PROMPT_SHARE))
-    prompt = min(start, max_seq_len - answer)
-    keep = list(range(start - prompt, start + answer))
-    if bos and prompt:
-        keep[0] = 0
-    return keep

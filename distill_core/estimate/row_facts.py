@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_core.errors import DataError, DistillError, ModelError, Problem
+from distill_core.estimate.sampled_rows import Sample, sampled
 from distill_core.recipe import DataSettings, FileSource, HubSource, StarterSource
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class DataFacts:
     unlabelled: int
     held_out: int
     overlap: int = 0
+    duplicates: int = 0
+    """Rows, held-out ones among them, that ask what another asks already."""
+    unanswered: int = 0
+    """Rows without an answer in files and data sets where others have one."""
+    other_form: bool = False
+    """Whether held-out rows are plain texts and none to learn from is, or the other way round."""
     classes: Mapping[str, int] = field(default_factory=dict)
     """Of text_classification: training rows of each class."""
     held_out_classes: Mapping[str, int] = field(default_factory=dict)
@@ -59,7 +66,7 @@ class Lengths:
 
 def data_facts(data: DataSettings, task: str = "causal_lm") -> DataFacts:
     """Count a recipe's rows; what cannot be read is told in `problems`, nothing is raised."""
-    return _facts(data.model_dump_json(), task, _Data(data), data_stamp(data))
+    return _facts(_of_rows(data), task, _Data(data), data_stamp(data))
 
 
 def lengths(data: DataSettings, tokenizer_folder: Path | None, task: str = "causal_lm") -> Lengths:
@@ -71,12 +78,32 @@ def lengths(data: DataSettings, tokenizer_folder: Path | None, task: str = "caus
     return _lengths(data.model_dump_json(), task, _Data(data), data_stamp(data), tokenizer_folder)
 
 
+def row_sample(
+    data: DataSettings, tokenizer_folder: Path | None, task: str = "causal_lm"
+) -> Sample | None:
+    """A sample of the rows in tokens; None without tokenizer or rows.
+
+    Raises:
+        DataError: the model's chat template refuses a row.
+        ModelError: the tokenizer cannot be loaded.
+    """
+    counted = data_facts(data, task)
+    if tokenizer_folder is None or counted.problems or not counted.known:
+        return None
+    return _sampled(data.model_dump_json(), task, _Data(data), data_stamp(data), tokenizer_folder)
+
+
 def training_rows(data: DataSettings, task: str = "causal_lm") -> Sequence[Row] | None:
     """The rows to learn from; None where they cannot be read, or are not on this disk yet."""
     counted = data_facts(data, task)
     if counted.problems or not counted.known:
         return None
-    return _prepared(data.model_dump_json(), task, _Data(data), data_stamp(data)).train
+    return _prepared(_of_rows(data), task, _Data(data), data_stamp(data)).train
+
+
+def _of_rows(data: DataSettings) -> str:
+    """What decides the rows: where they are cut does not."""
+    return data.model_dump_json(exclude={"max_seq_len"})
 
 
 class _Data:
@@ -109,12 +136,16 @@ def _facts(key: str, task: str, data: _Data, stamp: tuple[Any, ...]) -> DataFact
     except DistillError as error:
         return DataFacts(0, 0, 0, 0, problems=_all_problems(settings, task, error))
     found = prepared.facts
+    plain = {"text" in source["columns"] for source in found["sources"]}
     return DataFacts(
         rows=found["rows"],
         labelled=found["labelled"],
         unlabelled=found["unlabelled"],
         held_out=found["held_out"],
         overlap=found["overlap"],
+        duplicates=found["duplicates"],
+        unanswered=_unanswered(settings, found["sources"]),
+        other_form=(prepared.held_out[0].text is not None) not in plain,
         classes=found.get("classes", {}),
         held_out_classes=found.get("held_out_classes", {}),
     )
@@ -122,31 +153,16 @@ def _facts(key: str, task: str, data: _Data, stamp: tuple[Any, ...]) -> DataFact
 
 @functools.lru_cache(maxsize=16)
 def _lengths(key: str, task: str, data: _Data, stamp: tuple[Any, ...], folder: Path) -> Lengths:
-    from distill_core.data.classes import TextRow, encode_text
-    from distill_core.data.tokenize import encode
-    from distill_core.models.weights import load_tokenizer
-
-    prepared = _prepared(key, task, data, stamp)
-    rows, classes = prepared.train, tuple(prepared.facts.get("classes", ()))
-    tokenizer = load_tokenizer(folder)
-    sample = [*rows[:: max(1, math.ceil(len(rows) / _SAMPLE))]]
-    sample += itertools.islice((row for row in rows if row.labelled), _SAMPLE // 4)
-    limit = data.settings.max_seq_len
-    encoded = [
-        encode_text(row, tokenizer, limit, classes)
-        if isinstance(row, TextRow)
-        else encode(row, tokenizer, limit)
-        for row in sample
-    ]
-    answers = [item.supervised_tokens for item in encoded if item.supervised_tokens]
-    prompts = [len(item.input_ids) - item.supervised_tokens for item in encoded]
+    sample, limit = _sampled(key, task, data, stamp, folder), data.settings.max_seq_len
+    rows = sample.rows
+    answers = [row.answer for row in rows if row.answer]
+    prompts = [row.kept - row.answer for row in rows]
     answer = sum(answers) / len(answers) if answers else float(_GUESSED_ANSWER_TOKENS)
     prompt = sum(prompts) / len(prompts)
     longest = max(prompts) + max(answers, default=_GUESSED_ANSWER_TOKENS)
     drawn = itertools.cycle(answers or [_GUESSED_ANSWER_TOKENS])
-    seen = [  # who has no answer will be given one
-        len(item.input_ids) + (0 if item.supervised_tokens else next(drawn)) for item in encoded
-    ]
+    # who has no answer will be given one
+    seen = [row.kept + (0 if row.answer else next(drawn)) for row in rows]
     return Lengths(
         mean=min(limit, prompt + answer),
         longest=min(limit, longest),
@@ -154,6 +170,27 @@ def _lengths(key: str, task: str, data: _Data, stamp: tuple[Any, ...], folder: P
         answer=answer,
         seen=tuple(min(limit, one) for one in seen),
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _sampled(key: str, task: str, data: _Data, stamp: tuple[Any, ...], folder: Path) -> Sample:
+    rows = _prepared(_of_rows(data.settings), task, data, stamp).train
+    even = [*rows[:: max(1, math.ceil(len(rows) / _SAMPLE))]]
+    more = itertools.islice((row for row in rows if row.labelled), _SAMPLE // 4)
+    limit = data.settings.max_seq_len
+    return sampled([*even, *more], _tokenizer(folder, _stamp(folder)), limit, even=len(even))
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(folder: Path, stamp: int) -> Any:
+    from distill_core.models.weights import load_tokenizer
+
+    return load_tokenizer(folder)
+
+
+def _stamp(folder: Path) -> int:
+    """When the newest of a folder's JSON files was written."""
+    return max((file.stat().st_mtime_ns for file in folder.glob("*.json")), default=0)
 
 
 def _all_problems(data: DataSettings, task: str, first: DistillError) -> tuple[Problem, ...]:
@@ -177,6 +214,15 @@ def _problem(error: DistillError) -> Problem:
     place = error.field if isinstance(error, DataError | ModelError) else "data.sources"
     message, _, fix = str(error).partition("\n")
     return Problem(severity="error", field=place, message=message, fix=fix)
+
+
+def _unanswered(data: DataSettings, sources: Sequence[Mapping[str, Any]]) -> int:
+    """Rows that lack what others of their source have; the starter's lack it by design."""
+    return sum(
+        found["unanswered"]
+        for source, found in zip(data.sources, sources, strict=True)
+        if not isinstance(source, StarterSource) and found["unanswered"] < found["rows"]
+    )
 
 
 def _unknown(data: DataSettings) -> DataFacts:

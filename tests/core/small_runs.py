@@ -17,6 +17,11 @@ TEXTS = ["turn on the light", "dim the fan", "turn off the tv", "light in the ha
 SMALLER = {"init": "layer_drop", "layers": 2}
 
 
+def spelled(number: int) -> str:
+    """A number as three letters that the tiny tokenizer knows."""
+    return " ".join(chr(97 + number // place % 26) for place in (676, 26, 1))
+
+
 def write_rows(folder: Path, *, answers: Sequence[str] = ("on", "off", "two")) -> Path:
     """Forty rows, ten of them without an answer."""
     lines = []

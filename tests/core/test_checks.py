@@ -20,6 +20,7 @@ from distill_core.errors import Problem
 from distill_core.estimate import row_facts
 from distill_core.models import hub
 from distill_core.recipe import Recipe, recipe_yaml
+from tests.core.small_runs import spelled
 
 Make = Callable[..., Recipe]
 MB = 1_000_000
@@ -85,7 +86,7 @@ def _write(path: Path, count: int, *, answer: str | None) -> Path:
     words = ["light", "fan", "tv", "kitchen", "hall"]
     lines = []
     for number in range(count):
-        row = {"prompt": f"turn {words[number % 5]} {number}"}
+        row = {"prompt": f"turn {words[number % 5]} {spelled(number)}"}
         lines.append(json.dumps(row | ({"response": answer} if answer else {})))
     path.write_text("\n".join(lines) + "\n")
     return path

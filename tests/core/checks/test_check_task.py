@@ -15,6 +15,7 @@ from distill_core import checks, estimate, models
 from distill_core.errors import Problem
 from distill_core.estimate.shapes import classes, stage_shapes
 from distill_core.recipe import Recipe, recipe_yaml
+from tests.core.small_runs import spelled
 
 Make = Callable[..., Recipe]
 WORDS = ["light", "fan", "tv", "kitchen", "hall"]
@@ -22,7 +23,7 @@ WORDS = ["light", "fan", "tv", "kitchen", "hall"]
 
 def write(path: Path, labels: list[Any], count: int = 900, start: int = 0) -> Path:
     rows = [
-        {"text": f"turn {WORDS[i % 5]} {i}", "label": labels[i % len(labels)]}
+        {"text": f"turn {WORDS[i % 5]} {spelled(i)}", "label": labels[i % len(labels)]}
         for i in range(start, start + count)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -282,3 +283,14 @@ def test_there_is_no_text_to_compare_across_tokenizers(make: Make) -> None:
     assert "forward_kl" in problem.fix
     off = "stages.1.losses=[{name: cross_tokenizer, weight: 0}, {name: forward_kl}]"
     assert not any(one.severity == "error" for one in checks.check(make(off)))
+
+
+def test_a_class_that_no_held_out_row_has(make: Make, tmp_path: Path) -> None:
+    aside = write(tmp_path / "aside.jsonl", ["bad", "good"], 300, start=2000)
+    held_out = f"data.held_out={{kind: file, path: {aside}}}"
+    recipe = make(held_out, labels=("bad", "fair", "good"))
+    (problem,) = [one for one in checks.check(recipe) if one.field == "data.held_out"]
+    assert problem.severity == "warning"
+    assert problem.message.startswith("The class 'fair' has no held-out row")
+    both = make(held_out)
+    assert not [one for one in checks.check(both) if one.field == "data.held_out"]

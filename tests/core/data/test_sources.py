@@ -68,6 +68,7 @@ def test_named_columns_are_for_files_not_for_the_starter(tmp_path: Path) -> None
             "columns": {"prompt": "prompt", "response": "response"},
             "guessed": False,
             "skipped": 0,
+            "unanswered": 0,
         },
         {
             "title": "rows.jsonl",
@@ -75,6 +76,7 @@ def test_named_columns_are_for_files_not_for_the_starter(tmp_path: Path) -> None
             "columns": {"prompt": "q", "response": "a"},
             "guessed": False,
             "skipped": 0,
+            "unanswered": 0,
         },
     ]
 
