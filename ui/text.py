@@ -5,6 +5,7 @@ In: numbers and a run's status. Out: words. Knows nothing of Gradio.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -66,9 +67,19 @@ def percent_text(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def number_text(value: float) -> str:
+    """Write a number by three digits, never as a power: 0.00042, 0.5, 12.3, 1,187."""
+    size = abs(value)
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    digits = 2 if size == 0 else min(8, 2 - math.floor(math.log10(size)))
+    written = f"{value:.{max(0, digits)}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
 def factor_text(value: float | None) -> str:
-    """Write a ratio: 9.5 ×."""
-    return "–" if value is None else f"{value:.3g} ×"
+    """Write a ratio: 9.5 ×, 1,190 ×."""
+    return "–" if value is None else f"{number_text(value)} ×"
 
 
 def unit_of(unit: str, score: str) -> str:
@@ -170,7 +181,7 @@ def score_text(summary: dict[str, Any], key: str = "score") -> str:
     value = summary.get(key)
     if score is None or value is None:
         return "–"
-    return f"{percent_text(value) if score.unit == '0–1' else f'{value:.3g}'} {score.title}"
+    return f"{percent_text(value) if score.unit == '0–1' else number_text(value)} {score.title}"
 
 
 def queue_place(status: dict[str, Any]) -> str:
