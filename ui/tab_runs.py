@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import plots, text, theme
+from ui import nothing_yet, plots, text, theme
 from ui.history import run_curves, runs_table
 from ui.state import Page, list_runs, safe_run_id, show_run
 from ui.tab_train import ask_run
@@ -39,7 +39,8 @@ def build(page: Page) -> None:
     runs_dir = page.runs_dir
     picked = gr.State(None)  # None until somebody ticks: then the newest finished ones stand in
     seen = gr.State("")
-    with gr.Column(elem_classes="ds-card"):
+    nothing = nothing_yet.build(page)
+    with gr.Column(elem_classes="ds-card") as history:
         gr.HTML("<h2>History</h2>")
         table = gr.HTML(js_on_load=runs_table.TABLE_SCRIPT, apply_default_css=False)
         words = gr.HTML(elem_classes="ds-selection")
@@ -82,8 +83,8 @@ def build(page: Page) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     actions = [show, resume, again, export, delete]
     details = [curves, no_curves, scatter, settings]
-    groups = [buttons, beside, differing]
-    everything = [table, words, *groups, *actions, *details, picked, seen]
+    groups = [history, buttons, beside, differing]
+    everything = [table, words, nothing, *groups, *actions, *details, picked, seen]
 
     def refresh(ticked: list[str] | None, last: str, measure: str, against: str) -> list[Any]:
         runs = list_runs(runs_dir)
@@ -94,6 +95,7 @@ def build(page: Page) -> None:
         return [
             runs_table.history_html(runs, chosen),
             selection_words(runs, chosen),
+            gr.update(visible=not runs),
             *[gr.update(visible=bool(runs)) for _ in groups],
             *allowed(runs, chosen),
             *compared(runs, chosen, measure, against, runs_dir=runs_dir),

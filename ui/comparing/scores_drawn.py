@@ -161,8 +161,8 @@ def _ratios(evaluation: dict[str, Any]) -> str:
             f"Gap from the untrained student closed: <b>{text.percent_text(closed)}</b>{sure}"
         )
     if speedup is not None and evaluation.get("speedup_ci95"):
-        low, high = evaluation["speedup_ci95"]
-        sure = f'<span class="ds-muted" title="95 % interval">({text.number_text(low)}–{text.number_text(high)})</span>'
+        low, high = (text.number_text(bound) for bound in evaluation["speedup_ci95"])
+        sure = f'<span class="ds-muted" title="95 % interval">({low}–{high})</span>'
         told.append(f"Answers <b>{text.factor_text(speedup)}</b> as fast {sure}")
     return f'<p class="ds-small">{" · ".join(told)}</p>' if told else ""
 

@@ -33,7 +33,7 @@ watch('value', () => boxes().forEach((box) => { box.checked = box.hasAttribute('
 def history_html(runs: list[dict[str, Any]], picked: list[str]) -> str:
     """Draw all runs, newest first; boxes of `picked` are ticked."""
     if not runs:
-        return theme.empty(text.NO_RUNS, text.NO_RUNS_NEXT)
+        return ""
     heads = (
         '<th scope="col"><span class="ds-hidden">select</span></th><th scope="col">run</th>'
         '<th scope="col">state</th><th scope="col">when</th>'
