@@ -161,5 +161,5 @@ def _value(value: Any) -> str:
     if value is MISSING:
         return '<span class="ds-muted">not there</span>'
     if value is None:
-        return '<span class="ds-muted">empty</span>'
+        return '<span class="ds-muted">not set</span>'
     return f'<span class="ds-mono">{escape(str(value))}</span>'
