@@ -128,7 +128,8 @@ def _live_template() -> str:
     <div class="ds-row ds-spread"><h2>Held-out rows</h2>
       <span class="ds-muted" data-part="rows"></span></div>
     <div class="ds-row ds-figures">
-      <div><div class="ds-muted"><span class="ds-ink-student">◆</span> <span data-part="score-title">exact match</span></div>
+      <div><div class="ds-muted"><span class="ds-ink-student">◆</span>
+        <span data-part="score-title">exact match</span></div>
         <div class="ds-big ds-ink-student" data-part="exact">–</div>
         <div class="ds-ink-teacher" data-part="teacher"></div>
         <div class="ds-ink-other" data-part="baseline"></div></div>
