@@ -65,15 +65,10 @@ def ratios(scores: Scores, rows: RowScores, timed: Timed, *, metric: str) -> dic
 def _speedup_interval(timed: Timed, reference: str) -> list[float] | None:
     if not all(key in timed and len(timed[key][0]) for key in (lineup.STUDENT, reference)):
         return None
-    columns = [*timed[lineup.STUDENT], *timed[reference]]
-    if len({len(column) for column in columns}) > 1:
+    speeds = [np.divide(*timed[key]) for key in (lineup.STUDENT, reference)]
+    if len(speeds[0]) != len(speeds[1]):
         return None
-    return intervals.paired_bootstrap(
-        columns,
-        lambda tokens, seconds, their_tokens, their_seconds: (
-            (tokens / seconds) / (their_tokens / their_seconds)
-        ),
-    )
+    return intervals.of_medians(speeds, lambda mine, theirs: mine / theirs)
 
 
 def _gap_closed(scores: Scores, rows: RowScores, reference: str, metric: str) -> dict[str, Any]:
@@ -109,7 +104,7 @@ def comparisons(rows: RowScores, *, metric: str) -> list[dict[str, Any]]:
             {
                 "against": key,
                 "difference": float(np.mean(mine - theirs)),
-                "difference_ci95": intervals.paired_difference(mine, theirs),
+                "difference_ci95": _paired_interval(mine, theirs, metric),
                 "p": _paired_p(mine, theirs, metric),
                 "test": "McNemar" if TASK_METRICS[metric].right_or_wrong else "permutation",
             }
@@ -139,13 +134,19 @@ def verdict(
     mine = np.mean([one[lineup.STUDENT] for one in runs], axis=0)
     theirs = np.mean([one[against] for one in runs], axis=0)
     p = max(_paired_p(one[lineup.STUDENT], one[against], metric) for one in runs)
-    low, high = intervals.paired_difference(mine, theirs)
+    low, high = (
+        _paired_interval(mine, theirs, metric)
+        if len(runs) == 1
+        else intervals.paired_difference(mine, theirs)
+    )
     way = 1 if higher_is_better(metric) else -1
     better, worse = (low > 0, high < 0) if way > 0 else (high < 0, low > 0)
     margin = TASK_METRICS[metric].same_within
     told = _difference_words(float(np.mean(mine - theirs)), low, high, metric)
     words = f"{told} against {titles.get(against, lineup.TITLES.get(against, against))}"
     word, reason = "inconclusive", f"{words}; p = {p:.2g}."
+    if (better or worse) and p >= SIGNIFICANT:
+        reason = f"{words} over {len(runs)} seeds, but p = {p:.2g} in one of them."
     if len(runs) < 2:
         reason = f"{words}, p = {p:.2g}, but from one seed: start it again with another seed."
     elif better and p < SIGNIFICANT:
@@ -189,6 +190,13 @@ def _same_rows(rows: RowScores, keys: Sequence[str]) -> bool:
     """Whether all models have values for equally many rows: the same rows, in one run."""
     counts = {len(rows.get(key, ())) for key in keys}
     return len(counts) == 1 and 0 not in counts
+
+
+def _paired_interval(first: intervals.Values, second: intervals.Values, metric: str) -> list[float]:
+    """The interval that belongs to `_paired_p`."""
+    if TASK_METRICS[metric].right_or_wrong:
+        return intervals.paired_share_difference(np.asarray(first) > 0.5, np.asarray(second) > 0.5)
+    return intervals.paired_difference(first, second)
 
 
 def _paired_p(first: intervals.Values, second: intervals.Values, metric: str) -> float:

@@ -1,8 +1,7 @@
 """Scores of teacher, student and baselines on the same held-out rows.
 
 In: a run's members and held-out rows. Out: `evaluation.json`'s content (README, "Evaluation").
-Every score that is a mean over rows has a 95 % interval; what the scores add up to is in
-`conclusions.py`.
+What the scores add up to, and how sure that is, is in `conclusions.py`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill_core import conclusions, files, intervals, runs
+from distill_core import conclusions, files, intervals
 from distill_core.comparing import lineup
 from distill_core.data.formats import Row
 from distill_core.data.sources import load_rows, prepare
 from distill_core.data.tokenize import stop_token_ids
 from distill_core.device import pick_device
-from distill_core.errors import DataError, DistillError, RunError
+from distill_core.errors import DataError, RunError
 from distill_core.events import Event, progress, result_of
 from distill_core.recipe import FileSource, Recipe
 from distill_core.scores import TASK_METRICS
@@ -34,14 +33,13 @@ from distill_core.scoring import (
     score_tokens,
 )
 from distill_core.scoring.answers import Answers, Validity
-from distill_core.scoring.classes import HeldOutTexts, score_whole
-from distill_core.scoring.speed import MEMORY_MEASURES, measure_speed, peak_memory
+from distill_core.scoring.classes import HeldOutTexts, RowClock, score_whole
+from distill_core.scoring.in_turn import InTurn
+from distill_core.scoring.seeds import ROWS_FILE, other_seeds, row_results
+from distill_core.scoring.speed import MEMORY_MEASURES, AnswerClock, peak_memory
 from distill_core.scoring.tokens import score_own_samples
 from distill_core.teachers.local import LocalTeacher
 from distill_core.teachers.trimmed import for_student, tokenizer_for
-
-ROWS_FILE = "evaluation_rows.json"
-"""The task metric per row and model, so that other runs can be compared on the same rows."""
 
 
 @dataclass
@@ -52,8 +50,8 @@ class _Scored:
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: dict[str, list[float]] = field(default_factory=dict)
     """The task metric row by row."""
+    clocks: InTurn = field(default_factory=InTurn)
     timed: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
-    """Tokens and seconds of the timed answers."""
     teacher: LocalTeacher | None = None
     teacher_tokenizer: Any = None
 
@@ -70,16 +68,16 @@ def evaluate_members(
 ) -> Generator[Event, None, dict[str, Any]]:
     """Score every member of a run that has weights; yields `progress`, returns the evaluation.
 
-    Members are loaded one after the other; only the teacher stays, for the student's KL. `store`:
-    keep the row results beside the run, for verdicts over several seeds. `only`: these members.
+    Members are loaded one after the other. The teacher stays, for the student's KL, and one of each
+    shape: in the end they are timed in turn. `store`: keep the row results beside the run, for
+    verdicts over several seeds. `only`: these members.
     """
     members = [one for one in lineup.saved(run_dir) if only is None or one.key in only]
     members.sort(key=lambda found: found.key != lineup.TEACHER)
     metric, reason = choose_metric(recipe.evaluation.metric, rows)
     scored = _Scored(metric)
-    is_class = recipe.task == "text_classification"
     validity = None
-    if not is_class:
+    if recipe.task != "text_classification":
         validity = Validity.of(
             [row.response.strip() for row in rows if row.response is not None],
             max_new_tokens=recipe.evaluation.max_new_tokens,
@@ -101,7 +99,12 @@ def evaluate_members(
         )
         for doing in _score_member(scored, loaded, held_out, validity):
             yield words(f"{found.title}: {doing}")
-    yield progress("evaluating", "all models", done=len(members), total=len(members))
+    yield progress(
+        "evaluating", "speed of all models, in turn", done=len(members), total=len(members)
+    )
+    for key, timings in scored.clocks.timings().items():
+        scored.scores[key] |= timings.as_scores()
+        scored.timed[key] = (timings.tokens, timings.seconds)
     if store:
         files.replace_json(run_dir / ROWS_FILE, {"metric": metric, "rows": scored.rows})
     titles = {found.key: found.title for found in members}
@@ -130,13 +133,10 @@ def _score_member(
     tokens = score_tokens(loaded.model, held_out, teacher=teacher)
     yield "answers"
     answers = answer_prompts(loaded.model, held_out)
-    yield "speed"
-    timings = measure_speed(loaded.model, held_out)
-    scored.timed[found.key] = (timings.new_tokens, timings.seconds)
+    scored.clocks.add(found.key, AnswerClock(loaded.model, held_out))
     score: dict[str, Any] = {
         **_facts(loaded),
         **tokens.as_scores(),
-        **timings.as_scores(),
         "peak_memory_bytes": peak_memory(loaded.model, held_out),
         **_answer_scores(answers, held_out, validity),
     }
@@ -169,7 +169,8 @@ def _score_classifier(
     longest = recipe.data.max_seq_len
     texts = HeldOutTexts.make(rows, loaded.tokenizer, max_seq_len=longest, classes=labels)
     teacher = for_student(scored.teacher, scored.teacher_tokenizer, loaded.tokenizer, classes=True)
-    found, scored.rows[key], scored.timed[key] = score_whole(loaded.model, texts, teacher)
+    found, scored.rows[key] = score_whole(loaded.model, texts, teacher)
+    scored.clocks.add(key, RowClock(loaded.model, texts))
     scored.scores[key] = _facts(loaded) | found
     if key == lineup.TEACHER:
         scored.teacher_tokenizer = loaded.tokenizer
@@ -240,9 +241,8 @@ def evaluate_run(
     prepared = prepare(recipe.data, seed=recipe.seed, task=recipe.task)
     chosen, name = prepared.held_out, str(prepared.facts.get("held_out_title", "held-out rows"))
     if data is not None:
-        source = FileSource(path=data)
-        rows_there = load_rows(recipe.data, source=source, field="data", task=recipe.task)
-        chosen = [row for row in rows_there if row.labelled]
+        there = load_rows(recipe.data, source=FileSource(path=data), field="data", task=recipe.task)
+        chosen = [row for row in there if row.labelled]
         name = Path(data).name
         if not chosen:
             raise DataError(
@@ -268,33 +268,7 @@ def evaluate_run(
 
 def _renewed_verdict(stored: dict[str, Any], run_dir: Path, recipe: Recipe) -> dict[str, Any]:
     """The verdict over this run and those beside it that differ in name and seed only."""
-    metric, rows = _row_results(run_dir)
+    metric, rows = row_results(run_dir)
     titles = {key: str(model.get("title", key)) for key, model in stored["models"].items()}
-    others = _other_seeds(run_dir, recipe, metric)
+    others = other_seeds(run_dir, recipe, metric)
     return conclusions.verdict(rows, others, metric=metric, titles=titles)
-
-
-def _row_results(run_dir: Path) -> tuple[str, dict[str, list[float]]]:
-    """A run's task metric and its rows' values."""
-    found = files.read_json(run_dir / ROWS_FILE)
-    if isinstance(found.get("metric"), str):
-        return found["metric"], found["rows"]
-    return "exact_match", found  # as it was written before there were several metrics
-
-
-def _other_seeds(run_dir: Path, recipe: Recipe, metric: str) -> list[dict[str, list[float]]]:
-    """Row results of finished runs beside this one that differ in name and seed only."""
-    found, seeds = [], {recipe.seed}
-    for folder in sorted(run_dir.parent.iterdir()):
-        if folder == run_dir or not (folder / ROWS_FILE).is_file():
-            continue
-        try:
-            other = runs.load_recipe(folder)
-        except DistillError:
-            continue
-        same = other.model_copy(update={"seed": recipe.seed, "name": recipe.name}) == recipe
-        measured, rows = _row_results(folder)
-        if same and other.seed not in seeds and measured == metric:
-            seeds.add(other.seed)
-            found.append(rows)
-    return found

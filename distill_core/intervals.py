@@ -49,6 +49,18 @@ def paired_bootstrap(
     return [float(v) for v in np.quantile(values, [0.025, 0.975])] if len(values) else None
 
 
+def of_medians(
+    columns: Sequence[Values], statistic: Callable[..., np.ndarray]
+) -> list[float] | None:
+    """As `paired_bootstrap`, of `statistic(median of each column)`; for a few dozen rows."""
+    table = np.stack([np.asarray(column, float) for column in columns], axis=1)
+    if not len(table):
+        return None
+    drawn = np.random.default_rng(0).integers(0, len(table), size=(RESAMPLES, len(table)))
+    values = np.asarray(statistic(*np.median(table[drawn], axis=1).T))
+    return [float(v) for v in np.quantile(values, [0.025, 0.975])]
+
+
 def paired_ratio(numerator: Values, denominator: Values) -> list[float] | None:
     """95 % interval of mean(numerator) / mean(denominator), rows paired.
 
@@ -64,6 +76,23 @@ def paired_difference(first: Values, second: Values) -> list[float]:
     found = paired_bootstrap([first, second], lambda a, b: a - b)
     assert found is not None, "there are rows to compare"
     return found
+
+
+def paired_share_difference(first: Values, second: Values) -> list[float]:
+    """95 % interval of the difference of two shares of right answers, rows paired.
+
+    It leaves out 0 exactly where `mcnemar` has p < .05: Clopper-Pearson's for the share of the
+    discordant rows on which the first one is right, times the share of rows that are discordant.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    a, b = np.asarray(first, bool), np.asarray(second, bool)
+    wins, losses = int(np.sum(a & ~b)), int(np.sum(~a & b))
+    apart = wins + losses
+    if not apart:
+        return [0.0, 0.0]
+    low, high = proportion_confint(wins, apart, method="beta")
+    return [float((2 * side - 1) * apart / len(a)) for side in (low, high)]
 
 
 def mean(values: Values) -> list[float] | None:

@@ -78,7 +78,7 @@ SCORES: Mapping[str, Metric] = {
         "lower",
     ),
     "tokens_per_s": Metric(
-        "speed", "tokens/s", "Answer tokens by the whole time, one prompt at a time.", "higher"
+        "speed", "tokens/s", "Of answers of 32 tokens, one prompt at a time; median.", "higher"
     ),
     "prompt_tokens_per_s": Metric(
         "prompt speed", "tokens/s", "Prompt tokens read before the first answer token.", "higher"
@@ -90,7 +90,9 @@ SCORES: Mapping[str, Metric] = {
     "batched_rows_per_s": Metric(
         "speed in batches", "texts/s", "Texts told apart, up to 52 at a time.", "higher"
     ),
-    "latency_p50_ms": Metric("latency, median", "ms", "Of a whole answer.", "lower"),
+    "latency_p50_ms": Metric(
+        "latency, median", "ms", "Of an answer of 32 tokens, or of a text.", "lower"
+    ),
     "latency_p95_ms": Metric(
         "latency, 95 %", "ms", "Of the slowest twentieth of answers.", "lower"
     ),

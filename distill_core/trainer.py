@@ -22,9 +22,10 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from distill_core import ranks
 from distill_core.checkpoints import Checkpoints, trained_together
-from distill_core.data.batches import Batch, BatchOrder, batch_order, collate, micro_batches
+from distill_core.data.batches import Batch, collate, micro_batches
 from distill_core.data.classes import EncodedText
 from distill_core.data.on_policy import OnPolicy
+from distill_core.data.row_order import BatchOrder, batch_order
 from distill_core.data.tokenize import Encoded
 from distill_core.device import memory_bytes
 from distill_core.errors import NonFiniteError

@@ -6,8 +6,10 @@ runs live in their own processes.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -25,7 +27,7 @@ from ui import (
     theme,
 )
 from ui.pulse import Pulse
-from ui.state import STORAGE_SECRET, TABS, Page
+from ui.state import STORAGE_SECRET, TABS, Page, list_runs
 
 FILL = {
     "advisor": tab_advisor.build,
@@ -62,7 +64,23 @@ def build(runs_dir: str | None = None) -> gr.Blocks:
             for name in TABS:
                 with gr.Tab(text.TAB_LABELS[name], id=name, elem_id=f"ds-tab-{name}"):
                     FILL[name](page)
+        _open_where_it_matters(page)
     return demo
+
+
+def _open_where_it_matters(page: Page) -> None:
+    """Open Train when the page is loaded while a run is active; the tab in the address wins."""
+    tab = gr.Textbox("", visible="hidden", label="Tab to open", container=False)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page.demo.load(
+        functools.partial(first_tab, page.runs_dir), None, tab, queue=False, **quiet
+    ).then(None, tab, None, js="(tab) => { window.distillFrame.suggestTab(tab); }", **quiet)
+
+
+def first_tab(runs_dir: str) -> str:
+    """The tab that a page without one in its address opens: "" leaves the one that it has."""
+    active = any(run["status"]["state"] in text.ACTIVE_STATES for run in list_runs(runs_dir))
+    return "train" if active else ""
 
 
 def launch(

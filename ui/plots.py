@@ -128,7 +128,8 @@ def _live_template() -> str:
     <div class="ds-row ds-spread"><h2>Held-out rows</h2>
       <span class="ds-muted" data-part="rows"></span></div>
     <div class="ds-row ds-figures">
-      <div><div class="ds-muted">◆ <span data-part="score-title">exact match</span></div>
+      <div><div class="ds-muted"><span class="ds-ink-student">◆</span>
+        <span data-part="score-title">exact match</span></div>
         <div class="ds-big ds-ink-student" data-part="exact">–</div>
         <div class="ds-ink-teacher" data-part="teacher"></div>
         <div class="ds-ink-other" data-part="baseline"></div></div>
@@ -241,14 +242,17 @@ def quality_against(points: list[dict[str, Any]], *, axis: str) -> dict[str, Any
             "xaxis": {
                 "title": _title(QUALITY_AXES[axis]),
                 "type": "log",
-                "dtick": "D2",
+                "tickvals": [n * 10**power for power in range(5) for n in (1, 2, 5)],
                 "range": [math.log10(0.6), math.log10(max(largest, 2) * 2)],
                 "ticksuffix": " ×",
             },
             "yaxis": {
                 "title": _title("quality kept"),
                 "tickformat": ".0%",
-                "range": [lowest - 0.25 * (1.02 - lowest), 1.02 + 0.05 * (1.02 - lowest)],
+                "range": [
+                    max(-0.06, lowest - 0.25 * (1.02 - lowest)),
+                    1.02 + 0.05 * (1.02 - lowest),
+                ],
             },
         },
     }

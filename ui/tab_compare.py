@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from ui import nothing_yet
 from ui.comparing import answers_drawn, blind_vote
 from ui.comparing import compare_handlers as handlers
 from ui.state import STORAGE_SECRET, Page
@@ -22,11 +23,9 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 def build(page: Page) -> None:
     """Lay out the tab."""
-    with gr.Column(visible=True, elem_classes="ds-compare") as empty:
-        gr.HTML(handlers.NO_RUN)
-        to_build = gr.Button("Open Build", scale=0)
-        to_build.click(_open_build, None, page.tabs, queue=False, **QUIET)
+    empty = nothing_yet.build(page, *handlers.NO_RUN)
     with gr.Column(visible=False, elem_classes="ds-compare") as content:
+        picker = gr.Dropdown([], label="Run", interactive=True, elem_classes="ds-picker")
         head = gr.HTML()
         asked, models, prompts = _question(page)
         with gr.Row(elem_classes="ds-halves"):
@@ -59,6 +58,7 @@ def build(page: Page) -> None:
         asked["prompt"],
         scores,
         evaluate,
+        picker,
     ]
     follow = functools.partial(_follow, page.runs_dir)
     following: dict[str, Any] = {
@@ -68,13 +68,10 @@ def build(page: Page) -> None:
         "queue": False,
     }
     gr.on([page.demo.load, page.tabs.select], **following, **QUIET)
+    picker.input(lambda run: run or "", picker, page.run_id, queue=False, **QUIET)
     page.run_id.change(**following, trigger_mode="multiple", **QUIET)
     changed = page.pulse.signal("compare", functools.partial(_mark, page.runs_dir))
     changed(**following, trigger_mode="always_last", **QUIET)
-
-
-def _open_build() -> gr.Tabs:
-    return gr.Tabs(selected="build")
 
 
 def _follow(runs_dir: str, run_id: str, seen: str, prompt: str) -> tuple[Any, ...]:

@@ -16,8 +16,8 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import plots, text, theme
-from ui.history import run_curves, runs_table
+from ui import nothing_yet, plots, text, theme
+from ui.history import run_curves, runs_table, runs_words
 from ui.state import Page, list_runs, safe_run_id, show_run
 from ui.tab_train import ask_run
 from ui.training.follow import forget
@@ -39,7 +39,8 @@ def build(page: Page) -> None:
     runs_dir = page.runs_dir
     picked = gr.State(None)  # None until somebody ticks: then the newest finished ones stand in
     seen = gr.State("")
-    with gr.Column(elem_classes="ds-card"):
+    nothing = nothing_yet.build(page)
+    with gr.Column(elem_classes="ds-card") as history:
         gr.HTML("<h2>History</h2>")
         table = gr.HTML(js_on_load=runs_table.TABLE_SCRIPT, apply_default_css=False)
         words = gr.HTML(elem_classes="ds-selection")
@@ -82,8 +83,8 @@ def build(page: Page) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     actions = [show, resume, again, export, delete]
     details = [curves, no_curves, scatter, settings]
-    groups = [buttons, beside, differing]
-    everything = [table, words, *groups, *actions, *details, picked, seen]
+    groups = [history, buttons, beside, differing]
+    everything = [table, words, nothing, *groups, *actions, *details, picked, seen]
 
     def refresh(ticked: list[str] | None, last: str, measure: str, against: str) -> list[Any]:
         runs = list_runs(runs_dir)
@@ -94,6 +95,7 @@ def build(page: Page) -> None:
         return [
             runs_table.history_html(runs, chosen),
             selection_words(runs, chosen),
+            gr.update(visible=not runs),
             *[gr.update(visible=bool(runs)) for _ in groups],
             *allowed(runs, chosen),
             *compared(runs, chosen, measure, against, runs_dir=runs_dir),
@@ -197,7 +199,7 @@ def selection_words(runs: list[dict[str, Any]], chosen: list[str]) -> str:
     count = sum(run["run"] in chosen for run in runs)
     if not runs:
         return ""
-    return f'<p class="ds-small" role="status">{escape(text.selected(count))}</p>'
+    return f'<p class="ds-small" role="status">{escape(runs_words.selected(count))}</p>'
 
 
 def _mark(runs: list[dict[str, Any]], chosen: list[str]) -> str:
@@ -230,7 +232,7 @@ def compared(
         {"name": run["name"], "selected": run["run"] in chosen, **(run.get("summary") or {})}
         for run in runs
     ]
-    told = "" if lines else f'<p class="ds-muted">{text.PICK_FOR_CURVES}</p>'
+    told = "" if lines else f'<p class="ds-muted">{runs_words.PICK_FOR_CURVES}</p>'
     shown = [found for run in mine if (found := show_run(run["run"], runs_dir))]
     return [
         plots.overlay(lines, metric=measure) if lines else {},
@@ -268,10 +270,11 @@ def export_folder(run: str, *, runs_dir: str) -> tuple[Path, str | None]:
 
 def exported_html(run: str, folder: Path, archive: str | None) -> str:
     """Say where the export is, and how to load it."""
-    too_large = "" if archive else f'<p class="ds-muted">{text.TOO_LARGE_TO_ZIP}</p>'
+    too_large = "" if archive else f'<p class="ds-muted">{runs_words.TOO_LARGE_TO_ZIP}</p>'
     return (
         f"<h2>{theme.chip('exported', 'good', '✓')} {escape(run)}</h2>"
-        f'<p>{text.EXPORTED}</p><p class="ds-mono ds-path">{escape(str(folder))}</p>{too_large}'
+        f"<p>{runs_words.EXPORTED}</p>"
+        f'<p class="ds-mono ds-path">{escape(str(folder))}</p>{too_large}'
     )
 
 
@@ -279,7 +282,8 @@ def question_html(runs: list[dict[str, Any]], chosen: list[str]) -> str:
     """Ask before deleting: names, and that it is for good."""
     names = [run["name"] for run in runs if run["run"] in chosen]
     listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return theme.alert(text.delete_question(len(names)), f"{listed}\n{text.DELETE_WARNING}", "warn")
+    head = runs_words.delete_question(len(names))
+    return theme.alert(head, f"{listed}\n{runs_words.DELETE_WARNING}", "warn")
 
 
 def delete_runs(chosen: list[str], *, runs_dir: str) -> None:

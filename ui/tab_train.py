@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import plots, text, theme
+from ui import nothing_yet, plots, text, theme
 from ui.run_bar import run_bar
 from ui.state import Page, list_runs, show_run
 from ui.training import samples
@@ -31,14 +31,14 @@ def build(page: Page) -> None:
     def spot(name: str, draw: Callable[..., str], **options: Any) -> None:
         page.pulse.spot(name, functools.partial(draw, runs_dir=runs_dir), **options)
 
+    nothing = nothing_yet.build(page)
     picker = gr.Dropdown([], label="Run", interactive=True, elem_classes="ds-picker")
-    with gr.Row(elem_classes="ds-card ds-now"):
+    with gr.Row(visible=False, elem_classes="ds-card ds-now") as now:
         spot("header", header_of, elem_id="ds-train-header", min_width=300)
         pause = gr.Button("❚❚ Pause", visible=False, scale=0, min_width=110)
         resume = gr.Button("▶ Resume", variant="primary", visible=False, scale=0, min_width=120)
         stop = gr.Button("■ Stop and keep", visible=False, scale=0, min_width=170)
         compare = gr.Button("Compare", variant="primary", visible=False, scale=0, min_width=120)
-        start = gr.Button("Open Build", variant="primary", visible=False, scale=0, min_width=120)
     alerts = gr.HTML(visible=False, elem_id="ds-train-alerts")
     with gr.Column(elem_classes="ds-train") as body:
         charts = plots.live_charts(runs_dir)
@@ -50,6 +50,8 @@ def build(page: Page) -> None:
 
     seen = gr.State({})
     parts = {
+        "nothing": nothing,
+        "now": now,
         "picker": picker,
         "alerts": alerts,
         "body": body,
@@ -57,7 +59,6 @@ def build(page: Page) -> None:
         "resume": resume,
         "stop": stop,
         "compare": compare,
-        "start": start,
         "charts": charts,
     }
     outputs = [*parts.values(), seen]
@@ -82,7 +83,6 @@ def build(page: Page) -> None:
             _asking(action, runs_dir), picker, None, show_progress="hidden", **_PRIVATE
         ).then(refresh, [page.run_id, seen], outputs, **quiet)
     compare.click(lambda: gr.Tabs(selected="compare"), None, page.tabs, **quiet)
-    start.click(lambda: gr.Tabs(selected="build"), None, page.tabs, **quiet)
 
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -116,7 +116,8 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
         hidden: dict[str, Any] = dict.fromkeys(("pause", "resume", "stop", "compare"), False)
         return hidden | {
             "picker": {"choices": [], "value": None, "visible": False},
-            "start": True,
+            "nothing": True,
+            "now": False,
             "alerts": "",
             "body": False,
             "charts": {"run": ""},
@@ -130,7 +131,8 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
             "value": name,
             "visible": True,
         },
-        "start": False,
+        "nothing": False,
+        "now": True,
         "alerts": error_html(run["status"]) + warnings_html(followed.warnings if followed else []),
         "body": True,
         "pause": state in ("running", "queued"),
@@ -142,10 +144,10 @@ def view(run_id: str, *, runs_dir: str) -> dict[str, Any]:
 
 
 def header_of(run_id: str, *, runs_dir: str) -> str:
-    """The run in view: its phase and progress, or what to do where there is none."""
+    """The run in view: its phase and progress."""
     run = show_run(run_id, runs_dir)
     if run is None:
-        return theme.empty(text.NO_RUNS, text.NO_RUNS_NEXT)
+        return ""
     followed = _followed(run["run"], runs_dir)
     return header_html(run, is_probe=followed is not None and followed.is_probe)
 

@@ -5,6 +5,7 @@ In: numbers and a run's status. Out: words. Knows nothing of Gradio.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -81,9 +82,19 @@ def percent_text(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def number_text(value: float) -> str:
+    """Write a number by three digits, never as a power: 0.00042, 0.5, 12.3, 1,187."""
+    size = abs(value)
+    if size >= 99.95:
+        return f"{value:,.0f}"
+    digits = 2 if size == 0 else min(8, 2 - math.floor(math.log10(size)))
+    written = f"{value:.{max(0, digits)}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
 def factor_text(value: float | None) -> str:
-    """Write a ratio: 9.5 ×."""
-    return "–" if value is None else f"{value:.3g} ×"
+    """Write a ratio: 9.5 ×, 1,190 ×."""
+    return "–" if value is None else f"{number_text(value)} ×"
 
 
 def unit_of(unit: str, score: str) -> str:
@@ -227,7 +238,7 @@ def score_text(summary: dict[str, Any], key: str = "score") -> str:
     value = summary.get(key)
     if score is None or value is None:
         return "–"
-    return f"{percent_text(value) if score.unit == '0–1' else f'{value:.3g}'} {score.title}"
+    return f"{percent_text(value) if score.unit == '0–1' else number_text(value)} {score.title}"
 
 
 def queue_place(status: dict[str, Any]) -> str:
@@ -276,27 +287,3 @@ NO_LOG = "Nothing has been logged yet."
 
 NO_CURVES = "The first points appear once the untrained student has been scored."
 BAD_QUESTION = "The page asked for curves in a form that this app does not know; reload the page."
-
-
-# --- history ----------------------------------------------------------------------------------
-
-PICK_TWO = "Tick two or more runs above: only what differs is listed here."
-SAME_SETTINGS = "These runs have the same settings."
-PICK_FOR_CURVES = "Tick runs above that have this measure; the two newest finished ones are ticked."
-DELETE_WARNING = "Checkpoints, student, curves and exports go. This cannot be undone."
-EXPORTED = "The student as a Hugging Face folder, with tokenizer and model card:"
-TOO_LARGE_TO_ZIP = "It is over 1 GiB: copy the folder itself, a download would take as much again."
-
-
-def selected(count: int) -> str:
-    """How many runs are ticked, and what that allows."""
-    if count == 0:
-        return "Tick a run to open, resume, copy, export or delete it; several to compare them."
-    if count == 1:
-        return "1 run selected. Tick more to compare curves and settings."
-    return f"{count} runs selected. Open, resume, copy and export want exactly one."
-
-
-def delete_question(count: int) -> str:
-    """Head of the question before deleting."""
-    return "Delete this run?" if count == 1 else f"Delete these {count} runs?"

@@ -88,6 +88,8 @@ def theme() -> gr.themes.Base:
         border_color_primary_dark="#2a3442",
         background_fill_secondary="#fafbfc",
         background_fill_secondary_dark="#121821",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="#8391a5",
         button_cancel_background_fill="#b91c1c",
         button_cancel_background_fill_dark="#b91c1c",
         button_cancel_text_color="white",

@@ -4,7 +4,7 @@
 // distillCharts.figure(element, props, watch): one Plotly figure given as JSON.
 // Colours come from CSS variables, so that both follow light and dark.
 (() => {
-  const POLL_MS = 1000;
+  const POLL_MS = 2000; // a redraw costs some 50 ms of the machine that trains
   const KEEP = 4000; // points of a series held here; beyond it every second one goes
   const CONFIG = { responsive: true, displaylogo: false, doubleClick: "reset",
     modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud"],
@@ -52,6 +52,27 @@
       margin: { l: 44, r: 10, t: 10, b: 30 }, showlegend: false, hovermode: "x unified",
       hoverlabel: { bgcolor: colour("--ds-card"), bordercolor: colour("--ds-line"),
         font: { color: colour("--ds-ink") } }, ...extra };
+  }
+
+  // A range that holds all values with some room: two points alike are not blown up to the brink.
+  function wideEnough(values, room) {
+    let [low, high] = [Infinity, -Infinity];
+    for (const value of values) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+    if (low > high) return undefined;
+    const missing = Math.max(0, room * Math.abs(high || 1) - (high - low)) / 2;
+    return missing ? [low - missing, high + missing] : undefined;
+  }
+
+  // Draws what has changed since the last time, and nothing where there is nothing to draw.
+  function redraw(spot, traces, layout, config) {
+    const mark = JSON.stringify([traces, layout, spot.clientWidth]);
+    if (spot.distillMark === mark) return;
+    spot.distillMark = mark;
+    if (traces.length) window.Plotly.react(spot, traces, layout, config);
+    else if (spot.classList.contains("js-plotly-plot")) window.Plotly.purge(spot);
   }
 
   function fitPlots(element) {
@@ -179,7 +200,7 @@
       } catch (error) {
         this.say(/401|unauthori[sz]ed/i.test(String(error))
           ? "Your login has ended: reload the page and log in again. Training goes on."
-          : "The app does not answer. It is asked again every second; training goes on.");
+          : "The app does not answer. It is asked again; training goes on.");
       } finally {
         this.busy = false;
       }
@@ -355,11 +376,13 @@
             line, uid: uidOf(`${curve.id} ${nth || ""}`), hovertemplate: "%{y:.4g}" });
         });
       }
-      window.Plotly.react(this.find("loss"), traces, layoutOf({
+      const range = log ? undefined : wideEnough(traces.flatMap((trace) => trace.y), 0.1);
+      redraw(this.find("loss"), traces, layoutOf({
         uirevision: this.shown, shapes: this.boundaries(), annotations: this.names(),
         margin: { l: 48, r: 10, t: 24, b: 34 },
-        xaxis: axis({ title: { text: "step", font: { size: 11 } }, rangemode: "tozero" }),
-        yaxis: axis({ type: log ? "log" : "linear", uirevision: `${this.shown}/${log}`,
+        xaxis: axis({ title: { text: "step", font: { size: 11 } }, range: this.steps(traces),
+          rangemode: "tozero" }),
+        yaxis: axis({ type: log ? "log" : "linear", range, uirevision: `${this.shown}/${log}`,
           title: { text: this.unitOf(curves), font: { size: 11 } }, exponentformat: "power" }),
       }), CONFIG);
     }
@@ -391,6 +414,13 @@
         } else part.push(value);
       }
       return parts.concat(smooth(part, strength));
+    }
+
+    // Steps shown: up to the last one told; before the second point all that are to come.
+    steps(traces) {
+      const longest = Math.max(0, ...traces.flatMap((trace) => trace.x.slice(-1)));
+      return longest > 0 ? undefined
+        : [0, Math.max(10, ...this.facts.stages.map((stage) => stage.total_steps || 0))];
     }
 
     main() {
@@ -481,11 +511,11 @@
       const shapes = Number.isFinite(teacherLine) ? [{ type: "line", xref: "paper", x0: 0, x1: 1,
         y0: teacherLine, y1: teacherLine, line: { color: colour("--teacher"), width: 1.6, dash: "dash" },
       }] : [];
-      window.Plotly.react(this.find("held-out"), traces, layoutOf({ shapes,
+      redraw(this.find("held-out"), traces, layoutOf({ shapes,
         uirevision: this.shown, margin: { l: 40, r: 10, t: 8, b: 30 },
         showlegend: this.probes(),
         legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-        xaxis: axis({ rangemode: "tozero" }),
+        xaxis: axis({ range: this.steps(traces), rangemode: "tozero" }),
         yaxis: axis({ range: [0, 1.03], tickformat: ".0%" }) }), QUIET);
     }
 
@@ -508,9 +538,10 @@
           y: scaled(line.y), type: "scatter", mode: "lines", name: arm.name || "student",
           uid: uidOf(`${arm.name} ${nth}`), line: { color: colour(arm.ink),
             width: nth ? 1 : 1.8 } }));
-      window.Plotly.react(card.querySelector(".ds-plot"), traces, layoutOf({
+      redraw(card.querySelector(".ds-plot"), traces, layoutOf({
         uirevision: this.shown, margin: { l: 34, r: 6, t: 6, b: 20 }, shapes: this.boundaries(),
-        xaxis: axis({ nticks: 3, showgrid: false, rangemode: "tozero" }),
+        xaxis: axis({ nticks: 3, showgrid: false, range: this.steps(traces),
+          rangemode: "tozero" }),
         yaxis: axis({ nticks: 3, rangemode: "tozero", exponentformat: "SI",
           ticksuffix: scale === 1 ? "" : " MiB" }) }), QUIET);
     }

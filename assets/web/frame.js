@@ -1,4 +1,5 @@
-// The window's own behaviour: light or dark, the sidebar on narrow screens, arrow keys in choices.
+// The window's own behaviour: light or dark, the sidebar on narrow screens, the open tab in the
+// address, arrow keys in choices.
 (() => {
   const KEY = "ds-theme";
   const dark = () => document.body.classList.contains("dark");
@@ -33,6 +34,27 @@
     document.head.appendChild(link);
   }
 
+  // The open tab stands in the address: a reload, a bookmark or a link comes back to it.
+  const TAB = /^ds-tab-(\w+)-button$/;
+  const tabInAddress = () => location.hash.slice(1);
+
+  function openTab(name) {
+    const button = /^\w+$/.test(name) && document.getElementById(`ds-tab-${name}-button`);
+    if (button && button.getAttribute("aria-selected") !== "true") button.click();
+  }
+
+  function followTabs() {
+    openTab(tabInAddress());
+    window.addEventListener("hashchange", () => openTab(tabInAddress()));
+    new MutationObserver((changes) => {
+      for (const { target } of changes) {
+        const tab = TAB.exec(target.id);
+        if (tab && target.getAttribute("aria-selected") === "true" && tab[1] !== tabInAddress())
+          history.replaceState(history.state, "", `#${tab[1]}`);
+      }
+    }).observe(document.body, { subtree: true, attributeFilter: ["aria-selected"] });
+  }
+
   // Gradio gives every radio of a choice a name of its own, so arrow keys do nothing by themselves.
   const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
   document.addEventListener("keydown", (event) => {
@@ -59,8 +81,13 @@
         attributeFilter: ["class"],
       });
     },
+    // Where nobody has chosen a tab.
+    suggestTab(name) {
+      if (!tabInAddress()) openTab(name);
+    },
     started() {
       enforce();
+      followTabs();
       closeSidebarOnPhones();
       fetchPlotlyEarly();
     },

@@ -11,7 +11,7 @@
   const shown = (element) => element !== null && element.getClientRects().length > 0;
 
   // Makes one tree like another and leaves alike what is alike: a selection, a place scrolled to,
-  // a bar on its way, and what a screen reader has read.
+  // a bar on its way, what a reader has unfolded, and what a screen reader has read.
   function renew(old, now) {
     if (old.nodeType !== now.nodeType || old.nodeName !== now.nodeName) return old.replaceWith(now);
     if (old.nodeType !== Node.ELEMENT_NODE) {
@@ -19,7 +19,7 @@
       return;
     }
     for (const { name } of [...old.attributes])
-      if (!now.hasAttribute(name)) old.removeAttribute(name);
+      if (!now.hasAttribute(name) && name !== "open") old.removeAttribute(name);
     for (const { name, value } of now.attributes)
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     renewChildren(old, now);

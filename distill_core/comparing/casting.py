@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill_core.comparing import lineup
-from distill_core.data.batches import batch_order
+from distill_core.data.row_order import batch_order
 from distill_core.models import Labels
 from distill_core.recipe import DistillStage, PretrainedStudent, Student
 from distill_core.recipe.plan import PlannedStage, cast

@@ -1,14 +1,13 @@
-"""From encoded rows to padded tensors, and which rows each step takes.
+"""From encoded rows to padded tensors.
 
-In: encoded rows. Out: `Batch`, whose `supervised` and `targets` do the one and only shift; and for
-each step its rows, as a pure function of seed and step. Knows nothing of models and losses.
+In: encoded rows. Out: `Batch`, whose `supervised` and `targets` do the one and only shift. Knows
+nothing of models and losses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -21,7 +20,7 @@ from distill_core.data.grouping import by_length, micro_batches
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.losses.cross_tokenizer import Spans
 
-__all__ = ["Batch", "BatchOrder", "batch_order", "by_length", "collate", "micro_batches"]
+__all__ = ["Batch", "by_length", "collate", "micro_batches"]
 
 
 class Real(NamedTuple):
@@ -112,13 +111,8 @@ class Batch:
         return self.labelled[self.places // self.labels.shape[1]]
 
     @property
-    def feature_positions(self) -> Tensor:
-        """Bool (B, T): where hidden states and attention are compared: the supervised positions."""
-        return self.supervised
-
-    @property
     def feature_places(self) -> Tensor:
-        """Long: the same, as `places`."""
+        """Long: where hidden states and attention are compared; the supervised `places`."""
         return self.places
 
     def counts(self) -> dict[str, int]:
@@ -259,49 +253,3 @@ def _spans(items: Sequence[Encoded]) -> Spans | None:
 def _predicted(labels: Sequence[int]) -> int:
     """Number of labels that a position before them predicts."""
     return sum(label != IGNORE_INDEX for label in labels[1:])
-
-
-# --- which rows, in which order ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class BatchOrder:
-    """`order[step]`: the rows of a step. A function of seed and step, so resuming needs no state.
-
-    Every epoch is a permutation of all rows of its own; a batch may cross from one to the next.
-    """
-
-    n_rows: int
-    global_batch_size: int
-    steps: int
-    seed: int
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def visited(self) -> list[int]:
-        """The different rows that the steps take, in the order of the data."""
-        taken = min(self.n_rows, self.steps * self.global_batch_size)
-        return sorted(_permutation(self.n_rows, self.seed, 0)[:taken].tolist())
-
-    def __getitem__(self, step: int) -> list[int]:
-        if not 0 <= step < self.steps:
-            raise IndexError(f"step {step} of {self.steps}")
-        rows: list[int] = []
-        place = step * self.global_batch_size
-        while len(rows) < self.global_batch_size:
-            epoch, start = divmod(place + len(rows), self.n_rows)
-            wanted = self.global_batch_size - len(rows)
-            rows += _permutation(self.n_rows, self.seed, epoch)[start : start + wanted].tolist()
-        return rows
-
-
-def batch_order(n_rows: int, *, global_batch_size: int, steps: int, seed: int) -> BatchOrder:
-    """Return the rows of each step, lazily; memory: two permutations of the rows."""
-    assert n_rows > 0, "there are rows to learn from"
-    return BatchOrder(n_rows, global_batch_size, steps, seed)
-
-
-@lru_cache(maxsize=2)
-def _permutation(n_rows: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(n_rows)

@@ -46,13 +46,8 @@ class ClassBatch(Batch):
         return self.labelled
 
     @property
-    def feature_positions(self) -> Tensor:
-        """Bool (B, T): where hidden states and attention are compared: all real tokens."""
-        return self.attention_mask.bool()
-
-    @property
     def feature_places(self) -> Tensor:
-        """Long: the same positions, counted row by row over the whole batch."""
+        """Long: where hidden states and attention are compared: all real tokens."""
         return self.real.places
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> ClassBatch:

@@ -64,8 +64,9 @@ def linear_head(head: nn.Module) -> LinearHead | None:
     """The head's parts, if it is one matrix with a bend and no more: no adapter, no hook."""
     whole = _watched(head)
     bend, linear = (head.bend, head.linear) if isinstance(head, Head) else (Bend(), head)
-    is_plain = type(linear) is nn.Linear and not whole and not _watched(linear)
-    return LinearHead(linear, bend) if is_plain else None
+    if type(linear) is not nn.Linear or whole or _watched(linear):
+        return None
+    return LinearHead(linear, bend)
 
 
 def _watched(module: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from distill_core.forward.class_logits import ClassLogits
 from distill_core.losses.cross_entropy import cross_entropy
 from distill_core.losses.divergences import forward_kl
 from distill_core.models import Labels
+from distill_core.scoring.in_turn import shape_of
 from distill_core.scoring.rows import read_batches
-from distill_core.scoring.speed import peak_bytes
+from distill_core.scoring.speed import median_speed, peak_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 ROWS_TIMED = 48
 WARM_UP = 4
 """Rows read before those that are timed."""
+TOGETHER_TIMED = 3
 
 
 @dataclass
@@ -210,9 +212,14 @@ def _score(
 class RowTimings:
     """Seconds of single rows, read one at a time; and of all of them in batches."""
 
-    seconds: list[float]
-    together_s: float
-    """A row's share of a batch."""
+    seconds: list[float] = field(default_factory=list)
+    together_s: list[float] = field(default_factory=list)
+    """A row's share of a batch, measured several times."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """What `seconds` were spent on: a row each."""
+        return [1] * len(self.seconds)
 
     def as_scores(self) -> dict[str, Any]:
         """Under the names of `scores.SCORES`; None where nothing could be timed."""
@@ -221,31 +228,39 @@ class RowTimings:
             return dict.fromkeys(names)
         p50, p95 = np.quantile(self.seconds, [0.5, 0.95]) * 1000
         return {
-            "rows_per_s": len(self.seconds) / sum(self.seconds),
-            "rows_per_s_ci95": intervals.paired_ratio([1] * len(self.seconds), self.seconds),
-            "batched_rows_per_s": 1 / self.together_s,
+            **median_speed("rows_per_s", self.tokens, self.seconds),
+            "batched_rows_per_s": 1 / float(np.median(self.together_s)),
             "latency_p50_ms": float(p50),
             "latency_p95_ms": float(p95),
         }
 
 
-@torch.no_grad()
-def time_rows(model: Any, held_out: HeldOutTexts) -> RowTimings:
-    """Time the first held-out rows one at a time, then together, each after a warm-up."""
-    count = min(len(held_out.encoded), ROWS_TIMED + WARM_UP)
-    network, place = ClassLogits(model).eval(), next(model.parameters()).device
+class RowClock:
+    """Times the first held-out rows one a turn, then together, each after a warm-up."""
 
-    def seconds_of(rows: Sequence[int]) -> float:
-        batch = held_out.batch(rows).to(place)
-        machine.synchronize(place)
+    def __init__(self, model: Any, held_out: HeldOutTexts) -> None:
+        self.timings = RowTimings()
+        self._network, self._held_out = ClassLogits(model).eval(), held_out
+        self._place = next(model.parameters()).device
+        self._rows = min(len(held_out.encoded), ROWS_TIMED + WARM_UP)
+        self.turns = self._rows + 1 + TOGETHER_TIMED
+        read = [held_out.encoded[row].input_ids for row in range(self._rows)]
+        self.shape = shape_of(model, read)
+
+    @torch.no_grad()
+    def take(self, turn: int) -> None:
+        """Time one row; after the last one all of them at once."""
+        rows = [turn] if turn < self._rows else range(self._rows)
+        batch = self._held_out.batch(rows).to(self._place)
+        machine.synchronize(self._place)
         started = time.perf_counter()
-        network(batch)
-        machine.synchronize(place)
-        return time.perf_counter() - started
-
-    single = [seconds_of([row]) for row in range(count)]
-    seconds_of(range(count))
-    return RowTimings(single[min(WARM_UP, count - 1) :], seconds_of(range(count)) / count)
+        self._network(batch)
+        machine.synchronize(self._place)
+        seconds = time.perf_counter() - started
+        if turn > self._rows:
+            self.timings.together_s.append(seconds / self._rows)
+        elif min(WARM_UP, self._rows - 1) <= turn < self._rows:
+            self.timings.seconds.append(seconds)
 
 
 def peak_memory(model: Any, held_out: HeldOutTexts) -> int:
@@ -263,11 +278,8 @@ def peak_memory(model: Any, held_out: HeldOutTexts) -> int:
 
 def score_whole(
     model: Any, held_out: HeldOutTexts, teacher: Teacher | None
-) -> tuple[dict[str, Any], list[float], tuple[list[int], list[float]]]:
-    """All scores, right (1) or wrong (0) row by row, and the texts and seconds that were timed."""
+) -> tuple[dict[str, Any], list[float]]:
+    """All scores but the speed, and right (1) or wrong (0) row by row."""
     found = score_classes(model, held_out, teacher=teacher)
-    timings = time_rows(model, held_out)
-    scores = found.as_scores() | timings.as_scores()
-    scores["peak_memory_bytes"] = peak_memory(model, held_out)
-    right = [float(value) for value in found.correct]
-    return scores, right, ([1] * len(timings.seconds), timings.seconds)
+    scores = found.as_scores() | {"peak_memory_bytes": peak_memory(model, held_out)}
+    return scores, [float(value) for value in found.correct]

@@ -1,7 +1,7 @@
 """How fast a model answers, one prompt at a time, and how much memory that takes.
 
-In: a model and held-out prompts. Out: seconds and tokens per answer, prompt and generation apart;
-the most bytes that tensors held at once. Knows nothing of texts.
+In: a model and held-out prompts. Out: seconds of answers that are all of one length, prompt and
+generation apart; the most bytes that tensors held at once. Knows nothing of texts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from distill_core import device as machine
 from distill_core import intervals
 from distill_core.data.tokenize import stop_token_ids
 from distill_core.generate import generate_steps
+from distill_core.scoring.in_turn import shape_of
 from distill_core.scoring.rows import HeldOut
 
 ANSWERS_TIMED = 24
+NEW_TOKENS = 32
+"""Of every timed answer, ended or not: a model that never ends is as fast as one that does."""
 WARM_UP = 2
 """Answers before those that are timed."""
 
@@ -39,11 +42,15 @@ class Timings:
 
     prompt_tokens: list[int] = field(default_factory=list)
     new_tokens: list[int] = field(default_factory=list)
-    """The end token included: it is generated too."""
     first_s: list[float] = field(default_factory=list)
     """Until the first token: the prompt is read."""
     seconds: list[float] = field(default_factory=list)
     """Until the last one."""
+
+    @property
+    def tokens(self) -> list[int]:
+        """What `seconds` were spent on."""
+        return self.new_tokens
 
     def as_scores(self) -> dict[str, Any]:
         """Under the names of `scores.SCORES`; None where nothing could be timed."""
@@ -55,50 +62,58 @@ class Timings:
         later_s = np.asarray(self.seconds) - np.asarray(self.first_s)
         p50, p95 = np.quantile(self.seconds, [0.5, 0.95]) * 1000
         return {
-            **_speed("tokens_per_s", self.new_tokens, self.seconds),
-            **_speed("prompt_tokens_per_s", self.prompt_tokens, self.first_s),
-            **_speed("generation_tokens_per_s", later, later_s),
+            **median_speed("tokens_per_s", self.new_tokens, self.seconds),
+            **median_speed("prompt_tokens_per_s", self.prompt_tokens, self.first_s),
+            **median_speed("generation_tokens_per_s", later, later_s),
             "first_token_ms": float(np.median(self.first_s)) * 1000,
             "latency_p50_ms": float(p50),
             "latency_p95_ms": float(p95),
         }
 
 
-def _speed(name: str, tokens: intervals.Values, seconds: intervals.Values) -> dict[str, Any]:
-    """All tokens by all seconds, and its 95 % interval over answers; None where there are none."""
-    if not np.sum(tokens):
+def median_speed(name: str, count: intervals.Values, seconds: intervals.Values) -> dict[str, Any]:
+    """Median of count / seconds, and its 95 % interval; None where nothing was counted."""
+    if not np.sum(count):
         return {name: None}
-    speed = float(np.sum(tokens) / np.sum(seconds))
-    return {name: speed, f"{name}_ci95": intervals.paired_ratio(tokens, seconds)}
+    speeds = np.asarray(count, float) / np.asarray(seconds, float)
+    sure = intervals.of_medians([speeds], lambda speed: speed)
+    return {name: float(np.median(speeds)), f"{name}_ci95": sure}
 
 
-def measure_speed(model: Any, held_out: HeldOut) -> Timings:
-    """Time greedy answers to the first held-out prompts, one at a time, after a warm-up."""
-    prompts = held_out.prompts[: ANSWERS_TIMED + WARM_UP]
-    stop_ids = stop_token_ids(held_out.tokenizer)
-    place = next(model.parameters()).device
-    timings = Timings()
-    for number, prompt in enumerate(prompts):
+class AnswerClock:
+    """Times greedy answers to the first held-out prompts, one a turn, after a warm-up."""
+
+    def __init__(self, model: Any, held_out: HeldOut) -> None:
+        self.timings = Timings()
+        self._model, self._held_out = model, held_out
+        self._prompts = held_out.prompts[: ANSWERS_TIMED + WARM_UP]
+        self.turns = len(self._prompts)
+        self.shape = shape_of(model, self._prompts)
+
+    def take(self, turn: int) -> None:
+        """Time one answer of `NEW_TOKENS`, or of as many as answers may have."""
+        place = next(self._model.parameters()).device
+        prompt = self._prompts[turn]
+        machine.synchronize(place)
         started = time.perf_counter()
         first_s, tokens = 0.0, 0
         for _ in generate_steps(
-            model,
+            self._model,
             [prompt],
-            stop_ids=stop_ids,
-            max_new_tokens=held_out.max_new_tokens,
-            vocab_size=len(held_out.tokenizer),
+            stop_ids=(),
+            max_new_tokens=min(NEW_TOKENS, self._held_out.max_new_tokens),
+            vocab_size=len(self._held_out.tokenizer),
         ):
             tokens += 1
             if tokens == 1:
                 machine.synchronize(place)
                 first_s = time.perf_counter() - started
         machine.synchronize(place)
-        if number >= min(WARM_UP, len(prompts) - 1):
-            timings.prompt_tokens.append(len(prompt))
-            timings.new_tokens.append(tokens)
-            timings.first_s.append(first_s)
-            timings.seconds.append(time.perf_counter() - started)
-    return timings
+        if turn >= min(WARM_UP, self.turns - 1):
+            self.timings.prompt_tokens.append(len(prompt))
+            self.timings.new_tokens.append(tokens)
+            self.timings.first_s.append(first_s)
+            self.timings.seconds.append(time.perf_counter() - started)
 
 
 def peak_memory(model: Any, held_out: HeldOut) -> int:

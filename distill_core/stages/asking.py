@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distill_core import models, ranks
-from distill_core.data.batches import batch_order
 from distill_core.data.formats import Row
+from distill_core.data.row_order import batch_order
 from distill_core.data.spooled import Chosen
 from distill_core.data.tokenize import pad_token_id
 from distill_core.errors import DataError, ModelError

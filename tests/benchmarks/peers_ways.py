@@ -103,8 +103,8 @@ def device_of(spec: dict[str, Any]) -> Any:
 def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     """Write the student's weights and the token ids of every case; returns facts of the cases."""
     from distill_core import models
-    from distill_core.data.batches import batch_order
     from distill_core.data.formats import Row
+    from distill_core.data.row_order import batch_order
     from distill_core.data.tokenize import Encoded, encode
     from distill_core.recipe import LayerDropStudent
     from distill_core.students.build import build_student

@@ -38,6 +38,24 @@ def test_paired_ratio_covers_and_narrows() -> None:
     assert intervals.paired_ratio([1, 0], [0, 0]) is None
 
 
+def test_the_interval_of_two_shares_agrees_with_mcnemar() -> None:
+    for wins in range(9):
+        for losses in range(9):
+            first = [True] * wins + [False] * losses + [True] * 20
+            second = [False] * wins + [True] * losses + [True] * 20
+            low, high = intervals.paired_share_difference(first, second)
+            assert low <= (wins - losses) / len(first) <= high
+            surely = low > 0 or high < 0
+            assert surely == (intervals.mcnemar(first, second) < 0.05), (wins, losses)
+
+
+def test_an_interval_of_medians_ignores_an_outlier() -> None:
+    steady = [1.0, 1.1, 0.9, 1.0, 1.05] * 4
+    low, high = intervals.of_medians([[*steady, 50.0], [*steady, 1.0]], lambda a, b: a / b)
+    assert 0.9 < low <= 1 <= high < 1.15
+    assert intervals.of_medians([[]], lambda a: a) is None
+
+
 def test_paired_difference_is_zero_for_the_same_rows() -> None:
     rows = [True, False, True, True]
     assert intervals.paired_difference(rows, rows) == [0.0, 0.0]

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from distill_core.checkpoints import Checkpoints
-from distill_core.data.batches import batch_order
 from distill_core.data.on_policy import OnPolicy
+from distill_core.data.row_order import batch_order
 from distill_core.data.tokenize import Encoded
 from distill_core.losses.matching import match
 from distill_core.losses.objective import Objective

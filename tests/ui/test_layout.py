@@ -95,6 +95,14 @@ def test_every_tab_is_there_and_build_is_open(demo: gr.Blocks) -> None:
     assert container.selected == "build"
 
 
+def test_a_page_opens_where_it_matters(tmp_path: Path) -> None:
+    assert layout.first_tab(str(tmp_path)) == ""
+    write_run(tmp_path, ends="finished", steps=4)
+    assert layout.first_tab(str(tmp_path)) == ""
+    write_run(tmp_path, ends="running", upto=4)
+    assert layout.first_tab(str(tmp_path)) == "train"
+
+
 def test_drafts_outlive_the_page_and_the_app(tmp_path: Path) -> None:
     """The browser finds them again only under the same key and secret."""
 

@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 
 from distill_core import api
-from ui.comparing import answers_drawn, blind_vote, compare_handlers, scores_drawn
+from ui.comparing import answers_drawn, blind_vote, choices, compare_handlers, scores_drawn
 
 TOP = [{"text": "a", "probability": 0.9}, {"text": "<b>", "probability": 0.1}]
 OTHER = [{"text": "<b>", "probability": 0.6}, {"text": "a", "probability": 0.4}]
@@ -199,7 +199,7 @@ def test_without_a_run_the_tab_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     seen, empty, content, *rest = compare_handlers.follow_run("", "unknown", "", "runs")
     assert seen == ""
     assert (empty["visible"], content["visible"]) == (True, False)
-    assert "Build" in compare_handlers.NO_RUN
+    assert "Build" in compare_handlers.NO_RUN[1]
     assert all(update == gr.skip() for update in rest)
 
 
@@ -207,7 +207,7 @@ def test_the_tab_follows_the_run_and_is_quiet_when_nothing_changed(
     one_run: dict[str, Any],
 ) -> None:
     found = compare_handlers.follow_run("run-1", "unknown", "", "runs")
-    seen, empty, content, head, models, rival, prompts, prompt, scores, button = found
+    seen, empty, content, head, models, rival, prompts, prompt, scores, button, picker = found
     assert (empty["visible"], content["visible"]) == (False, True)
     assert "finished" in head
     assert models["value"] == ["teacher", "student"]  # other runs only when chosen
@@ -216,7 +216,9 @@ def test_the_tab_follows_the_run_and_is_quiet_when_nothing_changed(
     assert (len(prompts), prompt) == (2, "one")
     assert "On 1,000 held-out rows" in scores
     assert button["value"] == "Score again"
-    assert compare_handlers.follow_run("run-1", seen, "", "runs") == (gr.skip(),) * 10
+    assert compare_handlers.follow_run("run-1", seen, "", "runs") == (gr.skip(),) * 11
+    assert picker["value"] == "run-1"
+    assert models["info"] == choices.OTHERS_TOO
     one_run["shown"] = run("running")
     changed = compare_handlers.follow_run("run-1", seen, "typed", "runs")
     assert changed[7] == gr.skip()  # a prompt that somebody typed stays
@@ -229,6 +231,22 @@ def test_the_mark_differs_whenever_the_tab_would(one_run: dict[str, Any]) -> Non
     assert compare_handlers.signature("run-1", "runs") == seen
     one_run["shown"] = run("finished")
     assert compare_handlers.signature("run-1", "runs") != seen
+
+
+def test_a_run_beside_it_changes_the_choices_and_leaves_what_is_ticked(
+    one_run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, *_ = compare_handlers.follow_run("run-1", "unknown", "", "runs")
+    later = {**run(), "run": "run-2", "name": "other", "created_time_s": None}
+    monkeypatch.setattr(choices, "list_runs", lambda _: [later])
+    found = compare_handlers.follow_run("run-1", seen, "", "runs")
+    assert found[0] != seen
+    assert "value" not in found[4], "what is ticked stays"
+    assert "choices" in found[4]
+    assert [key for _, key in found[10]["choices"]] == ["run-2"]
+    running = {**later, "status": {"state": "running"}}
+    monkeypatch.setattr(choices, "list_runs", lambda _: [running])
+    assert compare_handlers.follow_run("run-1", seen, "", "runs")[0] == gr.skip()
 
 
 def test_held_out_prompts_come_in_turn_with_their_label(one_run: dict[str, Any]) -> None:

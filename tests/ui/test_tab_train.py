@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ui.run_bar import run_bar
 from ui.state import list_runs
 from ui.training import samples
 
-BUTTONS = ("pause", "resume", "stop", "compare", "start")
+SWITCHED = ("pause", "resume", "stop", "compare", "nothing")
 
 
 def view(runs_dir: Path, run: str = "") -> dict[str, Any]:
@@ -32,15 +33,15 @@ def view(runs_dir: Path, run: str = "") -> dict[str, Any]:
 
 
 def shown(found: dict[str, Any]) -> set[str]:
-    return {name for name in BUTTONS if found[name]}
+    return {name for name in SWITCHED if found[name]}
 
 
 def test_without_runs_it_says_what_to_do(tmp_path: Path) -> None:
     found = view(tmp_path)
-    assert "Press Start in Build" in found["header"]
+    assert found["header"] == ""
     assert found["body"] is False
-    assert found["start"] is True
-    assert shown(found) == {"start"}
+    assert found["nothing"] is True
+    assert shown(found) == {"nothing"}
 
 
 def test_a_run_in_training(tmp_path: Path) -> None:
@@ -256,8 +257,12 @@ def test_a_button_never_acts_on_another_run_than_the_one_shown(tmp_path: Path) -
 def test_samples_stand_beside_the_teacher_with_differences_marked(tmp_path: Path) -> None:
     write_run(tmp_path, ends="finished", steps=20)
     table = view(tmp_path)["table"]
-    assert table.count("◆ student, step") == 3
-    assert "○ labels only, step 20" in table
+    head, rows = table.split("</thead>")
+    steps = re.findall(r"◆ student, step (\d+)(, the newest)?", head)
+    assert [step for step, _ in steps] == ["20", "12", "2"], "the newest beside the teacher"
+    assert [bool(newest) for _, newest in steps] == [True, False, False]
+    assert rows.count('class="ds-newest"') == rows.count("<tr>") == 3
+    assert "○ labels only, step 20" in head
     assert "<del>tv</del><ins>music</ins>" in table
     assert 'title="as the teacher">✓' in table
 
@@ -275,6 +280,13 @@ def test_marks_keep_both_texts() -> None:
     assert html == "set lamp to <del>15</del><ins>25 now</ins>"
     assert samples.marked("same", "same") == "same"
     assert samples.marked("xyz xyz", "a b c") == "<del>xyz xyz</del>"
+
+
+def test_an_answer_without_end_is_folded() -> None:
+    sample = {"stage": 0, "step": 0, "prompt": "p", "teacher": "on", "student": "us" * 200}
+    table = samples.samples_html([sample], [{"index": 0}])
+    assert table.count('<details class="ds-long">') == 1
+    assert "us" * 200 in table, "all of it is there"
 
 
 def test_a_stage_without_a_teacher_is_held_against_the_labels() -> None:

@@ -98,3 +98,10 @@ def test_when_something_was() -> None:
     assert text.when_text(now - 7200, now_s=now) == "2 h ago"
     assert text.when_text(now - 10 * 86400, now_s=now).startswith("2023-11-0")
     assert text.when_text(None, now_s=now) == "–"
+
+
+def test_numbers_are_never_written_as_powers() -> None:
+    values = (0, 0.00042, 0.5, 9.99, 12.34, -7.8, 1187.2, 1e6)
+    told = ["0", "0.00042", "0.5", "9.99", "12.3", "-7.8", "1,187", "1,000,000"]
+    assert [text.number_text(value) for value in values] == told
+    assert text.factor_text(1190.4) == "1,190 ×"

@@ -13,17 +13,17 @@ from typing import Any
 import gradio as gr
 
 from distill_core import api
-from ui import text, theme
-from ui.comparing import answers_drawn, harness_drawn, scores_drawn
+from ui import theme
+from ui.comparing import answers_drawn, choices, harness_drawn, scores_drawn
 from ui.comparing.answers_drawn import Answer
 from ui.state import safe_run_id, show_run
 
+OTHERS = " beside "
+"""Parts what the mark says of the run in view from the runs beside it."""
 REDRAW_S = 0.08
 """Tokens come faster than eyes and browsers want them."""
 
-NO_RUN = theme.empty(
-    "Nothing to compare yet", "Start a run in Build; its models answer here side by side."
-)
+NO_RUN = ("Nothing to compare yet", "Start a run in Build; its models answer here side by side.")
 NOT_SCORED = theme.empty(
     "Not scored yet", "A finished run is scored by itself; or score it as it stands now."
 )
@@ -32,9 +32,11 @@ NOT_SCORED = theme.empty(
 
 
 def signature(run_id: str, runs_dir: str) -> str:
-    """What the tab depends on, as text: the run, its state, whether and when it was scored."""
+    """What the tab depends on: the run, its state, when it was scored; and who else is there."""
     shown = show_run(run_id, runs_dir)
-    return _signature(shown) if shown else ""
+    return (
+        _signature(shown) + OTHERS + " ".join(choices.runs_beside(shown, runs_dir)) if shown else ""
+    )
 
 
 def _signature(shown: dict[str, Any]) -> str:
@@ -48,25 +50,36 @@ def follow_run(run_id: str, seen: str, prompt: str, runs_dir: str) -> tuple[Any,
     """Show the run in view when it, its state or its scores have changed; else leave all."""
     now = signature(run_id, runs_dir)
     if now == seen:
-        return (gr.skip(),) * 10
+        return (gr.skip(),) * 11
     shown = show_run(run_id, runs_dir)
     if shown is None:
         hidden = gr.update(visible=False)
-        return now, gr.update(visible=True), hidden, *((gr.skip(),) * 7)
+        return now, gr.update(visible=True), hidden, *((gr.skip(),) * 8)
     run = shown["run"]
     models = comparable(run, runs_dir)
+    beside = choices.runs_beside(shown, runs_dir)
+    picker = gr.update(choices=[(label, key) for key, label in beside.items()], value=run)
+    if now.split(OTHERS)[0] == seen.split(OTHERS)[0]:  # what is ticked stays
+        answering = gr.update(choices=choices.models(models), info=choices.info(models))
+        rivals = gr.update(choices=choices.rivals(models))
+        return now, *((gr.skip(),) * 3), answering, rivals, *((gr.skip(),) * 4), picker
     prompts = held_out(run, runs_dir)
     return (
         now,
         gr.update(visible=False),
         gr.update(visible=True),
         heading(shown),
-        gr.update(choices=model_choices(models), value=first_choice(models)),
-        gr.update(choices=rival_choices(models), value=first_rival(models)),
+        gr.update(
+            choices=choices.models(models),
+            value=choices.first(models),
+            info=choices.info(models),
+        ),
+        gr.update(choices=choices.rivals(models), value=choices.first_rival(models)),
         prompts,
         gr.skip() if prompt or not prompts else prompts[0]["prompt"],
         scores(shown),
         gr.update(value="Score again" if shown["evaluation"] else "Evaluate now"),
+        picker,
     )
 
 
@@ -96,33 +109,6 @@ def heading(shown: dict[str, Any]) -> str:
         f"{theme.chip(state, tone)}<span class='ds-muted'>{theme.escape(str(shown['run']))}</span>"
         "</div>"
     )
-
-
-def model_choices(models: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Models by their mark, title and size."""
-    return [
-        (
-            f"{text.ROLE_MARKS.get(model['role'], '◇')} {model['title']} · "
-            f"{text.count_text(model['parameters'])}",
-            model["key"],
-        )
-        for model in models
-    ]
-
-
-def first_choice(models: list[dict[str, Any]]) -> list[str]:
-    """Ask teacher, student, untrained student and baseline; other runs when chosen."""
-    return [model["key"] for model in models if model["role"] != "other"]
-
-
-def rival_choices(models: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Who may stand against the student in a blind vote."""
-    return [(str(model["title"]), model["key"]) for model in models if model["key"] != "student"]
-
-
-def first_rival(models: list[dict[str, Any]]) -> str | None:
-    """The teacher, where it is there."""
-    return next((key for _, key in rival_choices(models)), None)
 
 
 # --- asking -----------------------------------------------------------------------------------

@@ -131,16 +131,11 @@ def in_unit(name: str, value: float) -> str:
     if unit == "bytes":
         return text.bytes_text(value)
     if unit.endswith("/s"):
-        return f"{_speed_text(value)} {unit}"
+        return f"{text.number_text(value)} {unit}"
     if unit == "tokens" or name == "trained_steps":
         return f"{text.count_text(value)} {unit}".strip()
     short = {"nats per token": "nats"}.get(unit, unit)
-    return f"{float(value):.3g} {short}".strip()
-
-
-def _speed_text(value: float) -> str:
-    """Write a speed: 6.53, 897, 11,866."""
-    return f"{value:.3g}" if abs(value) < 100 else text.count_text(value)
+    return f"{text.number_text(float(value))} {short}".strip()
 
 
 def _difference(item: dict[str, Any] | None, metric: str) -> str:
@@ -166,8 +161,8 @@ def _ratios(evaluation: dict[str, Any]) -> str:
             f"Gap from the untrained student closed: <b>{text.percent_text(closed)}</b>{sure}"
         )
     if speedup is not None and evaluation.get("speedup_ci95"):
-        low, high = evaluation["speedup_ci95"]
-        sure = f'<span class="ds-muted" title="95 % interval">{low:.2g}–{high:.2g}</span>'
+        low, high = (text.number_text(bound) for bound in evaluation["speedup_ci95"])
+        sure = f'<span class="ds-muted" title="95 % interval">({low}–{high})</span>'
         told.append(f"Answers <b>{text.factor_text(speedup)}</b> as fast {sure}")
     return f'<p class="ds-small">{" · ".join(told)}</p>' if told else ""
 
@@ -190,9 +185,9 @@ def interval(bounds: Any, name: str = "exact_match") -> str:
         return ""
     score = api.SCORES.get(name)
     is_share = score is None or score.unit == "0–1"
-    is_speed = score is not None and score.unit.endswith("/s")
-    write = _speed_text if is_speed else "{:.3g}".format
-    low, high = (f"{100 * float(bound):.1f}" if is_share else write(bound) for bound in bounds)
+    low, high = (
+        f"{100 * float(bound):.1f}" if is_share else text.number_text(bound) for bound in bounds
+    )
     return f' <span class="ds-muted" title="95 % interval">{low}–{high}</span>'
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from distill_core import api
 from ui import text, theme
 from ui.comparing import scores_drawn
+from ui.history import runs_words
 
 MISSING = object()
 
@@ -33,7 +34,7 @@ watch('value', () => boxes().forEach((box) => { box.checked = box.hasAttribute('
 def history_html(runs: list[dict[str, Any]], picked: list[str]) -> str:
     """Draw all runs, newest first; boxes of `picked` are ticked."""
     if not runs:
-        return theme.empty(text.NO_RUNS, text.NO_RUNS_NEXT)
+        return ""
     heads = (
         '<th scope="col"><span class="ds-hidden">select</span></th><th scope="col">run</th>'
         '<th scope="col">state</th><th scope="col">when</th>'
@@ -121,10 +122,10 @@ def differences(recipes: list[dict[str, Any]]) -> list[tuple[str, list[Any]]]:
 def differences_html(runs: list[dict[str, Any]]) -> str:
     """Draw the settings that differ between runs (rows of `api.show`), and nothing else."""
     if len(runs) < 2:
-        return f'<p class="ds-muted">{text.PICK_TWO}</p>'
+        return f'<p class="ds-muted">{runs_words.PICK_TWO}</p>'
     rows = [row for row in differences([run["recipe"] for run in runs]) if row[0] != "name"]
     if not rows:
-        return f'<p class="ds-muted">{text.SAME_SETTINGS}</p>'
+        return f'<p class="ds-muted">{runs_words.SAME_SETTINGS}</p>'
     heads = "".join(f'<th scope="col">{escape(run["name"])}</th>' for run in runs)
     body = "".join(
         f'<tr><th scope="row" class="ds-mono">{escape(path)}</th>'
@@ -161,5 +162,5 @@ def _value(value: Any) -> str:
     if value is MISSING:
         return '<span class="ds-muted">not there</span>'
     if value is None:
-        return '<span class="ds-muted">empty</span>'
+        return '<span class="ds-muted">not set</span>'
     return f'<span class="ds-mono">{escape(str(value))}</span>'

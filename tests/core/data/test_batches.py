@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_core.data.batches import Batch, batch_order, collate, micro_batches
+from distill_core.data.batches import Batch, collate, micro_batches
 from distill_core.data.grouping import parts_of
+from distill_core.data.row_order import batch_order
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, Span, TeacherSide
 from distill_core.losses.cross_tokenizer import Spans
 

@@ -42,7 +42,7 @@ def test_each_row_is_one_prediction() -> None:
 
 def test_every_real_token_is_a_feature_position() -> None:
     made = batch(pad_to=8)
-    assert torch.equal(made.feature_positions, made.attention_mask.bool())
+    assert torch.equal(made.feature_places, made.attention_mask.flatten().nonzero()[:, 0])
 
 
 def test_all_tensors_move_together() -> None:

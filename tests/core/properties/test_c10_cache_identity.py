@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from distill_core import models
-from distill_core.data.batches import batch_order, collate
+from distill_core.data.batches import collate
 from distill_core.data.formats import Row
+from distill_core.data.row_order import batch_order
 from distill_core.data.tokenize import encode_prompt
 from distill_core.recipe import TeacherAnswerSettings
 from distill_core.teachers.answers import answer_rows

@@ -16,10 +16,11 @@ from distill_core.data.classes import TextRow
 from distill_core.scoring.classes import (
     ClassScores,
     HeldOutTexts,
+    RowClock,
     peak_memory,
     score_classes,
-    time_rows,
 )
+from distill_core.scoring.in_turn import InTurn
 from distill_core.teachers.local import LocalTeacher
 
 CLASSES = ("bad", "good", "so-so")
@@ -157,7 +158,9 @@ def test_without_a_teacher_there_is_nothing_to_be_far_from(
 def test_rows_are_timed_one_by_one_and_together(
     make: Callable[[int], Any], held_out: HeldOutTexts
 ) -> None:
-    timed = time_rows(make(1), held_out).as_scores()
+    timings = InTurn()
+    timings.add("student", RowClock(make(1), held_out))
+    timed = timings.timings()["student"].as_scores()
     assert timed["latency_p50_ms"] <= timed["latency_p95_ms"]
     assert timed["batched_rows_per_s"] > timed["rows_per_s"] > 0
     weights = sum(value.numel() * 4 for value in make(1).parameters())

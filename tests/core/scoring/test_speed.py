@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from distill_core.data.formats import Row
-from distill_core.scoring import HeldOut
-from distill_core.scoring.speed import LiveTensors, Timings, measure_speed, peak_memory
+from distill_core.scoring import HeldOut, speed
+from distill_core.scoring.in_turn import InTurn
+from distill_core.scoring.speed import AnswerClock, LiveTensors, Timings, peak_memory
 
 
 def held_out(tokenizer: Any, count: int = 5) -> HeldOut:
@@ -69,26 +70,77 @@ def test_peak_memory_holds_the_weights_once_and_grows_with_the_answer(
 
 def test_timings_keep_prompt_and_generation_apart() -> None:
     timings = Timings(
-        prompt_tokens=[10, 20], new_tokens=[5, 3], first_s=[0.1, 0.2], seconds=[0.5, 0.4]
+        prompt_tokens=[10, 20, 30],
+        new_tokens=[5, 5, 5],
+        first_s=[0.1, 0.2, 0.1],
+        seconds=[0.5, 1.0, 0.3],
     )
     found = timings.as_scores()
-    assert found["prompt_tokens_per_s"] == pytest.approx(30 / 0.3)
-    assert found["generation_tokens_per_s"] == pytest.approx((8 - 2) / (0.9 - 0.3))
-    assert found["tokens_per_s"] == pytest.approx(8 / 0.9)
-    # two answers: the bootstrap draws each twice now and then, and nothing beyond
-    assert found["tokens_per_s_ci95"] == pytest.approx([3 / 0.4, 5 / 0.5])
-    assert found["prompt_tokens_per_s_ci95"] == pytest.approx([10 / 0.1, 20 / 0.2])
-    assert found["generation_tokens_per_s_ci95"] == pytest.approx([4 / 0.4, 2 / 0.2])
-    assert found["latency_p50_ms"] == pytest.approx(450)
+    assert found["prompt_tokens_per_s"] == pytest.approx(100)
+    assert found["generation_tokens_per_s"] == pytest.approx(4 / 0.4)
+    assert found["tokens_per_s"] == pytest.approx(5 / 0.5), "one slow answer does not move it"
+    assert found["tokens_per_s_ci95"] == pytest.approx([5 / 1.0, 5 / 0.3])
+    assert found["latency_p50_ms"] == pytest.approx(500)
     assert all(value is None for value in Timings().as_scores().values())
+
+
+def timings_of(*models: Any, rows: HeldOut) -> list[Timings]:
+    clocks = InTurn()
+    for place, model in enumerate(models):
+        clocks.add(str(place), AnswerClock(model.eval(), rows))
+    return list(clocks.timings().values())
 
 
 def test_answers_are_timed_after_a_warm_up(
     tiny_llama: Callable[..., Any], tiny_tokenizer: Any
 ) -> None:
-    timings = measure_speed(tiny_llama().eval(), held_out(tiny_tokenizer, 5))
+    timings = timings_of(tiny_llama(), rows=held_out(tiny_tokenizer, 5))[0]
     assert len(timings.seconds) == 3
     assert all(
         0 < first <= whole for first, whole in zip(timings.first_s, timings.seconds, strict=True)
     )
-    assert len(measure_speed(tiny_llama().eval(), held_out(tiny_tokenizer, 1)).seconds) == 1
+    assert len(timings_of(tiny_llama(), rows=held_out(tiny_tokenizer, 1))[0].seconds) == 1
+
+
+def test_every_timed_answer_has_as_many_tokens(
+    tiny_llama: Callable[..., Any], tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a student that ends at once seems faster, or slower, than one that never ends."""
+    seen = []
+    steps = speed.generate_steps
+    monkeypatch.setattr(
+        speed, "generate_steps", lambda *a, **k: seen.append(k["stop_ids"]) or steps(*a, **k)
+    )
+    timings = timings_of(tiny_llama(), rows=held_out(tiny_tokenizer, 5))[0]
+    assert timings.new_tokens == [4, 4, 4]
+    assert not any(seen), "nothing ends an answer early"
+
+
+def test_networks_of_one_shape_share_a_measurement(
+    tiny_llama: Callable[..., Any], tiny_tokenizer: Any
+) -> None:
+    rows = held_out(tiny_tokenizer, 5)
+    trained, untrained = tiny_llama(), tiny_llama()
+    with torch.no_grad():
+        next(iter(trained.parameters())).add_(1)
+    half = tiny_llama().to(torch.bfloat16)
+    found = timings_of(trained, untrained, half, rows=rows)
+    assert found[0] is found[1]
+    assert found[2] is not found[0], "another number format is another speed"
+
+
+def test_networks_take_turns() -> None:
+    taken = []
+
+    class Clock:
+        def __init__(self, shape: str, turns: int) -> None:
+            self.shape, self.turns, self.timings = shape, turns, shape
+
+        def take(self, turn: int) -> None:
+            taken.append(f"{self.shape}{turn}")
+
+    clocks = InTurn()
+    for model, shape, turns in (("teacher", "a", 3), ("student", "b", 2), ("untrained", "b", 2)):
+        clocks.add(model, Clock(shape, turns))
+    assert clocks.timings() == {"teacher": "a", "student": "b", "untrained": "b"}
+    assert taken == ["a0", "b0", "a1", "b1", "a2"]
