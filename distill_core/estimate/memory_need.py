@@ -232,10 +232,9 @@ def may_pack(stage: PlannedStage, student: PretrainedConfig) -> bool:
 
 
 def _in_chunks(stage: PlannedStage, networks: Networks) -> bool:
-    """Whether only a chunk of logits is in memory: not for spans, classes or capped logits."""
+    """Whether only a chunk of logits is in memory: not for spans or classes."""
     spans = any(term.name == "cross_tokenizer" and term.is_active for term in stage.losses)
-    caps = getattr(networks.student, "final_logit_softcapping", None)
-    whole = spans or caps or is_classifier(networks.student)
+    whole = spans or is_classifier(networks.student)
     return not whole and stage.settings.optim.loss_chunk_rows != 0
 
 

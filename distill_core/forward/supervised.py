@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from distill_core.forward import packed
 from distill_core.forward.class_logits import ClassLogits
 from distill_core.losses.chunked import Compared, Comparison, compared
-from distill_core.losses.logit_rows import DenseRows, HeadRows, LogitRows, plain_linear
+from distill_core.losses.heads import Head, bend_of, linear_head
+from distill_core.losses.logit_rows import DenseRows, HeadRows, LogitRows
 from distill_core.models.classifiers import is_classifier
 from distill_core.teachers.mixture import MixedRows, Mixture
 
@@ -96,10 +97,10 @@ class SupervisedLogits(nn.Module):
         """The loss chunk by chunk; None where the head is more than one matrix."""
         if not comparison.terms:  # nobody asks for logits: the head is left alone
             return Compared(torch.zeros((), device=batch.labels.device), {})
-        head = plain_linear(self._parts[1]) if self._parts else None
-        if head is None:
+        if self._parts is None or linear_head(self._parts[1]) is None:
             return None
-        return compared(_states(outputs, batch), head, comparison, vocab_size=self.vocab_size)
+        states, head = _states(outputs, batch), self._parts[1]
+        return compared(states, head, comparison, vocab_size=self.vocab_size)
 
 
 def supervised_logits(model: nn.Module, *, vocab_size: int) -> SupervisedLogits | ClassLogits:
@@ -132,12 +133,15 @@ def _chosen(values: Tensor, batch: Batch) -> Tensor:
 def _body_and_head(model: Any) -> tuple[nn.Module, nn.Module] | None:
     """Split a model into body and head, or None where its logits are more than head(body(x)).
 
-    Some architectures scale or cap their logits; a two-token trial tells, whatever the class.
+    A head scales and caps its logits as the configuration says; a two-token trial tells whether
+    that is all, whatever the class.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     body, head = causal.base_model, causal.get_output_embeddings()
     if head is None or body is causal:
         return None
+    bend = bend_of(causal.config)
+    made = head if bend.is_none else Head(head, bend)
     device = next(causal.parameters()).device
     ids = torch.tensor([[0, 1]], device=device)
     was_training = causal.training
@@ -145,11 +149,14 @@ def _body_and_head(model: Any) -> tuple[nn.Module, nn.Module] | None:
     try:
         with torch.no_grad():
             whole = causal(input_ids=ids, use_cache=False).logits
-            split = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+            split = made(body(input_ids=ids, use_cache=False).last_hidden_state)
         equal = torch.equal(whole, split)
+        if not (equal or bend.is_none):  # to divide is not quite to multiply by the inverse
+            apart = (whole.float() - split.float()).abs().max()
+            equal = bool(apart <= 16 * torch.finfo(split.dtype).eps * whole.abs().max())
     except (AttributeError, TypeError):
         equal = False
     finally:
         causal.train(was_training)
     # a tuple, so that the parts are not registered twice as submodules
-    return (body, head) if equal else None
+    return (body, made) if equal else None

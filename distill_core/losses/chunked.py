@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from distill_core.device import logit_rows_at_once
 from distill_core.losses import liger
+from distill_core.losses.heads import Bend, linear_head
 from distill_core.losses.logit_rows import LogitRows, projected
 from distill_core.losses.row_block import compare_block, fused, parts_of
 from distill_core.losses.sparse import SparseRows
@@ -59,23 +60,26 @@ class Compared(NamedTuple):
 
 
 def compared(
-    states: Tensor, head: nn.Linear, comparison: Comparison, *, vocab_size: int
+    states: Tensor, head: nn.Module, comparison: Comparison, *, vocab_size: int
 ) -> Compared:
-    """Compare `states[N, d]` through a plain head; values in fp32 whatever the states' dtype.
+    """Compare `states[N, d]` through a `linear_head`; values in fp32 whatever the states' dtype.
 
     Rows of the head beyond `vocab_size` are cut off. The gradient reaches states, weight and bias,
     and is handed out once.
     """
+    known = linear_head(head)
+    assert known is not None, "whoever asks has looked"
     device = states.device.type
     autocast = torch.is_autocast_enabled(device)
     task = _Task(
         comparison,
         vocab_size,
         torch.get_autocast_dtype(device) if autocast else states.dtype,
+        known.bend,
         learns=torch.is_grad_enabled(),
     )
     with torch.autocast(device, enabled=False):
-        loss, *values = _InChunks.apply(states, head.weight, head.bias, task)
+        loss, *values = _InChunks.apply(states, known.linear.weight, known.linear.bias, task)
     return Compared(loss, {t.name: v for t, v in zip(comparison.terms, values, strict=True)})
 
 
@@ -85,6 +89,7 @@ class _Task:
     vocab_size: int
     dtype: torch.dtype
     """Of the products with the head."""
+    bend: Bend
     learns: bool
 
 
@@ -105,8 +110,11 @@ class _InChunks(torch.autograd.Function):
         offset = None if bias is None else bias[:size].to(task.dtype)
         values = [states.new_zeros(len(states), dtype=torch.float32) for _ in given.terms]
         for rows, logits, theirs in _chunks(cast, table, offset, given):
+            steepness = task.bend.slopes(task.bend.apply_(logits))
             compare_chunk(logits, theirs, rows, given, values, learns=any(wanted))
-            # from here on the logits' place holds the loss's slopes by them
+            # from here on the logits' place holds the loss's slopes by them, then by the products
+            if any(wanted) and not task.bend.is_none:
+                logits.mul_(steepness)
             if of_states is not None:
                 _add_product(of_states[rows], logits, table)
             if of_weight is not None:

@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from distill_core.losses.heads import linear_head
+
 MEASURED_AT_ONCE = 256
 """Rows of logits at once where only their dropped mass is wanted."""
 
@@ -69,16 +71,19 @@ class HeadRows:
 
     @torch.no_grad()
     def in_chunks(self, size: int) -> Iterator[Tensor]:
-        """One chunk of logits in memory; a plain head writes them all into the same place."""
-        plain = plain_linear(self.head)
-        if plain is None:
+        """One chunk of logits in memory; a head of one matrix writes all into the same place."""
+        known = linear_head(self.head)
+        if known is None:
             for states in self.states.split(size):
                 yield self.head(states)[:, : self.vocab_size]
             return
-        weight = plain.weight[: self.vocab_size]
+        weight, bias = (
+            known.linear.weight[: self.vocab_size],
+            bias_of(known.linear, self.vocab_size),
+        )
         room = self.states.new_empty(min(size, len(self)), len(weight))
         for states in self.states.split(size):
-            yield projected(states, weight, bias_of(plain, self.vocab_size), out=room)
+            yield known.bend.apply_(projected(states, weight, bias, out=room))
 
 
 class TrimmedRows:
@@ -128,13 +133,6 @@ def without_dropped(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     whole = logits.float().logsumexp(-1)
     dropped = -torch.expm1(kept.float().logsumexp(-1) - whole)
     return kept, dropped.clamp(min=0.0)
-
-
-def plain_linear(head: nn.Module) -> nn.Linear | None:
-    """The head, if it computes states · weightᵀ + bias and no more: no adapter, no hook."""
-    is_plain = type(head) is nn.Linear and "forward" not in vars(head)
-    watched = head._forward_hooks or head._forward_pre_hooks
-    return head if is_plain and not watched else None  # type: ignore[return-value]
 
 
 def bias_of(head: nn.Linear, vocab_size: int) -> Tensor | None:

@@ -15,25 +15,13 @@ from torch import Tensor, nn
 
 from distill_core.errors import ModelError
 from distill_core.forward.class_logits import ClassLogits
+from distill_core.losses.heads import Bend, Head, bend_of
 from distill_core.losses.logit_rows import DenseRows, HeadRows, LogitRows
 from distill_core.models.classifiers import is_classifier
 from distill_core.teachers.mixture import MixedRows, Mixture
 
 if TYPE_CHECKING:
     from distill_core.data.batches import Batch
-
-
-class Head(nn.Module):
-    """A head that scales or caps its logits: cap · tanh(scale · (W h + b) / cap)."""
-
-    def __init__(self, linear: nn.Linear, *, scale: float, cap: float | None) -> None:
-        super().__init__()
-        self.linear, self.scale, self.cap = linear, scale, cap
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Logits (N, V) from `states[N, d]`."""
-        logits = self.linear(states) * self.scale
-        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
 @dataclass(frozen=True)
@@ -63,8 +51,8 @@ class HeadParts:
         linear.weight = nn.Parameter(self.weight, requires_grad=False)
         if self.bias is not None:
             linear.bias = nn.Parameter(self.bias, requires_grad=False)
-        plain = self.scale == 1.0 and self.cap is None
-        return linear if plain else Head(linear, scale=self.scale, cap=self.cap)
+        bend = Bend(self.scale, self.cap)
+        return linear if bend.is_none else Head(linear, bend)
 
 
 class Heads:
@@ -163,17 +151,13 @@ class Reader:
 
 def _taken_apart(model: Any, vocab_size: int) -> tuple[Any, HeadParts]:
     """Body and head of a causal language model, tried on two tokens."""
-    body, linear, config = model.base_model, model.get_output_embeddings(), model.config
-    scale = float(getattr(config, "logit_scale", None) or 1.0)  # Cohere
-    scale /= float(getattr(config, "logits_scaling", None) or 1.0)  # Granite
-    cap = getattr(config, "final_logit_softcapping", None)  # Gemma
+    body, linear = model.base_model, model.get_output_embeddings()
     if linear is not None and body is not model:
         bias = getattr(linear, "bias", None)
         head = HeadParts(
             linear.weight.detach()[:vocab_size],
             None if bias is None else bias.detach()[:vocab_size],
-            scale,
-            cap,
+            *bend_of(model.config),
         )
         ids = torch.tensor([[0, 1]], device=linear.weight.device)
         with torch.no_grad():

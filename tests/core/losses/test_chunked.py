@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill_core.losses.chunked import Compared, Comparison, compared
+from distill_core.losses.heads import Bend, Head
 from distill_core.losses.logit_rows import DenseRows, HeadRows
 from distill_core.losses.objective import LOSSES
 from distill_core.losses.row_block import SLOPES
@@ -41,6 +42,8 @@ EDGES = [
     SkewedForwardKLLoss(skew=0.9, temperature=0.5),
     SkewedReverseKLLoss(skew=0.9, temperature=3.0),
 ]
+PLAIN = Bend()
+BENDS = [Bend(0.3), Bend(4.0), Bend(1.0, 0.8), Bend(3.0, 1.5)]
 
 
 def exact(term: Any, student: Tensor, teacher: Tensor, target: int) -> Tensor:
@@ -54,9 +57,14 @@ def exact(term: Any, student: Tensor, teacher: Tensor, target: int) -> Tensor:
 class Pair:
     """A student's states and head, a teacher's logits, targets, and every third row unlabelled."""
 
-    def __init__(self, rows: int, *, bias: bool = True, vocabulary: int = VOCABULARY) -> None:
+    def __init__(
+        self, rows: int, *, bias: bool = True, vocabulary: int = VOCABULARY, bend: Bend = PLAIN
+    ) -> None:
         self.states = torch.randn(rows, WIDTH).requires_grad_()
-        self.head = nn.Linear(WIDTH, vocabulary, bias=bias)
+        self.bend = bend
+        self.head: nn.Module = nn.Linear(WIDTH, vocabulary, bias=bias)
+        if not bend.is_none:
+            self.head = Head(self.head, bend)
         self.teacher = 2 * torch.randn(rows, vocabulary)
         self.targets = torch.randint(VOCABULARY, (rows,))
         self.labelled = torch.arange(rows) % 3 != 2
@@ -87,7 +95,10 @@ class Pair:
         logits = parts[0] @ parts[1].T
         if len(parts) == 3:
             logits = logits + parts[2]
-        logits = logits[:, :VOCABULARY]
+        scale, cap = self.bend
+        logits = logits[:, :VOCABULARY] * scale
+        if cap is not None:
+            logits = cap * torch.tanh(logits / cap)
         shares, loss = self.shares(terms), torch.zeros((), dtype=torch.double)
         values: dict[str, list[float]] = {term.name: [] for term in terms}
         for row, target in enumerate(self.targets.tolist()):
@@ -125,6 +136,32 @@ def test_every_term_that_sees_one_row_at_a_time_can_be_chunked() -> None:
 def test_c8_each_term_has_the_value_and_the_gradient_of_its_formula(term: Any, bias: bool) -> None:
     pair = Pair(9, bias=bias)
     assert_same(pair.compared([term], chunk_rows=4), pair, pair.expected([term]))
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("bend", BENDS, ids=str)
+@pytest.mark.parametrize("chunk_rows", [1, 4, None])
+def test_c6_c8_a_scaled_or_capped_head_has_the_gradient_of_autograd(
+    bend: Bend, bias: bool, chunk_rows: int | None
+) -> None:
+    pair = Pair(9, bias=bias, bend=bend)
+    found = pair.compared(TOGETHER, chunk_rows=chunk_rows)
+    assert_same(found, pair, pair.expected(TOGETHER))
+    with torch.no_grad():  # nothing is learnt: the values are the same
+        again = pair.compared(TOGETHER, chunk_rows=chunk_rows)
+    assert again.loss.item() == pytest.approx(found.loss.item())
+
+
+@pytest.mark.parametrize("bend", BENDS, ids=str)
+def test_c6_a_teachers_scaled_or_capped_head_works_chunk_by_chunk(bend: Bend) -> None:
+    pair, states = Pair(10), torch.randn(10, 4)
+    head = Head(nn.Linear(4, VOCABULARY + 2), bend)
+    theirs = states.double() @ head.linear.weight.double().T + head.linear.bias.double()
+    theirs = (theirs * bend.scale).detach()
+    if bend.cap is not None:
+        theirs = bend.cap * torch.tanh(theirs / bend.cap)
+    found = pair.compared(TOGETHER, chunk_rows=3, teacher=HeadRows(states, head, VOCABULARY))
+    assert_same(found, pair, pair.expected(TOGETHER, theirs=theirs))
 
 
 @pytest.mark.parametrize("term", LOGIT_TERMS.values(), ids=LOGIT_TERMS)

@@ -17,11 +17,14 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig
 
 from distill_core.checks.check_machine import _no_compiler
 from distill_core.data.tokenize import IGNORE_INDEX
 from distill_core.errors import RunError
+from distill_core.forward import supervised
 from distill_core.losses import row_block
+from distill_core.losses.chunked import compared
 from distill_core.recipe import CrossEntropyLoss, ForwardKLLoss, JSDLoss
 from distill_core.trainer import train
 from tests.core.definition import encoded, naive_loss
@@ -134,6 +137,58 @@ def test_a_head_that_is_more_than_a_matrix_is_compared_in_full(
         grad_clip_norm=1e6,
     )
     step_and_definition(made, "both")
+
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+    ("family", "bend"),
+    [
+        (Gemma2Config, {"final_logit_softcapping": 0.5, "head_dim": 8}),
+        (GraniteConfig, {"logits_scaling": 0.3}),
+        (CohereConfig, {"logit_scale": 3.0}),
+    ],
+    ids=["gemma2", "granite", "cohere"],
+)
+def test_c8_scaled_or_capped_logits_are_compared_in_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: Any, bend: dict[str, Any], tied: bool
+) -> None:
+    torch.manual_seed(0)
+    student, teacher = (
+        AutoModelForCausalLM.from_config(
+            family(**SMALL, **bend, num_hidden_layers=layers, tie_word_embeddings=tied)
+        )
+        for layers in (2, 3)
+    )
+    for model in (student, teacher):  # so that the cap is felt
+        model.get_output_embeddings().weight.data.mul_(20.0)
+    made = stage_of(
+        tmp_path,
+        student,
+        teacher.eval(),
+        TERMS["both"],
+        loss_chunk_rows=3,
+        grad_clip_norm=1e6,
+    )
+    chunked: list[Any] = []
+
+    def spied(*given: Any, **more: Any) -> Any:
+        chunked.append(compared(*given, **more))
+        return chunked[-1]
+
+    monkeypatch.setattr(supervised, "compared", spied)
+    step_and_definition(made, "both")
+    assert chunked
+    assert made.packed == (family is not Gemma2Config)  # which caps scores of attention too
 
 
 def test_an_adapter_on_the_head_is_learnt(tmp_path: Path, tiny_llama: Make) -> None:
