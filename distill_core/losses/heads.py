@@ -62,9 +62,8 @@ class LinearHead(NamedTuple):
 
 def linear_head(head: nn.Module) -> LinearHead | None:
     """The head's parts, if it is one matrix with a bend and no more: no adapter, no hook."""
-    whole = _watched(head)
     bend, linear = (head.bend, head.linear) if isinstance(head, Head) else (Bend(), head)
-    if type(linear) is not nn.Linear or whole or _watched(linear):
+    if _watched(head) or _watched(linear) or type(linear) is not nn.Linear:
         return None
     return LinearHead(linear, bend)
 
