@@ -196,10 +196,8 @@ def allowed(runs: list[dict[str, Any]], chosen: list[str]) -> list[Any]:
 
 def selection_words(runs: list[dict[str, Any]], chosen: list[str]) -> str:
     """Say how many runs are selected and what the buttons want."""
-    count = sum(run["run"] in chosen for run in runs)
-    if not runs:
-        return ""
-    return f'<p class="ds-small" role="status">{escape(runs_words.selected(count))}</p>'
+    words = runs_words.selected(sum(run["run"] in chosen for run in runs))
+    return f'<p class="ds-small" role="status">{escape(words)}</p>' if runs else ""
 
 
 def _mark(runs: list[dict[str, Any]], chosen: list[str]) -> str:
