@@ -365,7 +365,7 @@ def test_a_cache_holds_the_same_and_says_what_happened(
     assert shown == sorted(shown)
     assert shown[-1] == 12
     both = [one.training.store for one in (whole, halved_)]
-    for key in Reading(items, 0).wanted():
+    for key in Reading(items, 0).wanted().keys.tolist():
         (a, b) = (store.read([key])[0] for store in both)
         assert a.keys() == b.keys()
         for name in a:

@@ -334,7 +334,7 @@ PHASES = {
     "tokenizing": during("preparing", "tokenizing"),
     "cache": lambda event: "hidden states" in said(event) and event["done"],
     "between stages": lambda event: event["type"] == "stage_finished",
-    "evaluating": lambda event: event.get("done") == 1 and "speed" in said(event),
+    "evaluating": lambda event: event.get("done") == 1 and "answers" in said(event),
 }
 
 

@@ -190,8 +190,9 @@ def class_batch() -> Any:
 
 
 def tensors_of(batch: Any) -> list[torch.Tensor]:
+    """Its own and its teacher's; the rows as they were collated stay where they are."""
     found = []
-    for name in (*batch.__dataclass_fields__,):
+    for name in set(batch.__dataclass_fields__) - {"_unmoved"}:
         value = getattr(batch, name)
         if isinstance(value, torch.Tensor):
             found.append(value)
