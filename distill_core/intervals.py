@@ -82,7 +82,8 @@ def paired_share_difference(first: Values, second: Values) -> list[float]:
     """95 % interval of the difference of two shares of right answers, rows paired.
 
     It leaves out 0 exactly where `mcnemar` has p < .05: Clopper-Pearson's for the share of the
-    discordant rows on which the first one is right, times the share of rows that are discordant.
+    discordant rows on which the first one is right, times Wilson's for the share of rows that are
+    discordant. Both at their worst at once make it a little wider than a bootstrap's.
     """
     from statsmodels.stats.proportion import proportion_confint
 
@@ -91,8 +92,9 @@ def paired_share_difference(first: Values, second: Values) -> list[float]:
     apart = wins + losses
     if not apart:
         return [0.0, 0.0]
-    low, high = proportion_confint(wins, apart, method="beta")
-    return [float((2 * side - 1) * apart / len(a)) for side in (low, high)]
+    low, high = (2 * side - 1 for side in proportion_confint(wins, apart, method="beta"))
+    few, many = proportion_confint(apart, len(a), method="wilson")
+    return [float(low * (few if low > 0 else many)), float(high * (few if high < 0 else many))]
 
 
 def mean(values: Values) -> list[float] | None:

@@ -49,6 +49,17 @@ def test_the_interval_of_two_shares_agrees_with_mcnemar() -> None:
             assert surely == (intervals.mcnemar(first, second) < 0.05), (wins, losses)
 
 
+@pytest.mark.parametrize("shares", [(0.475, 0.002), (0.1, 0.05), (0.03, 0.02), (0.3, 0.3)])
+def test_the_interval_of_two_shares_covers_the_truth(shares: tuple[float, float]) -> None:
+    """Rows are drawn, also how many of them are discordant."""
+    chance, covered = np.random.default_rng(0), 0
+    for _ in range(300):
+        kind = chance.choice(3, size=400, p=[*shares, 1 - sum(shares)])
+        low, high = intervals.paired_share_difference(kind == 0, kind == 1)
+        covered += low <= shares[0] - shares[1] <= high
+    assert covered >= 0.94 * 300
+
+
 def test_an_interval_of_medians_ignores_an_outlier() -> None:
     steady = [1.0, 1.1, 0.9, 1.0, 1.05] * 4
     low, high = intervals.of_medians([[*steady, 50.0], [*steady, 1.0]], lambda a, b: a / b)

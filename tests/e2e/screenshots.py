@@ -157,7 +157,7 @@ def wait_for_middle(screen: Screen) -> None:
     """Wait until half of the run's steps are done."""
     screen.page.wait_for_function(
         """() => {
-          const words = document.querySelector('#ds-train-header').innerText;
+          const words = document.querySelector('#ds-train-header')?.innerText || '';
           const found = words.match(/step ([\\d,]+) of ([\\d,]+)/);
           if (!found || /finished/.test(words)) return /finished/.test(words);
           const [step, total] = found.slice(1).map((n) => Number(n.replaceAll(',', '')));
