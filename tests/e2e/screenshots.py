@@ -170,7 +170,7 @@ def wait_for_middle(screen: Screen) -> None:
 def ask(screen: Screen) -> None:
     """Let all models answer, and look at the student's first token."""
     screen.tab("Compare")
-    expect(screen.page.locator("#ds-models")).to_contain_text("student")
+    expect(screen.page.locator("#ds-models")).to_contain_text("fine-tuned on labels only")
     screen.page.locator("#ds-prompt textarea").fill(PROMPT)
     screen.page.locator("#ds-ask").click()
     expect(screen.button("Ask all")).to_be_enabled()
