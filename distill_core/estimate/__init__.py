@@ -12,11 +12,11 @@ from typing import Any
 
 from distill_core import device as machine
 from distill_core.errors import RecipeError
-from distill_core.estimate import cache_need, fitted, memory_need, savings, time_need
-from distill_core.estimate.memory_need import Networks
+from distill_core.estimate import cache_need, fitted, memory_need, savings, time_need, weights_need
 from distill_core.estimate.row_facts import DataFacts, Lengths, data_facts, lengths
 from distill_core.estimate.shapes import StageShape, stage_shapes, tokenizer_folder
 from distill_core.estimate.time_need import FORMULA_RANGE, MEASURED_RANGE, Speed
+from distill_core.estimate.weights_need import Networks
 from distill_core.models import model_facts
 from distill_core.recipe import DistillStage, Recipe
 from distill_core.recipe.plan import PlannedStage, named_models, plan, student_origin
@@ -231,7 +231,7 @@ class Work:
         for stage in self.stages:
             student = self.networks(stage).student
             saved += model_facts.parameters(student) * model_facts.BYTES_PER_PARAMETER
-            trained = memory_need.trained_parameters(student, stage.settings.adapter)
+            trained = weights_need.trained_parameters(student, stage.settings.adapter)
             checkpoints = max(checkpoints, (self.recipe.checkpoints.keep + 1) * 12 * trained)
         answers = sum(
             self.answers(stage) // stage.settings.teacher_answers.best_of

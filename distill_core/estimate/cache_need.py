@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distill_core.estimate.memory_need import Networks, head_bytes
 from distill_core.estimate.row_facts import Lengths
+from distill_core.estimate.weights_need import Networks, head_bytes
 from distill_core.models.classifiers import is_classifier
 from distill_core.recipe import DistillStage, SampledCache
 from distill_core.recipe.plan import PlannedStage

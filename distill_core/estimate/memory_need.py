@@ -3,22 +3,30 @@
 In: configurations of teacher and student, the optimiser's settings, lengths of rows. Out: bytes of
 context, teacher, student, optimiser, activations, loss and features at the stage's highest
 moment: answering, training or scoring. The accounting: fp32 AdamW holds 16 bytes a trained weight
-(18 with bf16 computation), activations take about 34 · tokens · width · layers bytes at 16 bit
-(Korthikanti et al. 2022, arXiv 2205.05198, attention fused), the loss a few copies of the logits.
+(18 with bf16 computation), activations twice what the linear layers give, at least 17 numbers for
+each token, layer and unit of width (Korthikanti et al. 2022, arXiv 2205.05198, attention fused),
+the loss a few copies of the logits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from distill_core.device import logit_rows_at_once
 from distill_core.estimate.largest_group import Group, largest_group
 from distill_core.estimate.row_facts import Lengths
+from distill_core.estimate.weights_need import (
+    Networks,
+    head_bytes,
+    student_bytes,
+    teacher_bytes,
+    trained_parameters,
+)
 from distill_core.models import model_facts
 from distill_core.models.classifiers import is_classifier
-from distill_core.recipe import AttentionLoss, DistillStage, HiddenStatesLoss, LoraSettings
+from distill_core.recipe import AttentionLoss, DistillStage, HiddenStatesLoss
 from distill_core.recipe.plan import PlannedStage
 
 if TYPE_CHECKING:
@@ -29,6 +37,9 @@ PARTS = ("context", "teacher", "student", "optimiser", "activations", "loss", "f
 
 CONTEXT_BYTES = {"cuda": 1_250_000_000, "mps": 700_000_000, "cpu": 425_000_000}
 """Taken by the libraries and the device's context before any model is there (CPU: measured)."""
+
+TRITON_BYTES = {"cpu": 75_000_000}
+"""Where triton is installed, torch loads it too; measured."""
 
 ADAPTER_BYTES = {"cpu": 50_000_000}
 """Libraries that an adapter needs beside them; measured."""
@@ -64,23 +75,7 @@ _LAST_AT_ONCE = 128
 _SCORED_TOKENS = 4096
 _FP32 = 4
 _MAPS_KEPT = 2
-
-
-@dataclass(frozen=True)
-class Networks:
-    """Who is in memory: the teacher (None while fine-tuning) and the student."""
-
-    teacher: PretrainedConfig | None
-    student: PretrainedConfig
-    others: tuple[PretrainedConfig, ...] = ()
-    """The other teachers, where there are several."""
-    precision: str = "fp32"
-    """Number format of the teachers' weights."""
-
-    @property
-    def teachers(self) -> tuple[PretrainedConfig, ...]:
-        """All teachers."""
-        return () if self.teacher is None else (self.teacher, *self.others)
+_LEAST_KEPT = 17
 
 
 def moments(
@@ -101,12 +96,13 @@ def moments(
     teachers = networks.teachers
     taken = sum(teacher_bytes(one, networks.precision, device=device) for one in teachers)
     trained = trained_parameters(networks.student, settings.adapter)
-    context = CONTEXT_BYTES[device] + (ADAPTER_BYTES.get(device, 0) if settings.adapter else 0)
+    context = context_bytes(device)
+    context += ADAPTER_BYTES.get(device, 0) if settings.adapter else 0
     base = {
         "features": 0,
         "context": context + rows_bytes(stage.rows),
         "teacher": taken,
-        "student": _student_bytes(networks.student, settings.adapter, bf16=bf16),
+        "student": student_bytes(networks.student, settings.adapter, bf16=bf16),
         "optimiser": 8 * trained,
     }
     there = networks
@@ -140,6 +136,11 @@ def moments(
     return found
 
 
+def context_bytes(device: str) -> int:
+    """What is in memory before any model is: the libraries, the device's context."""
+    return CONTEXT_BYTES[device] + (TRITON_BYTES.get(device, 0) if find_spec("triton") else 0)
+
+
 def rows_bytes(count: int) -> int:
     """Bytes of the rows, as text and as token ids: the first in memory, all others on the disk."""
     from distill_core.data.spooled import IN_MEMORY
@@ -163,49 +164,6 @@ def highest(found: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     return parts
 
 
-def teacher_bytes(shape: PretrainedConfig, precision: str, *, device: str) -> int:
-    """Bytes of a teacher's weights: fp32, bf16, or its linear layers in int8 or int4.
-
-    Embeddings, norms and head stay in the format that the device computes in. int4 is NF4 with
-    doubly quantised scales: 4.127 bits a weight (Dettmers et al. 2023, arXiv 2305.14314).
-    """
-    count = model_facts.parameters(shape)
-    if precision in {"fp32", "bf16"}:
-        return count * {"fp32": _FP32, "bf16": 2}[precision]
-    layers = sum(a * b for a, b in model_facts.linear_layers(shape))
-    rest = (count - layers) * (_FP32 if device == "cpu" else 2)
-    if precision == "int4":
-        return rest + round(layers * 4.127 / 8)
-    scales = sum(outputs for _, outputs in model_facts.linear_layers(shape))
-    return rest + layers + scales * _FP32
-
-
-def _student_bytes(student: PretrainedConfig, adapter: LoraSettings | None, *, bf16: bool) -> int:
-    """Weights, gradients of what is trained, and autocast's copies in bf16."""
-    count = model_facts.parameters(student)
-    trained = trained_parameters(student, adapter)
-    if adapter is None:
-        return 2 * trained * _FP32 + (2 * count if bf16 else 0)
-    if adapter.base_precision == "int4":
-        layers = sum(a * b for a, b in model_facts.linear_layers(student))
-        return 2 * trained * _FP32 + (count - layers) * _FP32 + round(layers * 4.127 / 8)
-    return (count + 2 * trained) * _FP32 + (2 * count if bf16 else 0)
-
-
-def head_bytes(networks: Networks) -> int:
-    """Bytes of the heads of all teachers, in which their logits are made; classifiers keep none."""
-    each = 2 if networks.precision == "bf16" else _FP32
-    texts = [one for one in networks.teachers if not is_classifier(one)]
-    return sum(each * one.hidden_size * one.vocab_size for one in texts)
-
-
-def trained_parameters(student: PretrainedConfig, adapter: LoraSettings | None) -> int:
-    """Weights that the optimiser moves: all of them, or the adapter's."""
-    if adapter is None:
-        return model_facts.parameters(student)
-    return sum(adapter.rank * (a + b) for a, b in model_facts.linear_layers(student))
-
-
 def _training(
     stage: PlannedStage, networks: Networks, rows: Lengths, *, bf16: bool, device: str
 ) -> dict[str, int]:
@@ -213,11 +171,10 @@ def _training(
     packed = may_pack(stage, networks.student)
     group = largest_group(optim, rows, steps=stage.total_steps, device=device, packed=packed)
     tokens = group.tokens
-    width = 34 if bf16 else 68  # bytes per token, layer and unit of width
     student, teacher = networks.student, networks.teacher
-    activations = tokens * student.hidden_size * student.num_hidden_layers * width
+    activations = tokens * kept_per_token(student, bf16=bf16)
     if teacher is not None:  # one layer at a time, nothing is kept
-        activations += tokens * teacher.hidden_size * width
+        activations += tokens * teacher.hidden_size * _LEAST_KEPT * (2 if bf16 else _FP32)
     supervised = min(tokens, group.rows * min(group.longest, rows.answer * 1.5))
     per_entry = sum(LOSS_BYTES.get(term.name, 28) for term in stage.losses if term.is_active)
     entries = _entries(networks)
@@ -229,6 +186,18 @@ def _training(
         "loss": round(supervised * entries * per_entry * _WORKSPACE),
         "features": round(_features(stage, networks, group) * _WORKSPACE),
     }
+
+
+def kept_per_token(shape: PretrainedConfig, *, bf16: bool) -> float:
+    """Bytes that the backward pass of a network's body finds for one token, attention fused.
+
+    Twice the outputs of its linear layers: what goes in, what comes out, and what lies between
+    (Llama, Qwen3 and GPT-NeoX keep that, within 7 %). Autocast keeps some of it in fp32: 3 bytes a
+    number were measured. Experts are no linear layers, so there is a least.
+    """
+    outputs = sum(outputs for _, outputs in model_facts.linear_layers(shape))
+    least = _LEAST_KEPT * shape.hidden_size * shape.num_hidden_layers
+    return max(2 * outputs * (3 if bf16 else _FP32), least * (2 if bf16 else _FP32))
 
 
 def may_pack(stage: PlannedStage, student: PretrainedConfig) -> bool:

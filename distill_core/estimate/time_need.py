@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distill_core.estimate.memory_need import Networks
 from distill_core.estimate.row_facts import Lengths
+from distill_core.estimate.weights_need import Networks
 from distill_core.models import model_facts
 from distill_core.models.classifiers import is_classifier
 from distill_core.recipe import PREVIOUS, DistillStage, TeacherAnswerSettings
@@ -45,10 +45,10 @@ class Speed:
     ) -> float:
         """Seconds of one forward pass.
 
-        Narrow layers reach less of a matrix product's speed: 0.21, 0.33 and 0.51 of it were
-        measured at widths 80, 160 and 576 on a CPU with AVX-512, which this follows.
+        Narrow layers reach less of a matrix product's speed: about 0.36, 0.50 and 0.69 of it at
+        widths 80, 160 and 576 on a CPU with AVX-512, where rows lie side by side; this follows it.
         """
-        reached = 0.8 * shape.hidden_size / (shape.hidden_size + 256)
+        reached = 0.8 * shape.hidden_size / (shape.hidden_size + 96)
         return forward_flops(shape, tokens, predicted, length) / (self.flops_per_s * reached)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from distill_core import device, environment, estimate, models, runs
 from distill_core.errors import RecipeError
-from distill_core.estimate import memory_need, past_speeds, row_facts, time_need
+from distill_core.estimate import memory_need, past_speeds, row_facts, time_need, weights_need
 from distill_core.models import model_facts
 from distill_core.recipe import LoraSettings, Recipe, recipe_yaml
 from distill_core.recipe.plan import plan
@@ -99,7 +99,7 @@ def test_lora_trains_what_peft_would(make: Make, tiny_teacher_dir: Path) -> None
     adapted = with_adapter(model, settings, seed=0)
     trained = sum(value.numel() for value in adapted.parameters() if value.requires_grad)
     shape = model_facts.config(str(tiny_teacher_dir))
-    assert memory_need.trained_parameters(shape, settings) == trained
+    assert weights_need.trained_parameters(shape, settings) == trained
     stage = {"kind": "fine_tune", "model": str(tiny_teacher_dir), "adapter": {"kind": "lora"}}
     recipe = make("stages.0.adapter.rank=3", stages=[stage])
     assert estimate.estimate(recipe)["memory_bytes"]["optimiser"] == 8 * trained
@@ -215,7 +215,7 @@ def test_a_teacher_takes_what_its_number_format_says(
 def test_int4_takes_about_half_a_byte_a_weight() -> None:
     shape = model_facts.config("smollm2-135m-instruct")
     sizes = [
-        memory_need.teacher_bytes(shape, chosen, device="cuda")
+        weights_need.teacher_bytes(shape, chosen, device="cuda")
         for chosen in ("fp32", "bf16", "int8", "int4")
     ]
     assert sizes == sorted(sizes, reverse=True)

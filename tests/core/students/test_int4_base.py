@@ -10,7 +10,7 @@ import torch
 
 from distill_core import checks, errors
 from distill_core import device as machine
-from distill_core.estimate.memory_need import _student_bytes
+from distill_core.estimate.weights_need import student_bytes
 from distill_core.models import model_facts
 from distill_core.recipe import LoraSettings, ready_recipes
 from distill_core.students import adapters, int4_base
@@ -47,8 +47,8 @@ def test_a_run_stops_at_the_field_too(tiny_llama: Callable[..., Any]) -> None:
 
 def test_four_bits_take_an_eighth_of_a_frozen_layer(tiny_llama: Callable[..., Any]) -> None:
     shape = tiny_llama().config
-    whole = _student_bytes(shape, LoraSettings(rank=2), bf16=False)
-    small = _student_bytes(shape, QLORA, bf16=False)
+    whole = student_bytes(shape, LoraSettings(rank=2), bf16=False)
+    small = student_bytes(shape, QLORA, bf16=False)
     layers = sum(a * b for a, b in model_facts.linear_layers(shape))
     assert whole - small == pytest.approx(layers * (4 - 4.127 / 8), abs=1)
 
