@@ -214,11 +214,14 @@ def _batches(
     device: torch.device,
     at_once: int,
 ) -> list[Batch]:
-    """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
+    """All micro-batches of one optimiser step, of every process, in the same order everywhere.
+
+    Those of this process bring along what a teacher's cache has of them.
+    """
     groups = micro_batches(
         encoded, at_once, processes=ranks.count(), device=device.type, packed=stage.packed
     )
-    return [
+    made = [
         collate(
             [encoded[place] for place in group],
             pad_token_id=stage.pad_token_id,
@@ -226,6 +229,10 @@ def _batches(
         )
         for group in groups
     ]
+    if stage.teacher is not None and stage.objective.compares:
+        for batch in made[ranks.number() :: ranks.count()]:
+            batch.for_teacher.kept = stage.teacher.known(batch)
+    return made
 
 
 def _one_step(

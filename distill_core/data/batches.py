@@ -19,6 +19,7 @@ from distill_core.data.classes import EncodedText
 from distill_core.data.grouping import by_length, micro_batches
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded
 from distill_core.losses.cross_tokenizer import Spans
+from distill_core.losses.sparse import SparseRows
 
 __all__ = ["Batch", "by_length", "collate", "micro_batches"]
 
@@ -57,6 +58,8 @@ class Batch:
     """The same rows in the teacher's ids; None: the teacher reads these."""
     spans: Spans | None = None
     """How both sides' supervised tokens meet; None: one by one."""
+    kept: Tensor | SparseRows | None = field(default=None, init=False, repr=False, compare=False)
+    """What a cached teacher knows of these rows, where that was read ahead."""
     _places: Tensor | None = field(default=None, init=False, repr=False, compare=False)
     _real: Real | None = field(default=None, init=False, repr=False, compare=False)
     _unmoved: Batch | None = field(default=None, init=False, repr=False, compare=False)
@@ -141,7 +144,7 @@ class Batch:
     def with_ids(self, ids: Tensor) -> Batch:
         """Return the same rows in other ids, token for token."""
         other = replace(self, input_ids=ids)
-        other._places, other._real = self._places, self._real
+        other._places, other._real, other.kept = self._places, self._real, self.kept
         return other
 
     def to(self, device: torch.device | str) -> Batch:
@@ -165,6 +168,9 @@ class Batch:
         )
         moved._places, moved._real = move(self.places), self.real.moved(move)
         moved._unmoved = self.unmoved
+        if self.kept is not None:
+            kept = self.kept
+            moved.kept = move(kept) if isinstance(kept, Tensor) else kept.moved(move)
         return moved
 
 

@@ -61,15 +61,14 @@ class SparseRows:
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
-    def to(self, device: torch.device | str) -> SparseRows:
-        """Return the rows on a device."""
-        tail = None if self.log_tail is None else self.log_tail.to(device)
+    def moved(self, move: Callable[[Tensor], Tensor]) -> SparseRows:
+        """The rows with all tensors somewhere else."""
         return replace(
             self,
-            ids=self.ids.to(device),
-            log_p=self.log_p.to(device),
-            shares=self.shares.to(device),
-            log_tail=tail,
+            ids=move(self.ids),
+            log_p=move(self.log_p),
+            shares=move(self.shares),
+            log_tail=None if self.log_tail is None else move(self.log_tail),
         )
 
 

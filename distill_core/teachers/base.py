@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation, Stream
+    from distill_core.losses.sparse import SparseRows
 
 
 class Teacher(Protocol):
@@ -32,6 +33,10 @@ class Teacher(Protocol):
 
     def view(self, batch: Batch) -> View:
         """Rows of logits, or what is known of them, and features of `batch`; no gradients."""
+        ...
+
+    def known(self, batch: Batch) -> Tensor | SparseRows | None:
+        """What is known of `batch` without asking, before it is on a device; None: nothing is."""
         ...
 
     def longest_packed(self) -> int:

@@ -23,6 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from distill_core import files
+from distill_core.data.batches import mover
 from distill_core.data.class_batches import ClassBatch
 from distill_core.errors import CacheError, ModelError
 from distill_core.forward.network import View
@@ -233,12 +234,18 @@ class CachedTeacher:
         """Any: nothing is read."""
         return UNLIMITED
 
+    def known(self, batch: Batch) -> Tensor | SparseRows:
+        """What is kept of `batch`; raises `CacheError` where a row is not."""
+        return self.training.of(batch.for_teacher)
+
     def view(self, batch: Batch) -> View:
         """Rows of logits of `batch`, or what is known of them; the head works when it is asked."""
-        found = self.training.of(batch.for_teacher)
+        kept = batch.for_teacher.kept
+        found = self.known(batch) if kept is None else kept
+        move = mover(self.device)
         if isinstance(found, SparseRows):
-            return View(None, sparse=found.to(self.device))
-        return View(self.heads.rows(found.to(self.device)))
+            return View(None, sparse=found.moved(move))
+        return View(self.heads.rows(move(found)))
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

@@ -47,6 +47,9 @@ class LocalTeacher:
             )
         self._network = Network(self.model, vocab_size=self.vocab_size, wanted=wanted)
 
+    def known(self, batch: Batch) -> None:
+        """Nothing: it is asked."""
+
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
         """Rows of logits and wanted features of `batch`; two calls agree bit for bit.

@@ -88,6 +88,9 @@ class OnDemandTeacher:
         """Tokens of the longest row that it reads without padding; 0: it pads all."""
         return self.loaded.longest_packed()
 
+    def known(self, batch: Batch) -> None:
+        """Nothing: it is asked."""
+
     def view(self, batch: Batch) -> View:
         """Logits (N, V) and wanted features of `batch`."""
         return self.loaded.view(batch)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation
+    from distill_core.losses.sparse import SparseRows
     from distill_core.teachers.base import Teacher
 
 
@@ -60,6 +61,11 @@ class TrimmedTeacher:
     def longest_packed(self) -> int:
         """Tokens of the longest row that it reads without padding; 0: it pads all."""
         found: int = self.teacher.longest_packed()
+        return found
+
+    def known(self, batch: Batch) -> Tensor | SparseRows | None:
+        """What is known of `batch` in the teacher's own ids, without asking."""
+        found: Tensor | SparseRows | None = self.teacher.known(self.reads(batch))
         return found
 
     @torch.no_grad()

@@ -1,8 +1,9 @@
 """What it brings to make the next step's rows ready ahead: `python tests/benchmarks/data_ahead.py`.
 
 In: the starter's rows and teacher, a student of one layer. Out: the wall time of a training step,
-with the rows made ready by a thread and in turn, from memory and from disk: medians over rounds in
-alternating order, and the median of each round's ratio; a table. One thread of torch.
+with the rows made ready by a thread and in turn, from memory and from disk, with the teacher asked
+and with what it said once read from a cache: medians over rounds in alternating order, and the
+median of each round's ratio; a table. One thread of torch.
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ from distill_core.losses.objective import Objective
 from distill_core.recipe import (
     DataSettings,
     ForwardKLLoss,
+    HiddenCache,
     LayerDropStudent,
     OptimSettings,
+    SampledCache,
     StarterSource,
 )
 from distill_core.students.build import build_student
-from distill_core.teachers.loading import Part, load_network
+from distill_core.teachers.cache_pass import Questions, Reading, fill
+from distill_core.teachers.cached import CachedTeacher
+from distill_core.teachers.loading import Part, identity, load_network
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.on_demand import OnDemandTeacher
 
 WARM_UP = 5
 """Steps at the beginning of a run that are not counted."""
@@ -62,10 +68,15 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = ["| rows lie | ahead, ms a step | in turn, ms a step | ahead / in turn |"]
     lines.append("|---|---|---|---|")
-    for place, in_memory in (("in memory", options.rows), ("on disk", 0)):
+    for place, in_memory, cache in (
+        ("in memory", options.rows, None),
+        ("on disk", 0, None),
+        ("in memory, the teacher's hidden states on disk", options.rows, HiddenCache()),
+        ("in memory, the teacher's samples on disk", options.rows, SampledCache()),
+    ):
         spooled.IN_MEMORY = in_memory  # type: ignore[misc]
         with tempfile.TemporaryDirectory() as folder:
-            setting = Setting(options, Path(folder))
+            setting = Setting(options, Path(folder), cache)
             ahead, turn = setting.rounds()
         ratio = statistics.median(a / b for a, b in zip(ahead, turn, strict=True))
         medians = [1e3 * statistics.median(seconds) for seconds in (ahead, turn)]
@@ -76,7 +87,7 @@ def main() -> None:
 class Setting:
     """One teacher, one student, one list of rows."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+    def __init__(self, options: argparse.Namespace, folder: Path, cache: Any) -> None:
         self.options, self.folder = options, folder
         self.device = torch.device(options.device)
         source = models.resolve(options.teacher)
@@ -91,8 +102,26 @@ class Setting:
             device=self.device,
             vocab_size=len(self.tokenizer),
         )
-        self.teacher = LocalTeacher(network, vocab_size=len(self.tokenizer), stop_ids=set())
+        asked = LocalTeacher(network, vocab_size=len(self.tokenizer), stop_ids=set())
+        self.teacher = asked if cache is None else self.kept(asked, cache, source)
         self.student = build_student(LayerDropStudent(layers=1), source=source, seed=0)
+
+    def kept(self, teacher: LocalTeacher, cache: Any, source: Any) -> CachedTeacher:
+        """A cache of all that the teacher says of the rows."""
+        found = CachedTeacher(
+            cache,
+            root=self.folder,
+            teacher=identity([Part(source)], precision="fp32", device=self.device),
+            tokenizer=self.tokenizer,
+            temperature=1.0,
+            classes=None,
+            device=self.device,
+        )
+        note = self.folder / "note.json"
+        once = OnDemandTeacher(lambda: teacher, device=self.device, note=note)
+        reading = Reading(self.rows, pad_token_id(self.tokenizer))
+        list(fill(found, once, rows=reading, held_out=Questions()))
+        return found
 
     def rounds(self) -> tuple[list[float], list[float]]:
         """Seconds of a step, ahead and in turn, of every round; the first one warms up."""

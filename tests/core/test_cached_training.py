@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from distill_core import trainer
 from distill_core.comparing import lineup
 from distill_core.errors import CacheError, ModelError
+from distill_core.steps import ahead
 from distill_core.teachers import cache_pass, loading
 from distill_core.teachers.cache_store import RowStore
 from distill_core.teachers.cached import CachedTeacher
@@ -151,6 +153,22 @@ def test_the_teacher_is_asked_once_for_all_seeds_students_and_runs(
 
 def test_only_rows_that_a_step_takes_are_asked_about(go: Go) -> None:
     assert facts(go("few", teacher_cache=FP32, optim={"max_steps": 2}))["rows"] == 8
+
+
+def test_what_is_kept_is_read_while_the_step_before_computes(
+    go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, threads = RowStore.read, []
+
+    def watched(self: RowStore, keys: Any) -> Any:
+        if self.identity["settings"]["kind"] == "sampled":  # held-out rows are kept as "hidden"
+            threads.append(threading.current_thread().name)
+        return read(self, keys)
+
+    monkeypatch.setattr(RowStore, "read", watched)
+    go(teacher_cache={"kind": "sampled", "samples": 20})
+    assert len(threads) >= 12
+    assert {name.rsplit("_", 1)[0] for name in threads} == {ahead.THREAD}
 
 
 def test_the_teacher_is_out_of_memory_while_the_student_is_trained(

@@ -7,6 +7,7 @@ teacher and rows as they are before the step that is looked at. A new path is on
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,6 +243,8 @@ class AskedOnce:
         )
         self.reader = Reader(self.model, vocab_size=teacher.vocab_size)
         self.cached.keep_heads(self.reader.heads)
+        self.alone = threading.Lock()
+        """The next step is made ready by another thread."""
 
     def look_into(self, wanted: Any) -> None:
         self.cached.look_into(wanted)
@@ -253,6 +256,17 @@ class AskedOnce:
         return self.cached.logits(batch)
 
     def view(self, batch: Any) -> Any:
+        with self.alone:
+            self._ask(batch)
+            return self.cached.view(batch)
+
+    def known(self, batch: Any) -> Any:
+        with self.alone:
+            self._ask(batch)
+            return self.cached.known(batch)
+
+    @torch.no_grad()
+    def _ask(self, batch: Any) -> None:
         read, kept = batch.for_teacher, self.cached.training
         keys, counts = row_keys(read), row_counts(read)
         if any(key not in kept.store for key in keys):
@@ -261,7 +275,6 @@ class AskedOnce:
             for key, arrays in zip(keys, found, strict=True):
                 kept.store.add(key, arrays)
             kept.store.flush()
-        return self.cached.view(batch)
 
 
 class _Tokens(dict[str, int]):

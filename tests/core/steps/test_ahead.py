@@ -17,6 +17,7 @@ from distill_core.data.batches import collate
 from distill_core.data.class_batches import collate_texts
 from distill_core.data.classes import EncodedText
 from distill_core.data.tokenize import Encoded, Span, TeacherSide
+from distill_core.losses.sparse import SparseRows
 from distill_core.recipe import LoraSettings
 from distill_core.steps.ahead import THREAD, Ready, prepared_ahead
 from distill_core.students.adapters import with_adapter
@@ -184,6 +185,14 @@ def full_batch() -> Any:
     return collate(items, pad_token_id=0, rows=[0, 1])
 
 
+def cached_batch() -> Any:
+    made = full_batch()
+    made.kept = torch.ones(2, 3)
+    ones = torch.ones(2, 1)
+    made.teacher.kept = SparseRows(ones.long(), ones, ones, ones[:, 0], 1.0, 9)
+    return made
+
+
 def class_batch() -> Any:
     items = [EncodedText([4, 5], [0, 1], 1, True, False) for _ in range(2)]
     return collate_texts(items, pad_token_id=0, rows=[0, 1])
@@ -203,7 +212,7 @@ def tensors_of(batch: Any) -> list[torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("whole", [full_batch, class_batch])
+@pytest.mark.parametrize("whole", [full_batch, cached_batch, class_batch])
 def test_every_tensor_is_pinned_for_cuda_alone(
     whole: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +242,7 @@ def test_every_tensor_is_pinned_for_cuda_alone(
 
 
 @pytest.mark.parametrize(("device", "waits"), [("cuda", False), ("cpu", True), ("mps", True)])
-@pytest.mark.parametrize("whole", [full_batch, class_batch])
+@pytest.mark.parametrize("whole", [full_batch, cached_batch, class_batch])
 def test_only_copies_to_cuda_are_not_waited_for(
     whole: Make, device: str, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,6 +253,29 @@ def test_c10_the_targets_are_the_same_however_the_pass_went(
     assert torch.equal(values(again.view(everything)), values(one.view(everything)))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_read_ahead_is_not_read_again(
+    ask: Any, opened: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sided = [
+        Encoded(
+            item.input_ids, item.labels, True, False, teacher=TeacherSide(r.input_ids, r.labels)
+        )
+        for item, r in zip(ROWS, rows(12, seed=3), strict=True)
+    ]
+    for items in (ROWS, sided):
+        cached = opened(KINDS[kind])
+        run(cached, ask(), items)
+        asked = batch([4, 0, 5], items)
+        then = values(cached.view(asked))
+        asked.for_teacher.kept = cached.known(asked)
+        with monkeypatch.context() as patched:
+            patched.setattr(RowStore, "read", None)
+            assert torch.equal(values(cached.view(asked.to("cpu"))), then)
+            ids = asked.for_teacher.with_ids(asked.for_teacher.input_ids)
+            assert torch.equal(values(cached.view(ids)), then)
+
+
 def test_a_batch_on_a_device_is_looked_up_without_reading_it_there() -> None:
     texts = [EncodedText([1, 7 + n, 9, 2], [0, 0, 1, 1], n, True, False) for n in range(3)]
     for asked in (batch([4, 0, 5]), batch([0, 2], texts)):
