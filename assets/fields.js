@@ -1,5 +1,6 @@
-// Puts each problem under the field it came from. In: `element` with [data-problems], JSON
-// [{slot, severity, text}]; a slot without an element goes to the nearest group around it.
+// Puts each problem under the field it came from, and offers names to the fields for columns. In:
+// `element` with [data-problems], JSON [{slot, severity, text}]; a slot without an element goes to
+// the nearest group around it.
 const ICONS = { error: "✕", warning: "⚠", info: "i" };
 let placed = [];
 
@@ -43,12 +44,22 @@ const place = () => {
   });
 };
 
+// Fields for columns offer the names that the data has (`row_drawn.column_names`).
+const offerColumns = () => {
+  for (const input of document.querySelectorAll('[id^="ds-field-data-columns-"] input:not([list])')) {
+    input.setAttribute("list", "ds-column-names");
+    input.setAttribute("autocomplete", "off");
+  }
+};
+
 watch("value", place);
 place();
+offerColumns();
 
 // The form is laid out again when the recipe's shape changes: put lost notes back.
 let waiting = false;
 new MutationObserver(() => {
+  offerColumns();
   const wanted = problems().filter((problem) => target(problem.slot)).length;
   const lost = placed.some(({ note }) => !note.isConnected) || wanted > placed.length;
   if (!lost || waiting) return;

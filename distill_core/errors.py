@@ -16,6 +16,7 @@ DistillError (ValueError)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -55,10 +56,16 @@ class RecipeError(DistillError):
 
 
 class DataError(DistillError):
-    """A data file, column or row that cannot be used; `field` is the recipe field it came from."""
+    """A data file, column or row that cannot be used; `field` is the recipe field it came from.
 
-    def __init__(self, message: str, *, field: str = "data.sources") -> None:
+    `columns` are those that there are, where one could be named instead.
+    """
+
+    def __init__(
+        self, message: str, *, field: str = "data.sources", columns: Sequence[str] = ()
+    ) -> None:
         self.field = field
+        self.columns = tuple(columns)
         super().__init__(message)
 
 

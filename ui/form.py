@@ -259,7 +259,8 @@ def component(setting: Setting, value: Any, *, show_info: bool = True) -> Field:
     text = "" if shown is None else str(shown)  # a number field would show "empty" as 0
     lines = 2 if setting.key in {"prompt_template", "system_prompt"} else 1
     hint = "empty" if setting.optional else None
-    return gr.Textbox(value=text, lines=lines, placeholder=hint, **look)
+    most = 1 if ".columns." in setting.path else 20  # an <input>, to which names can be offered
+    return gr.Textbox(value=text, lines=lines, max_lines=most, placeholder=hint, **look)
 
 
 def edited(field: Field) -> Callable[..., Any]:

@@ -196,6 +196,7 @@
       this.busy = true;
       try {
         const answer = await this.server.points({ run: asked, since: this.offset });
+        if (!answer) throw new Error("no answer");  // so Gradio tells of an app that is away
         if (asked === this.run()) this.take(answer);
       } catch (error) {
         this.say(/401|unauthori[sz]ed/i.test(String(error))
@@ -207,9 +208,7 @@
     }
 
     take(answer) {
-      if (!answer || answer.error) {
-        return this.say((answer && answer.error) || "The app's answer holds no curves.");
-      }
+      if (answer.error) return this.say(answer.error);
       this.say("");
       this.facts = answer.facts;
       this.offset = answer.offset;

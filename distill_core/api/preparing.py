@@ -99,8 +99,9 @@ def take_dry_step(recipe: Recipe) -> None:
 def preview(recipe: Recipe, *, index: int = 0) -> dict[str, Any]:
     """Show one training row as the model will see it, and the facts of the data.
 
-    `{"facts": {"sources": [{"title", "rows", "columns": {"prompt": …}, "guessed": bool,
-    "skipped": empty texts, "unanswered": rows without an answer where others may have one}],
+    `{"facts": {"sources": [{"title", "rows", "columns": {"prompt": …}, "names": of all columns,
+    "guessed": bool, "skipped": empty texts, "unanswered": rows without an answer where others may
+    have one}],
     "rows", "labelled", "unlabelled", "held_out", "overlap", "duplicates"},
     "index", "rows", "origin": "rows.jsonl:12", "labelled": bool, "truncated": bool,
     "label": its class | None, "tokens": [{"text", "supervised": bool}], "supervised_tokens"}`; of

@@ -111,7 +111,7 @@ def settle_text_columns(
 ) -> tuple[ColumnSettings, bool]:
     """Return the columns of text, second text and class, and whether any of them was guessed."""
     names = found.names
-    there = f"Its columns: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}."
+    there = _listed(names)
     for kind in ("prompt", "response", "messages"):
         if getattr(wanted, kind):
             raise DataError(
@@ -125,18 +125,17 @@ def settle_text_columns(
         raise DataError(
             f"{title}: no column has a name that says text. {there}\nName one in data.columns.",
             field="data.columns.text",
+            columns=names,
         )
     # a second text is read unasked only where both were found together
     pair = wanted.text_pair or (guess.text_pair if text == guess.text else None)
     label: str | None = wanted.label or (guess.label if guess.label not in (text, pair) else None)
     for kind, named in (("text", text), ("text_pair", pair)):
         if named is not None and named not in names:
-            raise DataError(
-                f"{title} has no column {named!r}. {there}", field=f"data.columns.{kind}"
-            )
+            raise _no_column(named, kind, names, title)
     if label not in names:
         if wanted.label and guess.label:
-            raise DataError(f"{title} has no column {label!r}. {there}", field="data.columns.label")
+            raise _no_column(wanted.label, "label", names, title)
         label = None  # texts alone, perhaps beside another source with labels
     columns = ColumnSettings(text=text, text_pair=pair, label=label)
     found_by_name = {kind for kind, name in columns if name and getattr(wanted, kind) is None}
@@ -156,7 +155,7 @@ def settle_columns(
                 field=f"data.columns.{other}",
             )
     guess = guess_columns(names, [record for _, record in found.records[:100]])
-    there = f"Its columns: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}."
+    there = _listed(names)
     kinds = [kind for kind in ("messages", "text", "prompt") if getattr(wanted, kind)]
     kind = kinds[0] if kinds else next((kind for kind, _ in guess if getattr(guess, kind)), None)
     if kind is None:
@@ -164,6 +163,7 @@ def settle_columns(
             f"{title}: no column has a name that says prompt, text or messages. {there}\n"
             "Name one in data.columns.",
             field="data.columns.prompt",
+            columns=names,
         )
     if not kinds and kind == "text" and wanted.response:
         guess, kind = ColumnSettings(prompt=guess.text), "prompt"
@@ -176,20 +176,28 @@ def settle_columns(
     main = getattr(wanted if kinds else guess, kind)
     columns = ColumnSettings.model_validate({kind: main})
     if missing := [name for name in columns_read(columns, names) if name not in names]:
-        raise DataError(
-            f"{title} has no column {missing[0]!r}. {there}", field=f"data.columns.{kind}"
-        )
+        raise _no_column(missing[0], kind, names, title)
     if kind != "prompt":
         return columns, not kinds
     response = wanted.response or guess.response
     if response not in names or response in columns_read(columns, names):
         if wanted.response and guess.response and wanted.response not in names:
-            raise DataError(
-                f"{title} has no column {response!r}. {there}", field="data.columns.response"
-            )
+            raise _no_column(wanted.response, "response", names, title)
         response = None  # prompts alone, perhaps beside another source with answers
     guessed = not kinds or (wanted.response is None and response is not None)
     return ColumnSettings(prompt=main, response=response), guessed
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"Its columns: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}."
+
+
+def _no_column(name: str, kind: str, names: Sequence[str], title: str) -> DataError:
+    return DataError(
+        f"{title} has no column {name!r}. {_listed(names)}",
+        field=f"data.columns.{kind}",
+        columns=names,
+    )
 
 
 # --- cells ----------------------------------------------------------------------------------

@@ -36,18 +36,21 @@ class Loaded:
     columns: ColumnSettings
     guessed: bool
     names: list[str] = field(default_factory=list)
-    """All columns that the source has."""
+    """All columns that the source has, where a recipe may choose among them."""
     skipped: int = 0
     """Plain texts left out because they are empty."""
     unanswered: int = 0
     """Rows without an answer, where the source has a column for it, or chats."""
 
     def facts(self) -> dict[str, Any]:
-        """Describe it: `{"title", "rows", "columns", "guessed", "skipped", "unanswered"}`."""
+        """Describe it: `{"title", "rows", "columns", "names", "guessed", "skipped", "unanswered"}`.
+
+        `names` are all columns that it has, where a recipe may choose among them.
+        """
         columns = self.columns.model_dump(exclude_none=True)
         return {
             **{"title": self.title, "rows": len(self.rows), "columns": columns},
-            **{"guessed": self.guessed, "skipped": self.skipped},
+            **{"names": list(self.names), "guessed": self.guessed, "skipped": self.skipped},
             "unanswered": self.unanswered,
         }
 
@@ -113,7 +116,7 @@ def load_source(
         rows,
         columns,
         guessed,
-        found.names,
+        [] if isinstance(source, StarterSource) else found.names,
         skipped=len(found.records) - len(rows),
         unanswered=unanswered if answers else 0,
     )
@@ -239,9 +242,10 @@ def _check_answers_found(data: DataSettings, loaded: list[Loaded], kind: str) ->
     found = [item.columns for source, item in pairs if not isinstance(source, StarterSource)]
     wanted = getattr(data.columns, kind)
     if wanted and found and not any(getattr(columns, kind) for columns in found):
-        there = ", ".join(dict.fromkeys(name for item in loaded for name in item.names))
+        there = list(dict.fromkeys(name for item in loaded for name in item.names))
         raise DataError(
             f"No source has a column {wanted!r}, so no row would have an answer. "
-            f"Columns: {there}.\nCorrect the name, or leave it empty if that is meant.",
+            f"Columns: {', '.join(there)}.\nCorrect the name, or leave it empty if that is meant.",
             field=f"data.columns.{kind}",
+            columns=there,
         )

@@ -18,6 +18,7 @@ import pytest
 from gradio.context import LocalContext
 
 from distill_core import api
+from distill_core.errors import DataError
 from ui import form, text
 from ui.building import (
     data_view,
@@ -629,6 +630,36 @@ def test_a_larger_student_and_unknown_models_are_said() -> None:
     assert "10 × larger than its teacher" in models_drawn.draw(STUDENT, TEACHER)
     assert "the same size" in models_drawn.draw(TEACHER, TEACHER)
     assert "ds-model-unknown" in models_drawn.draw(None, STUDENT)
+
+
+def test_columns_are_offered_and_prompts_alone_name_no_answer() -> None:
+    facts = {
+        "sources": [
+            {"title": "a", "rows": 2, "unanswered": 2, "columns": {"prompt": "q", "response": "r"}},
+            {"title": "b", "rows": 2, "unanswered": 1, "columns": {"text": "t", "label": "l"}},
+        ]
+    }
+    facts["sources"][0]["names"] = ["q", 'r"s']
+    facts["sources"][1]["names"] = ["q", "t"]
+    chips = row_drawn.chips(facts)
+    assert "a: 2 · prompt ← q<" in chips
+    assert "b: 2 · text ← t, label ← l<" in chips
+    assert (
+        '<datalist id="ds-column-names"><option value="q"><option value="r&quot;s">'
+        '<option value="t"></datalist>' in chips
+    )
+
+
+def test_columns_are_offered_where_none_could_be_guessed(
+    desk: desks.Desk, sized: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise DataError("rows.jsonl: no column …", field="data.columns.prompt", columns=["u"])
+
+    monkeypatch.setattr(api, "preview", refuse)
+    chips, html, _ = data_view.show_row(desk, 0)
+    assert '<option value="u">' in chips
+    assert "no column" in html
 
 
 def test_a_row_marks_what_is_learnt_and_escapes(desk: desks.Desk, sized: None) -> None:

@@ -30,7 +30,7 @@ def show_row(desk: Desk, index: int, step: int = 0) -> tuple[str, str, int]:
     except api.DistillError as error:
         problem = problems_of(error)[0]
         why = theme.alert("This row cannot be shown yet", told(problem), "warn")
-        return "", why, wanted
+        return row_drawn.column_names(getattr(error, "columns", ())), why, wanted
     rows = int(preview.get("rows") or 0)
     at = int(preview.get("index") or 0)
     head = f'<p class="ds-row-number">Row {at + 1:,} of {rows:,}</p>'

@@ -5,6 +5,7 @@ In: what `api.preview` returns. Out: HTML, every text escaped. Knows nothing of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -14,6 +15,9 @@ VISIBLE = {"\n": "⏎\n", "\t": "⇥", "\r": "␍"}
 """Shown instead of characters that nobody would see; a line break still breaks the line."""
 
 MOST_TOKENS = 600
+
+ANSWERS = ("response", "label")
+"""Columns that hold what is learnt; a source of prompts alone has nothing in them."""
 
 
 def chips(facts: dict[str, Any]) -> str:
@@ -31,11 +35,20 @@ def chips(facts: dict[str, Any]) -> str:
         parts.append(theme.chip(f"{len(classes)} classes: {' · '.join(shown)}{more}"))
     if facts.get("duplicates"):
         parts.append(theme.chip(f"{facts['duplicates']:,} repeated rows"))
-    return f'<div class="ds-chips">{"".join(parts)}</div>'
+    names = [name for source in facts.get("sources", []) for name in source.get("names", [])]
+    return f'<div class="ds-chips">{"".join(parts)}</div>{column_names(names)}'
+
+
+def column_names(names: Iterable[str]) -> str:
+    """What the fields for columns offer to choose from; the browser shows it while one types."""
+    options = "".join(f'<option value="{escape(name)}">' for name in dict.fromkeys(names))
+    return f'<datalist id="ds-column-names">{options}</datalist>'
 
 
 def _source(source: dict[str, Any]) -> str:
     columns = source.get("columns") or {}
+    if source.get("unanswered") and source.get("unanswered") == source.get("rows"):
+        columns = {role: name for role, name in columns.items() if role not in ANSWERS}
     named = ", ".join(f"{role} ← {column}" for role, column in columns.items() if column)
     guessed = " (guessed)" if named and source.get("guessed") else ""
     tail = f" · {named}{guessed}" if named else ""

@@ -116,6 +116,19 @@ def test_columns_that_cannot_be_read_as_classes_are_told(
     with pytest.raises(DataError, match=message) as raised:
         settle_text_columns(ColumnSettings(**wanted), records("text", "label"), "rows.jsonl")
     assert raised.value.field == f"data.columns.{field}"
+    assert raised.value.columns == (("text", "label") if "nope" in wanted.values() else ())
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{}, {"prompt": "nope"}, {"prompt": "body", "response": "nope"}, {"messages": "nope"}],
+    ids=str,
+)
+def test_columns_that_there_are_come_with_the_error(wanted: dict[str, str]) -> None:
+    here = records("body", "answer")
+    with pytest.raises(DataError) as raised:
+        settle_columns(ColumnSettings(**wanted), here, "rows.jsonl")
+    assert raised.value.columns == ("body", "answer")
 
 
 @pytest.mark.parametrize("kind", ["label", "text_pair"])
