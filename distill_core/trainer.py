@@ -34,7 +34,7 @@ from distill_core.forward.network import Network
 from distill_core.losses.objective import MASSES, Objective
 from distill_core.recipe import OptimSettings
 from distill_core.steps.ahead import Ready, prepared_ahead
-from distill_core.steps.both_sides import nobody_pads, seen_again, supervised_rows
+from distill_core.steps.both_sides import known_ahead, nobody_pads, seen_again, supervised_rows
 from distill_core.steps.optimizer import adamw, move
 from distill_core.steps.refusal import explain
 from distill_core.steps.rows_at_once import RowsAtOnce, until_it_fits
@@ -214,14 +214,11 @@ def _batches(
     device: torch.device,
     at_once: int,
 ) -> list[Batch]:
-    """All micro-batches of one optimiser step, of every process, in the same order everywhere.
-
-    Those of this process bring along what a teacher's cache has of them.
-    """
+    """All micro-batches of one optimiser step, of every process, in the same order everywhere."""
     groups = micro_batches(
         encoded, at_once, processes=ranks.count(), device=device.type, packed=stage.packed
     )
-    made = [
+    batches = [
         collate(
             [encoded[place] for place in group],
             pad_token_id=stage.pad_token_id,
@@ -229,10 +226,7 @@ def _batches(
         )
         for group in groups
     ]
-    if stage.teacher is not None and stage.objective.compares:
-        for batch in made[ranks.number() :: ranks.count()]:
-            batch.for_teacher.kept = stage.teacher.known(batch)
-    return made
+    return known_ahead(batches, stage.teacher, stage.objective)
 
 
 def _one_step(

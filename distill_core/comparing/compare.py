@@ -24,9 +24,9 @@ from distill_core.errors import RunError
 from distill_core.forward.supervised import SupervisedLogits
 from distill_core.generate import generate_steps
 from distill_core.losses.divergences import forward_kl
+from distill_core.losses.logit_rows import without_dropped
 from distill_core.recipe import DataSettings
 from distill_core.students.vocabulary import kept_ids
-from distill_core.teachers.trimmed import without_dropped
 
 OTHER_RUN = "run:"
 TOP = 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,15 +18,12 @@ from distill_core import intervals
 from distill_core.data.tokenize import IGNORE_INDEX, Encoded, TeacherSide, stop_token_ids
 from distill_core.forward.supervised import SupervisedLogits
 from distill_core.generate import continuations
-from distill_core.losses.cross_entropy import cross_entropy
-from distill_core.losses.divergences import forward_kl
+from distill_core.scoring.one_batch import nats_of, read
 from distill_core.scoring.rows import HeldOut, padded, read_batches
-from distill_core.teachers.trimmed import logits_and_dropped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from distill_core.data.batches import Batch
     from distill_core.teachers.base import Teacher
 
 OWN_SAMPLES = 256
@@ -147,7 +144,7 @@ def teacher_bits_per_byte(teacher: Teacher, held_out: HeldOut) -> float:
         read_batches(
             held_out.encoded,
             padded(held_out.encoded, held_out.tokenizer),
-            lambda placed: float(cross_entropy(teacher.logits(placed), placed.targets).sum()),
+            lambda placed: nats_of(teacher.rows(placed), placed, len(held_out.tokenizer)),
             device=teacher.device,
         )
     )
@@ -215,22 +212,22 @@ def _score(
     dropped: np.ndarray | None = None
     confidence: list[np.ndarray] = []
     correct: list[np.ndarray] = []
-    for read in read_batches(
+    for one in read_batches(
         encoded,
         padded(encoded, tokenizer),
-        lambda placed: _read(network, placed, teacher),
+        lambda placed: read(network, placed, teacher),
         device=next(model.parameters()).device,
     ):
-        np.add.at(nats, read.rows, read.nats)
-        np.add.at(counts, read.rows, 1)
-        confidence.append(read.confidence)
-        correct.append(read.correct)
-        if read.divergence is not None and read.agreed is not None:
-            np.add.at(divergence, read.rows, read.divergence)
-            np.add.at(agreed, read.rows, read.agreed)
-        if read.dropped is not None:
+        np.add.at(nats, one.rows, one.nats)
+        np.add.at(counts, one.rows, 1)
+        confidence.append(one.confidence)
+        correct.append(one.correct)
+        if one.divergence is not None and one.agreed is not None:
+            np.add.at(divergence, one.rows, one.divergence)
+            np.add.at(agreed, one.rows, one.agreed)
+        if one.dropped is not None:
             dropped = np.zeros(rows) if dropped is None else dropped
-            np.add.at(dropped, read.rows, read.dropped)
+            np.add.at(dropped, one.rows, one.dropped)
     model.train(was_training)
     return TokenScores(
         nats=nats,
@@ -241,40 +238,4 @@ def _score(
         divergence=divergence if teacher is not None else None,
         agreed=agreed if teacher is not None else None,
         dropped=dropped,
-    )
-
-
-class _Read(NamedTuple):
-    """What was thought of each supervised token of a batch, (n,), and which row it is in."""
-
-    rows: np.ndarray
-    nats: np.ndarray
-    confidence: np.ndarray
-    correct: np.ndarray
-    divergence: np.ndarray | None = None
-    agreed: np.ndarray | None = None
-    dropped: np.ndarray | None = None
-
-
-def _read(network: torch.nn.Module, placed: Batch, teacher: Teacher | None) -> _Read:
-    """Read one batch, on its device."""
-    logits, targets = network(placed), placed.targets
-    lines = placed.supervised.nonzero()[:, 0].cpu().numpy()
-    top = logits.float().softmax(-1).max(-1)
-    own = _Read(
-        rows=np.asarray(placed.rows)[lines],
-        nats=cross_entropy(logits, targets).double().cpu().numpy(),
-        confidence=top.values.cpu().numpy(),
-        correct=(top.indices == targets).cpu().numpy(),
-    )
-    if teacher is None:
-        return own
-    theirs, left_out = logits_and_dropped(teacher, placed)
-    apart = forward_kl(logits, theirs).double().cpu().numpy()
-    shared = min(logits.shape[1], theirs.shape[1])
-    same = theirs[:, :shared].argmax(-1) == logits[:, :shared].argmax(-1)
-    return own._replace(
-        divergence=apart,
-        agreed=same.double().cpu().numpy(),
-        dropped=None if left_out is None else left_out.double().cpu().numpy(),
     )

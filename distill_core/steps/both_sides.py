@@ -63,6 +63,14 @@ def supervised_rows(
     )
 
 
+def known_ahead(batches: list[Batch], teacher: Teacher | None, objective: Objective) -> list[Batch]:
+    """A step's micro-batches; this process's own bring along what a teacher's cache has of them."""
+    if teacher is not None and objective.compares:
+        for batch in batches[ranks.number() :: ranks.count()]:
+            batch.for_teacher.kept = teacher.known(batch)
+    return batches
+
+
 def nobody_pads(
     network: Network, teacher: Teacher | None, objective: Objective, accelerator: Accelerator
 ) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation, Stream
+    from distill_core.losses.logit_rows import LogitRows
     from distill_core.losses.sparse import SparseRows
 
 
@@ -48,8 +49,12 @@ class Teacher(Protocol):
         """Where batches must be to be asked about."""
         ...
 
+    def rows(self, batch: Batch) -> LogitRows:
+        """Logits at the supervised positions of a held-out `batch`, made as they are asked for."""
+        ...
+
     def logits(self, batch: Batch) -> Tensor:
-        """Logits (N, V) at the supervised positions of `batch`, without gradients."""
+        """The same at once, (N, V), without gradients."""
         ...
 
     def answers(

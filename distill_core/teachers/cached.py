@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from distill_core.data.batches import Batch
     from distill_core.forward.network import Wanted
+    from distill_core.losses.logit_rows import LogitRows
 
 FOLDER = "teacher_cache"
 LAYOUT = 1
@@ -247,12 +248,16 @@ class CachedTeacher:
             return View(None, sparse=found.moved(move))
         return View(self.heads.rows(move(found)))
 
-    @torch.no_grad()
-    def logits(self, batch: Batch) -> Tensor:
-        """Logits (N, V) at the supervised positions of a held-out `batch`."""
+    def rows(self, batch: Batch) -> LogitRows:
+        """Logits at the supervised positions of a held-out `batch`, made as they are asked for."""
         found = self.scoring.of(batch.for_teacher)
         assert isinstance(found, Tensor), "held-out rows are kept as hidden states"
-        return self.heads.rows(found.to(self.device)).all()
+        return self.heads.rows(found.to(self.device))
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """The same at once, (N, V)."""
+        return self.rows(batch).all()
 
     def answers(
         self,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TOKENS_AT_ONCE = 4096
 """Padded tokens in one forward pass."""
 
+LOGITS_AT_ONCE = 512
+"""Tokens whose logits are in memory together."""
+
 
 @torch.no_grad()
 def mean_log_likelihoods(
@@ -52,8 +55,13 @@ def mean_log_likelihoods(
         places = [asked[index] for index in group]
         batch = collate([rows[place] for place in places], pad_token_id=pad_token_id, rows=places)
         batch = batch.to(teacher.device)
-        surprise = functional.cross_entropy(
-            teacher.logits(batch).float(), batch.targets, reduction="none"
+        chunks = zip(
+            teacher.rows(batch).in_chunks(LOGITS_AT_ONCE),
+            batch.targets.split(LOGITS_AT_ONCE),
+            strict=True,
+        )
+        surprise = torch.cat(
+            [functional.cross_entropy(z.float(), y, reduction="none") for z, y in chunks]
         )
         line = batch.supervised.nonzero()[:, 0]
         sums = torch.zeros(len(places), device=surprise.device).index_add_(0, line, surprise)

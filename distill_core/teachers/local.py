@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from distill_core.data.batches import Batch
+    from distill_core.losses.logit_rows import LogitRows
 
 
 class LocalTeacher:
@@ -77,6 +78,14 @@ class LocalTeacher:
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.model.parameters()).device
+
+    @torch.no_grad()
+    def rows(self, batch: Batch) -> LogitRows:
+        """Logits at the supervised positions of `batch`; the head makes them as they are asked."""
+        self.model.eval()
+        read, network = batch.for_teacher, self._network.supervised.eval()
+        with self._own_format():
+            return network.rows(network.outputs(read), read)
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

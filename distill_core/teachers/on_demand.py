@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation
+    from distill_core.losses.logit_rows import LogitRows
 
 
 class OnDemandTeacher:
@@ -94,6 +95,10 @@ class OnDemandTeacher:
     def view(self, batch: Batch) -> View:
         """Logits (N, V) and wanted features of `batch`."""
         return self.loaded.view(batch)
+
+    def rows(self, batch: Batch) -> LogitRows:
+        """Logits at the supervised positions of `batch`, made as they are asked for."""
+        return self.loaded.rows(batch)
 
     def logits(self, batch: Batch) -> Tensor:
         """Logits (N, V) at the supervised positions of `batch`."""

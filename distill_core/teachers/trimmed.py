@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from distill_core.losses.logit_rows import TrimmedRows, without_dropped
+from distill_core.losses.logit_rows import TrimmedRows
 from distill_core.students.trimmed_tokenizer import trimmed_tokenizer
 from distill_core.students.vocabulary import kept_ids
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.forward.network import View, Wanted
     from distill_core.generate import Continuation
+    from distill_core.losses.logit_rows import LogitRows
     from distill_core.losses.sparse import SparseRows
     from distill_core.teachers.base import Teacher
 
@@ -77,17 +78,18 @@ class TrimmedTeacher:
             return view
         return view._replace(rows=TrimmedRows(view.rows, self.ids.to(self.device)))
 
-    def logits(self, batch: Batch) -> Tensor:
-        """Logits (N, student's V) at the supervised positions of `batch`."""
-        return self.logits_and_dropped(batch)[0]
+    def rows(self, batch: Batch) -> LogitRows:
+        """Logits at the supervised positions over the student's tokens; they know what is dropped.
+
+        The mass on the teacher's other tokens is `TrimmedRows.dropped_mass`.
+        """
+        whole: LogitRows = self.teacher.rows(self.reads(batch))
+        return whole if self.classes else TrimmedRows(whole, self.ids.to(self.device))
 
     @torch.no_grad()
-    def logits_and_dropped(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Logits (N, student's V), and the mass (N,) on tokens that are left out."""
-        logits = self.teacher.logits(self.reads(batch))
-        if self.classes:
-            return logits, None
-        return without_dropped(logits, self.ids.to(logits.device))
+    def logits(self, batch: Batch) -> Tensor:
+        """The same at once, (N, student's V)."""
+        return self.rows(batch).all()
 
     def reads(self, batch: Batch) -> Batch:
         """What the teacher reads of a batch, in its own ids."""
@@ -98,13 +100,6 @@ class TrimmedTeacher:
         """The teacher's own continuation of prompts in its own ids."""
         found: list[Continuation] = self.teacher.answers(prompts, **how)
         return found
-
-
-def logits_and_dropped(teacher: Any, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """A teacher's logits (N, V), and the mass (N,) that is left out where it is trimmed."""
-    if isinstance(teacher, TrimmedTeacher):
-        return teacher.logits_and_dropped(batch)
-    return teacher.logits(batch), None
 
 
 def whole(teacher: Any) -> Any:

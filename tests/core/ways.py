@@ -252,6 +252,9 @@ class AskedOnce:
     def longest_packed(self) -> int:
         return self.cached.longest_packed()
 
+    def rows(self, batch: Any) -> Any:
+        return self.cached.rows(batch)
+
     def logits(self, batch: Any) -> torch.Tensor:
         return self.cached.logits(batch)
 

@@ -120,15 +120,18 @@ def test_columns_that_cannot_be_read_as_classes_are_told(
 
 
 @pytest.mark.parametrize(
-    "wanted",
-    [{}, {"prompt": "nope"}, {"prompt": "body", "response": "nope"}, {"messages": "nope"}],
-    ids=str,
+    ("names", "wanted"),
+    [
+        ("body answer", {}),
+        ("body answer", {"prompt": "nope"}),
+        ("body answer", {"messages": "nope"}),
+        ("question answer", {"response": "nope"}),
+    ],
 )
-def test_columns_that_there_are_come_with_the_error(wanted: dict[str, str]) -> None:
-    here = records("body", "answer")
+def test_columns_that_there_are_come_with_the_error(names: str, wanted: dict[str, str]) -> None:
     with pytest.raises(DataError) as raised:
-        settle_columns(ColumnSettings(**wanted), here, "rows.jsonl")
-    assert raised.value.columns == ("body", "answer")
+        settle_columns(ColumnSettings(**wanted), records(*names.split()), "rows.jsonl")
+    assert raised.value.columns == tuple(names.split())
 
 
 @pytest.mark.parametrize("kind", ["label", "text_pair"])

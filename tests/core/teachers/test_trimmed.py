@@ -27,7 +27,6 @@ from distill_core.teachers.mixture import Mixture
 from distill_core.teachers.trimmed import (
     TrimmedTeacher,
     for_student,
-    logits_and_dropped,
     tokenizer_for,
 )
 from tests.core.data import tokenizers
@@ -91,7 +90,9 @@ def test_it_reads_the_students_ids_and_answers_for_them_alone(
     assert view.dropped_mass is not None
     expected = 1 - theirs.softmax(-1)[:, IDS].sum(-1)
     torch.testing.assert_close(view.dropped_mass, expected, atol=1e-6, rtol=0)
-    assert logits_and_dropped(whole, rows([1, 9]))[1] is None
+    held_out = trimmed.rows(rows([1, 4, 5, 7, 3]))
+    torch.testing.assert_close(held_out.all(), mine)
+    torch.testing.assert_close(held_out.dropped_mass, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
@@ -169,9 +170,8 @@ def test_classes_are_no_tokens(tiny_llama: Callable[..., Any]) -> None:
     whole = LocalTeacher(tiny_llama(), vocab_size=64, stop_ids=set())
     trimmed = TrimmedTeacher(whole, IDS, classes=True)
     batch = rows([1, 4, 5, 7, 3])
-    logits, dropped = logits_and_dropped(trimmed, batch)
-    assert torch.equal(logits, whole.logits(rows([1, 9, 11, 63, 5])))
-    assert dropped is None
+    assert torch.equal(trimmed.logits(batch), whole.logits(rows([1, 9, 11, 63, 5])))
+    assert not hasattr(trimmed.rows(batch), "dropped_mass")
     assert trimmed.view(batch).dropped_mass is None
 
 
