@@ -241,11 +241,13 @@ def _measure(device: torch.device, dtype: torch.dtype) -> float:
     return threads * 2 * size**3 / best
 
 
+MOST_SCORED_ROWS = 1024  # of logits at once where they are only looked at: each is copied
+
+
 def logit_rows_at_once(device: str, vocabulary: int) -> int:
     """Rows of logits that a loss has in memory at once where nobody says: 256–512 on a CPU.
 
-    Enough for its products with the head to run at full speed: about 0.1 GB of fp32 logits on a
-    CPU, 1 GB elsewhere.
+    Enough for full speed: about 0.1 GB of fp32 logits on a CPU, 1 GB elsewhere.
     """
     entries, least, most = (2**25, 256, 512) if device == "cpu" else (2**28, 1024, 8192)
     return min(most, max(least, entries // vocabulary))

@@ -136,12 +136,13 @@ class Work:
         formula = self.formula(stage)
         if stage.baseline or stage.index not in self.dry:
             return formula
-        optim = stage.settings.optim
-        weights = model_facts.parameters(self.networks(stage).student) * 4
+        networks = self.networks(stage)
+        group = memory_need.group_of(stage, networks, self.rows(stage), device=self.device.type)
+        weights = model_facts.parameters(networks.student) * 4
         return fitted.fitted(
             formula,
             self.dry[stage.index],
-            micro_batch_size=min(optim.micro_batch_size, optim.global_batch_size),
+            tokens=group.tokens,
             weights=weights + formula["training"]["teacher"],
             on_cpu=self.device.type == "cpu",
         )

@@ -26,7 +26,7 @@ def fitted(
     formula: Mapping[str, Mapping[str, int]],
     measured: Mapping[str, Any],
     *,
-    micro_batch_size: int,
+    tokens: float,
     weights: int,
     on_cpu: bool,
 ) -> Moments:
@@ -35,14 +35,14 @@ def fitted(
     Args:
         formula: as `memory_need.moments` gives them for the recipe as it stands.
         measured: of the stage, as `dry_step` writes it.
-        micro_batch_size: rows at once by the recipe; the step may have been taken with fewer.
+        tokens: of the largest micro-batch; the step may have been taken with fewer rows, or with
+            longer ones.
         weights: bytes of teacher and student alone, as they are before the first step.
         on_cpu: whether the peak is that of the process; elsewhere it leaves the context out.
     """
     training = formula["training"]
     working = sum(training.get(part, 0) for part in WORKING)
     last = measured["points"][-1]
-    tokens = last["tokens"] * micro_batch_size / measured["micro_batch_size"]
     per_token = slope(measured["points"], least=0.0, most=STEEPEST * working / max(1.0, tokens))
     peak = last["peak_bytes"] + per_token * (tokens - last["tokens"])
     context = max(0, measured["held_bytes"] - weights) if on_cpu else training["context"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from distill_core.device import logit_rows_at_once
+from distill_core.device import MOST_SCORED_ROWS, logit_rows_at_once
 from distill_core.estimate.largest_group import Group, largest_group
 from distill_core.estimate.row_facts import Lengths
 from distill_core.estimate.weights_need import (
@@ -76,6 +76,8 @@ _SCORED_TOKENS = 4096
 _FP32 = 4
 _MAPS_KEPT = 2
 _LEAST_KEPT = 17
+_HOLES = {"cpu": 1.8}
+"""Heap between what an adapter keeps and what it throws away at once: measured on SmolLM2-135M."""
 
 
 def moments(
@@ -111,27 +113,28 @@ def moments(
         there = Networks(None, networks.student)
     found = {
         "training": base | _training(stage, networks, rows, bf16=bf16, device=device),
-        "scoring": base | _answering(there, rows, max_new_tokens, _SCORED_AT_ONCE),
+        "scoring": base | _answering(there, rows, max_new_tokens, _SCORED_AT_ONCE, device),
     }
     weights = model_facts.parameters(networks.student) * _FP32
     final = {"optimiser": 0, "student": 2 * weights, "teacher": taken}  # trained, and untrained
-    found["final scores"] = base | final | _answering(networks, rows, max_new_tokens, _LAST_AT_ONCE)
+    last = _answering(networks, rows, max_new_tokens, _LAST_AT_ONCE, device)
+    found["final scores"] = base | final | last
     found["final scores"]["activations"] += FINAL_SCORES_BYTES.get(device, 0)
     if isinstance(settings, DistillStage) and settings.on_policy_fraction:
         at_once = min(settings.optim.global_batch_size, _OWN_ANSWERS_AT_ONCE)
         longest = settings.student_answers.max_new_tokens
         alone = Networks(None, networks.student)
-        found["own answers"] = base | _answering(alone, rows, longest, at_once)
+        found["own answers"] = base | _answering(alone, rows, longest, at_once, device)
     if networks.teacher is not None and answers and isinstance(settings, DistillStage):
         longest = settings.teacher_answers.max_new_tokens
         alone = Networks(networks.teacher, networks.teacher, networks.others)
         at_once = min(answers, _ANSWERS_AT_ONCE)
         only_teacher = base | {"student": 0, "optimiser": 0, "teacher": taken}
-        found["answers"] = only_teacher | _answering(alone, rows, longest, at_once)
+        found["answers"] = only_teacher | _answering(alone, rows, longest, at_once, device)
     if stage.keeps_teacher:
         asked = base | {"optimiser": 0, "teacher": taken}
         asked["student"] = weights
-        asked |= _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE)
+        asked |= _answering(networks, rows, max_new_tokens, _SCORED_AT_ONCE, device)
         found["asking once"] = asked
     return found
 
@@ -168,11 +171,12 @@ def _training(
     stage: PlannedStage, networks: Networks, rows: Lengths, *, bf16: bool, device: str
 ) -> dict[str, int]:
     optim = stage.settings.optim
-    packed = may_pack(stage, networks.student)
-    group = largest_group(optim, rows, steps=stage.total_steps, device=device, packed=packed)
+    group = group_of(stage, networks, rows, device=device)
     tokens = group.tokens
     student, teacher = networks.student, networks.teacher
     activations = tokens * kept_per_token(student, bf16=bf16)
+    if stage.settings.adapter:
+        activations *= _HOLES.get(device, 1.0)
     if teacher is not None:  # one layer at a time, nothing is kept
         activations += tokens * teacher.hidden_size * _LEAST_KEPT * (2 if bf16 else _FP32)
     supervised = min(tokens, group.rows * min(group.longest, rows.answer * 1.5))
@@ -198,6 +202,17 @@ def kept_per_token(shape: PretrainedConfig, *, bf16: bool) -> float:
     outputs = sum(outputs for _, outputs in model_facts.linear_layers(shape))
     least = _LEAST_KEPT * shape.hidden_size * shape.num_hidden_layers
     return max(2 * outputs * (3 if bf16 else _FP32), least * (2 if bf16 else _FP32))
+
+
+def group_of(stage: PlannedStage, networks: Networks, rows: Lengths, *, device: str) -> Group:
+    """The largest micro-batch of a stage."""
+    return largest_group(
+        stage.settings.optim,
+        rows,
+        steps=stage.total_steps,
+        device=device,
+        packed=may_pack(stage, networks.student),
+    )
 
 
 def may_pack(stage: PlannedStage, student: PretrainedConfig) -> bool:
@@ -241,7 +256,7 @@ def _features(stage: PlannedStage, networks: Networks, group: Group) -> float:
 
 
 def _answering(
-    networks: Networks, rows: Lengths, max_new_tokens: int, at_once: int
+    networks: Networks, rows: Lengths, max_new_tokens: int, at_once: int, device: str
 ) -> dict[str, int]:
     """Generation: keys and values of every token, and logits of the last; or scoring, if more."""
     both = [*networks.teachers, networks.student]
@@ -253,6 +268,7 @@ def _answering(
     kept = max(mixed, _cache_bytes_per_token(networks.student))
     vocabulary = max(shape.vocab_size for shape in both)
     supervised = _SCORED_TOKENS * rows.answer / max(1.0, rows.mean)
+    supervised = min(supervised, logit_rows_at_once(device, vocabulary), MOST_SCORED_ROWS)
     return {
         "activations": round(tokens * kept * _WORKSPACE),
         "loss": round(max(at_once, supervised * 5) * vocabulary * _FP32),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from distill_core import device as machine
 from distill_core.estimate import fitted, memory_need
-from distill_core.estimate.largest_group import largest_group
 from distill_core.recipe import (
     AttentionLoss,
     DistillStage,
@@ -77,8 +76,7 @@ def _changes(work: Work, index: int) -> Iterator[Change]:
     optim, planned = stage.optim, work.stages[index]
     size = min(optim.micro_batch_size, optim.global_batch_size)
     rows = work.rows(planned)
-    packed = memory_need.may_pack(planned, work.networks(planned).student)
-    group = largest_group(optim, rows, steps=planned.total_steps, device=device, packed=packed)
+    group = memory_need.group_of(planned, work.networks(planned), rows, device=device)
     # a step's rows may be too few or too unlike: half of them as they come, not of those allowed
     fewer = min(size, math.ceil(group.tokens / rows.longest)) // 2
     if fewer:

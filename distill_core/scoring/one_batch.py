@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill_core.device import logit_rows_at_once
+from distill_core.device import MOST_SCORED_ROWS, logit_rows_at_once
 from distill_core.losses.cross_entropy import cross_entropy
 from distill_core.losses.divergences import forward_kl
 from distill_core.losses.logit_rows import LogitRows, TrimmedRows
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from distill_core.data.batches import Batch
     from distill_core.forward.supervised import SupervisedLogits
     from distill_core.teachers.base import Teacher
-
-MOST_ROWS = 1024
-"""Rows of logits in memory at once; several copies are made of each."""
 
 
 class Read(NamedTuple):
@@ -78,4 +75,4 @@ def _thought_of(logits: Tensor, targets: Tensor, theirs: Tensor | None) -> dict[
 
 def _rows_at_once(placed: Batch, vocabulary: int) -> int:
     """How many rows of logits are made at once: enough for the head to run at full speed."""
-    return min(MOST_ROWS, logit_rows_at_once(placed.input_ids.device.type, vocabulary))
+    return min(MOST_SCORED_ROWS, logit_rows_at_once(placed.input_ids.device.type, vocabulary))

@@ -34,8 +34,11 @@ def measured(*peaks: int, size: int = 8, held: int = 390) -> dict[str, Any]:
     }
 
 
-def fit(found: dict[str, Any], *, size: int = 8, on_cpu: bool = True) -> dict[str, dict[str, int]]:
-    return fitted(FORMULA, found, micro_batch_size=size, weights=140 * MB, on_cpu=on_cpu)
+def fit(
+    found: dict[str, Any], *, tokens: int | None = None, on_cpu: bool = True
+) -> dict[str, dict[str, int]]:
+    tokens = tokens or found["points"][-1]["tokens"]
+    return fitted(FORMULA, found, tokens=tokens, weights=140 * MB, on_cpu=on_cpu)
 
 
 def test_what_was_measured_at_the_recipes_size_is_the_forecast() -> None:
@@ -49,13 +52,17 @@ def test_what_was_measured_at_the_recipes_size_is_the_forecast() -> None:
 
 
 def test_a_step_with_fewer_rows_is_drawn_out_along_the_line() -> None:
-    """200 MB for 1,000 tokens: 16 rows, not 8, are 2,000 tokens more."""
-    assert sum(fit(measured(700, 900), size=16)["training"].values()) == 1300 * MB
+    """200 MB for 1,000 tokens: the largest micro-batch has 2,000 more."""
+    assert sum(fit(measured(700, 900), tokens=4000)["training"].values()) == 1300 * MB
+
+
+def test_longer_rows_than_a_run_brings_together_are_reckoned_back() -> None:
+    assert sum(fit(measured(700, 900), tokens=1500)["training"].values()) == 800 * MB
 
 
 def test_two_points_that_are_one_take_the_formulas_slope() -> None:
     found = measured(900)
-    twice = sum(fit(found, size=16)["training"].values()) - 900 * MB
+    twice = sum(fit(found, tokens=2000)["training"].values()) - 900 * MB
     assert twice == pytest.approx(400 * MB / 2, rel=1e-6)
     assert slope(found["points"], least=0.0, most=8.0) == 2.0
 
