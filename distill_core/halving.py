@@ -8,8 +8,11 @@ gradients and random numbers to begin again with, are `rows_at_once`'s. Knows no
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,12 +90,15 @@ def in_halves(
 
 
 def give_back(device: torch.device) -> None:
-    """Return what a failed try held: what refers to itself, and what the allocator keeps."""
+    """Return what is held no longer: what refers to itself, and what the allocator keeps."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif sys.platform == "linux":
+        with suppress(AttributeError):  # glibc keeps pages, other C libraries do not
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _halves(part: list[int]) -> list[list[int]]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_core.errors import ModelError
+from distill_core.halving import give_back
 
 LEVELS = 127
 REDUCED_LEVELS = 63
@@ -101,6 +102,9 @@ def with_int8_layers(model: Any) -> Any:
             "nothing.\nChoose fp32 or bf16 for this teacher.",
             field="teacher_precision",
         )
+    for weight in model.parameters():
+        weight.data = weight.data.clone()  # the file of all the others stays mapped no longer
+    give_back(torch.device("cpu"))
     return model
 
 

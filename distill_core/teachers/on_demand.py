@@ -6,7 +6,6 @@ was, so that a run that finds everything kept goes on as one that had to ask.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distill_core import files
+from distill_core.halving import give_back
 from distill_core.teachers.local import LocalTeacher
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ class OnDemandTeacher:
     def unload(self) -> None:
         """Give its memory back."""
         self._loaded = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(self.device)
 
     @property
     def provides(self) -> frozenset[str]:

@@ -178,3 +178,13 @@ def test_a_product_that_is_wrong_everywhere_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(ModelError, match="not exact"):
         weight_levels()
     weight_levels.cache_clear()
+
+
+def test_nothing_of_what_was_loaded_stays_in_memory(tiny_llama: Callable[..., Any]) -> None:
+    """A file that is mapped into memory counts as long as one weight of it is used."""
+    model = tiny_llama()
+    loaded = {weight.untyped_storage().data_ptr(): weight.data for weight in model.parameters()}
+    made = with_int8_layers(model)
+    assert made.lm_head.weight is made.model.embed_tokens.weight
+    for weight in made.parameters():
+        assert weight.untyped_storage().data_ptr() not in loaded
