@@ -237,9 +237,9 @@ MORE_MUTANTS = [
     Mutant(
         "C19",
         "the KL that is shown is the student's own cross-entropy",
-        f"{CORE}scoring/tokens.py",
-        "apart = forward_kl(logits, theirs).double().cpu().numpy()",
-        "apart = forward_kl(logits, logits + 1e-3 * theirs).double().cpu().numpy()",
+        f"{CORE}scoring/one_batch.py",
+        "forward_kl(logits, theirs).double()",
+        "forward_kl(logits, logits + 1e-3 * theirs).double()",
     ),
     # --- C20 no dead switch
     Mutant(

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from distill_core.data.formats import Row
 from distill_core.generate import continuations
-from distill_core.scoring import HeldOut, score_tokens
+from distill_core.scoring import HeldOut, one_batch, score_tokens, teacher_bits_per_byte
 from distill_core.scoring.tokens import score_own_samples
 from distill_core.teachers.local import LocalTeacher
+from distill_core.teachers.trimmed import TrimmedTeacher
 
 
 def rows(*pairs: tuple[str, str]) -> list[Row]:
@@ -77,6 +79,34 @@ def test_the_rows_bits_average_to_the_bits_per_byte(
     assert scores.bits_of_rows.mean() == pytest.approx(found["bits_per_byte"])
     low, high = found["bits_per_byte_ci95"]
     assert low < found["bits_per_byte"] < high
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_rows_of_logits_come_a_few_at_a_time_to_the_same_scores(
+    trimmed: bool,
+    tiny_llama: Callable[..., Any],
+    tiny_tokenizer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = len(tiny_tokenizer)
+    whole = LocalTeacher(tiny_llama(layers=3, seed=5, vocab_size=80), vocab_size=80, stop_ids={2})
+    teacher: Any = TrimmedTeacher(whole, torch.arange(size)) if trimmed else whole
+    model, scored = tiny_llama(), held_out(tiny_tokenizer)
+    if not trimmed:
+        teacher = LocalTeacher(tiny_llama(layers=3, seed=5), vocab_size=size, stop_ids={2})
+    at_once = score_tokens(model, scored, teacher=teacher)
+    alone = teacher_bits_per_byte(teacher, scored)
+    assert at_once.tokens > 3 * 2, "several chunks, the last one not full"
+    monkeypatch.setattr(one_batch, "MOST_SCORED_ROWS", 3)
+    found = score_tokens(model, scored, teacher=teacher)
+    for name in ("nats", "counts", "confidence", "correct", "divergence", "agreed"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(at_once, name), rtol=1e-5, atol=1e-6, err_msg=name
+        )
+    assert (found.dropped is None) == (not trimmed)
+    if trimmed:
+        np.testing.assert_allclose(found.dropped, at_once.dropped, rtol=1e-5, atol=1e-6)
+    assert teacher_bits_per_byte(teacher, scored) == pytest.approx(alone, rel=1e-5)
 
 
 def test_kl_on_own_samples_is_taken_at_what_the_model_wrote(

@@ -185,6 +185,5 @@ def test_nothing_of_what_was_loaded_stays_in_memory(tiny_llama: Callable[..., An
     model = tiny_llama()
     loaded = {weight.untyped_storage().data_ptr(): weight.data for weight in model.parameters()}
     made = with_int8_layers(model)
-    assert made.lm_head.weight is made.model.embed_tokens.weight
     for weight in made.parameters():
         assert weight.untyped_storage().data_ptr() not in loaded
