@@ -6,7 +6,9 @@ In: the app with one finished run. Out: axe's verdicts, widths, addresses.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Request, expect
@@ -71,6 +73,33 @@ def test_no_checkbox_in_build_cuts_its_words(width: str, request: pytest.Fixture
     )
     assert cut == 0
     assert screen.overflow() <= 0
+
+
+def test_a_files_columns_are_offered_where_one_is_to_be_named(
+    browser: Browser, studio: Studio, tmp_path: Path
+) -> None:
+    file = tmp_path / "talk.jsonl"
+    file.write_text('{"asked": "what is up", "said": "the sky"}\n' * 40)
+    with opened(browser, studio.url) as screen:
+        screen.tab("Build")
+        expect(screen.page.locator("#ds-field-name").get_by_role("textbox")).to_have_value(
+            re.compile(".")
+        )
+        screen.button("Choose the data").click()
+        with screen.page.expect_file_chooser() as chooser:
+            screen.button("Upload files").click()
+        chooser.value.set_files(file)
+        prompt, answer = (
+            screen.page.locator(f"#ds-field-data-columns-{name} input")
+            for name in ("prompt", "response")
+        )
+        expect(screen.page.locator("#ds-column-names option")).to_have_count(2)
+        for field in (prompt, answer):
+            expect(field).to_have_attribute("list", "ds-column-names")
+        prompt.fill("asked")
+        answer.fill("said")
+        expect(screen.page.get_by_text("prompt ← asked, response ← said")).to_be_visible()
+        expect(screen.page.locator("#ds-column-names option")).to_have_count(2)
 
 
 def test_the_tabs_say_what_they_are(light: Screen) -> None:
