@@ -43,7 +43,10 @@ def fitted(
     training = formula["training"]
     working = sum(training.get(part, 0) for part in WORKING)
     last = measured["points"][-1]
-    per_token = slope(measured["points"], least=0.0, most=STEEPEST * working / max(1.0, tokens))
+    known = working / max(1.0, tokens)
+    per_token = slope(measured["points"], least=0.0, most=STEEPEST * known)
+    if tokens < last["tokens"]:  # the second point has the first one's heap: its rise is too much
+        per_token = min(per_token, known)
     peak = last["peak_bytes"] + per_token * (tokens - last["tokens"])
     context = max(0, measured["held_bytes"] - weights) if on_cpu else training["context"]
     apart = 0 if on_cpu else context

@@ -58,6 +58,8 @@ def test_a_step_with_fewer_rows_is_drawn_out_along_the_line() -> None:
 
 def test_longer_rows_than_a_run_brings_together_are_reckoned_back() -> None:
     assert sum(fit(measured(700, 900), tokens=1500)["training"].values()) == 800 * MB
+    steep = sum(fit(measured(100, 900), tokens=1500)["training"].values())
+    assert steep == pytest.approx((900 - 500 * 400 / 1500) * MB), "as steep as the formula"
 
 
 def test_two_points_that_are_one_take_the_formulas_slope() -> None:
